@@ -1,0 +1,39 @@
+"""Classify acute lymphoblastic leukaemia from blood-smear images on a mini PC.
+
+    >>> import edge_all
+    >>> classifier = edge_all.load()                  # the built-in bundle, or edge_all.load("models/NAME")
+    >>> classifier.classify("field.jpg").label        # doctest: +SKIP
+    'Benign'
+
+Research software, not a medical device. Names are resolved on first use, so that ``import edge_all`` costs nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from edge_all.classifier import Classifier, Prediction, load
+    from edge_all.errors import EdgeAllError
+
+__version__ = "0.1.0"
+
+__all__ = ["Classifier", "EdgeAllError", "Prediction", "__version__", "load"]
+
+_HOMES = {
+    "Classifier": "edge_all.classifier",
+    "EdgeAllError": "edge_all.errors",
+    "Prediction": "edge_all.classifier",
+    "load": "edge_all.classifier",
+}
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module 'edge_all' has no attribute {name!r}")
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

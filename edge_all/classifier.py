@@ -1,0 +1,118 @@
+"""A bundle on a target: images in, predictions out."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_all import bundle as bundles
+from edge_all import image
+from edge_all.bundle import Bundle
+from edge_all.errors import TargetError
+from edge_all.targets import Engine, open_engine
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's answer.
+
+    Attributes:
+        label: The most probable class.
+        probabilities: Probability of every class, in the bundle's order.
+        ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
+        graph_ms: The engine's share of it.
+    """
+
+    label: str
+    probabilities: dict[str, float]
+    ms: float
+    graph_ms: float
+
+
+class Classifier:
+    """A bundle loaded into an engine. Build one with `load`.
+
+    Attributes:
+        bundle: What it was loaded from.
+        target: ``cpu``, ``gpu`` or ``openvino``.
+        precision: ``fp32`` or ``int8``.
+        engine: The engine with its device.
+    """
+
+    def __init__(self, bundle: Bundle, target: str, precision: str, engine: Engine) -> None:
+        self.bundle = bundle
+        self.target = target
+        self.precision = precision
+        self.engine = engine
+
+    def classify(self, source: Path | str | bytes) -> Prediction:
+        """Classify one image: a path, or an image file's bytes.
+
+        Raises:
+            ImageError: The file is not an image that can be answered.
+        """
+        start = time.perf_counter()
+        encoded = source if isinstance(source, bytes) else Path(source)
+        pixels = image.decode(encoded, self.bundle.input_size)
+        ready = time.perf_counter()
+        probabilities = self.probabilities(pixels[np.newaxis])[0]
+        done = time.perf_counter()
+        label = self.bundle.classes[int(probabilities.argmax())]
+        named = dict(zip(self.bundle.classes, map(float, probabilities), strict=True))
+        return Prediction(label, named, (time.perf_counter() - start) * 1e3, (done - ready) * 1e3)
+
+    def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
+
+        Raises:
+            TargetError: The engine answered with something that is no probability.
+        """
+        probabilities = self.engine.run(images)
+        if not np.isfinite(probabilities).all():
+            raise TargetError(
+                f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
+                "use --precision fp32 or another --target"
+            )
+        return probabilities
+
+
+def load(
+    path: Path | str | None = None,
+    *,
+    target: str = "cpu",
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Classifier:
+    """Load a bundle, check it, and put its graph on a target.
+
+    Args:
+        path: A bundle (folder or ``.zip``) or a folder of bundles; None takes the newest in ``./models``, else the
+            built-in one.
+        target: ``cpu`` (ONNX Runtime), ``gpu`` (ONNX Runtime, CUDA) or ``openvino``.
+        precision: ``fp32`` or ``int8``; None takes what the bundle prefers for the target.
+        device: OpenVINO device; None is ``CPU``.
+        threads: Threads for one inference; None leaves it to the engine.
+
+    Raises:
+        BundleError: The bundle is missing, damaged, or has no graph for that target and precision.
+        TargetError: The target is not there.
+    """
+    return start(bundles.load(Path(path) if path else bundles.default()), target, precision, device, threads)
+
+
+def start(
+    bundle: Bundle,
+    target: str = "cpu",
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Classifier:
+    """Put a checked bundle's graph on a target; the same arguments and errors as `load`."""
+    precision = precision or next(iter(bundle.precisions(target)), "int8")
+    model = bundle.read(bundle.model_file(target, precision))
+    return Classifier(bundle, target, precision, open_engine(target, model, device=device, threads=threads))

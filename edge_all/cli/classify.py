@@ -1,0 +1,130 @@
+"""``edge-all classify``: labels for images and folders."""
+
+from __future__ import annotations
+
+import csv
+import json
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from edge_all.cli import options
+
+if TYPE_CHECKING:
+    from edge_all.classifier import Classifier, Prediction
+
+
+@click.command("classify")
+@click.argument("inputs", metavar="IMAGE|DIR...", nargs=-1, required=True, type=options.PATH)
+@click.option("--bundle", type=options.PATH, help="[default: newest in ./models, else the built-in one]")
+@click.option("--target", type=click.Choice(options.TARGETS), default="cpu", show_default=True)
+@click.option("--precision", type=click.Choice(options.PRECISIONS), help="[default: the bundle's choice]")
+@options.device
+@options.threads
+@click.option("--json", "form", flag_value="json", help="One JSON object a line.")
+@click.option("--csv", "form", flag_value="csv", help="Comma-separated values with a header.")
+def command(
+    inputs: tuple[Path, ...],
+    bundle: Path | None,
+    target: str,
+    precision: str | None,
+    device: str | None,
+    threads: int | None,
+    form: str | None,
+) -> None:
+    """Classify images: one label, with the probability of every class, for each.
+
+    A folder stands for the images below it. Images that cannot be classified are reported, the others are answered all
+    the same, and the exit status is 1 at the end.
+    """
+    from edge_all import image
+    from edge_all.classifier import load
+    from edge_all.errors import ImageError
+
+    classifier = load(bundle, target=target, precision=precision, device=device, threads=threads)
+    answered, refused = {None: _table, "json": _json, "csv": _csv}[form](classifier)
+    failed = count = 0
+    for path in image.find(list(inputs)):
+        count += 1
+        try:
+            answered(path, classifier.classify(path))
+        except ImageError as error:
+            failed += 1
+            refused(path, str(error))
+    if not count:
+        raise ImageError(f"{', '.join(map(str, inputs))}: no image there; wanted files ending in {_suffixes()}")
+    if form is None:
+        from edge_all.cli.output import NOTICE
+
+        click.echo(NOTICE, err=True)
+    if failed:
+        click.echo(f"edge-all: {failed} of {count} could not be classified", err=True)
+        sys.exit(1)
+
+
+Answered = Callable[[Path, "Prediction"], None]
+Refused = Callable[[Path, str], None]
+
+
+def _json(classifier: Classifier) -> tuple[Answered, Refused]:
+    how = {"target": classifier.target, "precision": classifier.precision}
+
+    def line(path: Path, fields: dict[str, object]) -> None:
+        click.echo(json.dumps({"file": click.format_filename(path)} | fields, ensure_ascii=False))
+
+    def answered(path: Path, p: Prediction) -> None:
+        line(path, {"label": p.label, "probabilities": p.probabilities, **how, "ms": round(p.ms, 3)})
+
+    return answered, lambda path, error: line(path, {"error": error})
+
+
+def _csv(classifier: Classifier) -> tuple[Answered, Refused]:
+    classes = classifier.bundle.classes
+    how = classifier.target, classifier.precision
+    table = csv.writer(sys.stdout, lineterminator="\n")
+    table.writerow(["file", "label", *(f"p_{name}" for name in classes), "target", "precision", "ms", "error"])
+
+    def answered(path: Path, p: Prediction) -> None:
+        probabilities = [f"{v:.6f}" for v in p.probabilities.values()]
+        table.writerow(
+            [
+                click.format_filename(path),
+                p.label,
+                *probabilities,
+                *how,
+                f"{p.ms:.3f}",
+                "",
+            ]
+        )
+
+    def refused(path: Path, error: str) -> None:
+        table.writerow([click.format_filename(path), "", *[""] * len(classes), *how, "", error])
+
+    return answered, refused
+
+
+def _table(classifier: Classifier) -> tuple[Answered, Refused]:
+    """Aligned columns, line by line, so that a long run shows its answers as they come."""
+    bundle = classifier.bundle
+    click.echo(f"{bundle.name}, {classifier.target} {classifier.precision}: {', '.join(bundle.classes)}", err=True)
+    width = max(map(len, bundle.classes))
+
+    def answered(path: Path, p: Prediction) -> None:
+        click.echo(
+            f"{p.label:<{width}}  {p.probabilities[p.label]:6.1%}  {p.ms:7.1f} ms  {click.format_filename(path)}"
+        )
+
+    def refused(path: Path, error: str) -> None:
+        click.echo(f"{'-':<{width}}  {'-':>6}  {'-':>7}     {click.format_filename(path)}")
+        click.echo(f"edge-all: {click.format_filename(path)}: {error}", err=True)
+
+    return answered, refused
+
+
+def _suffixes() -> str:
+    from edge_all.image import SUFFIXES
+
+    return " ".join(sorted(SUFFIXES))

@@ -1,0 +1,154 @@
+"""``edge-all export``: from a folder of smears to a bundle."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edge_all.cli import options
+
+if TYPE_CHECKING:
+    from edge_all.bundle import Bundle
+    from edge_all.cli.output import Progress
+
+
+class PartName(click.ParamType[str]):
+    """The name of a file in one of the toolchain's folders: one new part is one new file.
+
+    The folder is listed without importing anything, so that ``--help`` stays quick and works without the toolchain.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.name = self.folder = folder
+
+    def choices(self) -> list[str]:
+        spec = importlib.util.find_spec("edge_all.export")
+        paths = [str(Path(path, self.folder)) for path in (spec and spec.submodule_search_locations) or ()]
+        return [module.name for module in pkgutil.iter_modules(paths)]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.choices())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices():
+            self.fail(f"{value!r} is not one of {', '.join(self.choices())}.", param, ctx)
+        return str(value)
+
+
+def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Height and width from "WIDTHxHEIGHT"."""
+    if value is None:
+        return None
+    width, _, height = value.partition("x")
+    if not (width.isdigit() and height.isdigit() and 32 <= int(width) <= 2048 and 32 <= int(height) <= 2048):
+        raise click.BadParameter(f"{value!r}: wanted WIDTHxHEIGHT in pixels, each from 32 to 2048, such as 320x240")
+    return int(height), int(width)
+
+
+@click.command("export")
+@click.option("--backbone", required=True, type=PartName("backbones"), help="Pretrained CNN that gives the features.")
+@click.option("--selector", default="anova", show_default=True, type=PartName("selectors"))
+@click.option("--classifier", default="svm", show_default=True, type=PartName("classifiers"))
+@click.option("--data", type=options.PATH, help="One folder of images a class.  [default: the Kaggle set, downloaded]")
+@click.option("--weights", default="auto", show_default=True, metavar="auto|random|FILE", help="Of the backbone.")
+@click.option("--tap", default="last", show_default=True, metavar="last|NAME", help="Where features are taken.")
+@click.option("--features", type=click.IntRange(min=1), metavar="K", help="Features to keep.  [default: 300 at most]")
+@click.option("--target", "targets", type=click.Choice(options.TARGETS), multiple=True, help="[default: cpu, openvino]")
+@click.option("--out", type=options.PATH, help="Folder or .zip of the bundle.  [default: models/NAME]")
+@click.option("--resize", callback=_size, metavar="WxH", help="Input size, such as the paper's 320x240.")
+@click.option("--equalize", is_flag=True, help="Equalise the histogram inside the graph, as the paper does.")
+@click.option(
+    "--hold-out", is_flag=True, help="Keep a fifth of the images out, and measure the finished bundle on them."
+)
+@click.option("--drawn-probe", is_flag=True, help="Put drawn images into the probe, none of the data set.")
+@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
+def command(
+    backbone: str,
+    selector: str,
+    classifier: str,
+    data: Path | None,
+    weights: str,
+    tap: str,
+    features: int | None,
+    targets: tuple[str, ...],
+    out: Path | None,
+    resize: tuple[int, int] | None,
+    equalize: bool,
+    hold_out: bool,
+    drawn_probe: bool,
+    seed: int,
+    as_json: bool,
+) -> None:
+    """Train a head on a backbone's features, fuse both into one graph, quantize it, and write a bundle."""
+    from edge_all.errors import ToolchainError
+
+    try:
+        from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
+        from edge_all.export.recipe import Recipe  # noqa: TID251
+    except ModuleNotFoundError as error:
+        raise ToolchainError(f'export needs {error.name}, which is not here: pip install "edge-all[export]"') from None
+    recipe = Recipe(
+        backbone=backbone,
+        selector=selector,
+        classifier=classifier,
+        data=data,
+        weights=weights,
+        tap=tap,
+        features=features,
+        targets=targets or ("cpu", "openvino"),
+        out=out,
+        seed=seed,
+        equalize=equalize,
+        size=resize,
+        hold_out=hold_out,
+        drawn_probe=drawn_probe,
+    )
+    bundle = export(recipe, step=_step, tell=lambda line: click.echo(f"edge-all: {line}", err=True))
+    if as_json:
+        click.echo(json.dumps(_summary(bundle), ensure_ascii=False))
+    else:
+        _print(bundle)
+
+
+@contextmanager
+def _step(title: str) -> Iterator[Progress]:
+    """A line for each step, with its time, and a bar inside it where stderr is a terminal."""
+    import time
+
+    from edge_all.cli.output import progress
+
+    start = time.perf_counter()
+    with progress(title) as bar:
+        yield bar
+    click.echo(f"{title}: {time.perf_counter() - start:.1f} s", err=True)
+
+
+def _summary(bundle: Bundle) -> dict[str, object]:
+    keys = ("backbone", "tap", "selector", "classifier", "features", "classes", "metrics", "gate", "held_out")
+    return {"bundle": str(bundle.path)} | {key: bundle.record[key] for key in keys}
+
+
+def _print(bundle: Bundle) -> None:
+    from edge_all.cli.output import NOTICE, print_table
+
+    rows = []
+    for protocol, scores in bundle.record["metrics"].items():
+        named = {"fp32": scores["fp32"]}
+        named |= {f"int8 {target}": figures for target, figures in scores.get("int8", {}).get("targets", {}).items()}
+        for precision, figures in named.items():
+            same = f"{figures['agreement_fp32']:.1f}" if "agreement_fp32" in figures else "-"
+            rows.append(
+                [protocol, precision, f"{figures['accuracy']:.1f}", f"{figures['balanced_accuracy']:.1f}", same]
+            )
+    print_table(["split", "precision", "acc %", "bal %", "=fp32 %"], rows, right=["acc %", "bal %", "=fp32 %"])
+    click.echo("Read `block`: it keeps neighbouring files together, the nearest thing to a split by slide.", err=True)
+    click.echo(NOTICE, err=True)
+    click.echo(f"{bundle.path}")

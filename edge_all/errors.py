@@ -1,0 +1,54 @@
+"""Every error that edge_all raises on purpose: one line that says what was given, what was wanted and what to do.
+
+EdgeAllError                exit 1
+├── ImageError              a file that is no image, is damaged, or is outside the stated limits
+├── BundleError             a bundle that is missing, damaged, incomplete or of a newer protocol
+├── TargetError             an engine, device or precision that is not there
+├── ToolchainError          the export toolchain or a part of it is not installed
+├── DataError               a data set that cannot be trained on
+├── WeightsError            pretrained weights that cannot be had or do not fit
+├── HeadError               a selector or classifier that cannot be fitted as asked
+└── GateError               exit 3: an exported bundle that failed its own check
+"""
+
+from __future__ import annotations
+
+
+class EdgeAllError(Exception):
+    """Base of all of them. ``exit_code`` is what the command line exits with."""
+
+    exit_code = 1
+
+
+class ImageError(EdgeAllError):
+    """A file that cannot be classified as an image."""
+
+
+class BundleError(EdgeAllError):
+    """A bundle that must not be used."""
+
+
+class TargetError(EdgeAllError):
+    """A target, device or precision that is not available here."""
+
+
+class ToolchainError(EdgeAllError):
+    """The export toolchain, or an optional part of it, is not installed."""
+
+
+class DataError(EdgeAllError):
+    """A data set that cannot be trained on."""
+
+
+class WeightsError(EdgeAllError):
+    """Pretrained weights that cannot be had, or do not fit the backbone."""
+
+
+class HeadError(EdgeAllError):
+    """A selector or a classifier that cannot be fitted as asked."""
+
+
+class GateError(EdgeAllError):
+    """An exported bundle that failed its own check."""
+
+    exit_code = 3

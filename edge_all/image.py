@@ -1,0 +1,121 @@
+"""From encoded bytes to the pixels a graph takes: the one decode-and-resize path of training and runtime.
+
+PIL, OpenCV and ONNX Resize differ by enough to flip labels, so nothing else in the project decodes or resizes an image.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from edge_all.errors import ImageError
+
+MAX_PIXELS = 64_000_000
+"""Largest image that is decoded; a larger one is refused from its header, before its pixels are unpacked."""
+
+MIN_SIDE = 32
+"""Shortest side, in pixels, that is answered: below it there is no cell to look at."""
+
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "MPO")
+"""Pillow formats that are opened. MPO is what some phones write: a JPEG with a preview behind it."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
+"""File names that count as images when a folder is given; a file named on its own is tried whatever its name."""
+
+
+def decode(source: Path | bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+    """Decode an image upright, in RGB, resized to a graph's input.
+
+    Grey, palette and CMYK images become RGB; transparency is laid over white; 16-bit grey is scaled to 8 bits; an EXIF
+    orientation is applied. Resizing is Pillow's antialiased bilinear and does not keep the aspect ratio.
+
+    Args:
+        source: An image file, or its encoded bytes.
+        size: Height and width of the result, in pixels.
+
+    Returns:
+        ``uint8 [H, W, 3]``.
+
+    Raises:
+        ImageError: Unreadable, not an image, damaged, animated, under ``MIN_SIDE`` or over ``MAX_PIXELS``.
+    """
+    height, width = size
+    image = read(source)
+    if image.size != (width, height):
+        image = image.resize((width, height), Image.Resampling.BILINEAR)
+    return np.asarray(image)
+
+
+def read(source: Path | bytes) -> Image.Image:
+    """Decode an image upright, in RGB, at its own size; same errors as `decode`."""
+    data = source if isinstance(source, bytes) else _read_bytes(source)
+    if not data:
+        raise ImageError("the file is empty; an image is wanted")
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check(image)
+            return _rgb(ImageOps.exif_transpose(image))
+    except ImageError:
+        raise
+    except UnidentifiedImageError:
+        raise ImageError(f"not an image that can be read; wanted one of {', '.join(FORMATS)}") from None
+    except Image.DecompressionBombError:
+        raise ImageError(f"over the limit of {MAX_PIXELS / 1e6:.0f} megapixels; crop or scale it first") from None
+    except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise ImageError(f"damaged image ({reason}); save or copy it again") from None
+
+
+def find(inputs: list[Path]) -> Iterator[Path]:
+    """Yield the files of `inputs` in order; a folder yields the images below it, sorted by path.
+
+    Hidden files, and files without an image's suffix, are passed over inside folders.
+    """
+    for path in inputs:
+        if not path.is_dir():
+            yield path
+            continue
+        for folder, folders, names in os.walk(path):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
+                    yield Path(folder, name)
+
+
+def _read_bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"cannot be read: {error.strerror or error}") from None
+
+
+def _check(image: Image.Image) -> None:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        megapixels = width * height / 1e6
+        raise ImageError(
+            f"{width}x{height} pixels ({megapixels:.0f} megapixels) is over the limit of "
+            f"{MAX_PIXELS / 1e6:.0f} megapixels; crop or scale it first"
+        )
+    if min(width, height) < MIN_SIDE:
+        raise ImageError(f"{width}x{height} pixels is too small; wanted at least {MIN_SIDE}x{MIN_SIDE}")
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    if frames > 1:
+        raise ImageError(f"holds {frames} frames; one image is wanted: save the frame to be classified as a file")
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(image).astype(np.uint32) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("I", "F"):
+        raise ImageError(f"{'32-bit integer' if image.mode == 'I' else 'floating-point'} pixels; wanted 8 or 16 bits")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        rgba = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
+    return image.convert("RGB")

@@ -1,0 +1,55 @@
+"""Target ``openvino``: OpenVINO on its CPU, GPU or NPU device."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_all.errors import TargetError
+
+try:
+    import openvino as ov
+except ImportError:
+    raise TargetError('target openvino is not installed: pip install "edge-all[openvino]"') from None
+
+
+class OpenVinoEngine:
+    """A graph compiled by OpenVINO for one device.
+
+    Float parts run in float32 (INFERENCE_PRECISION_HINT): on CPUs with AMX, OpenVINO would otherwise take bfloat16
+    for them without a word, and the head needs all its digits.
+
+    Reference: https://docs.openvino.ai/2025/openvino-workflow/running-inference.html
+    """
+
+    def __init__(self, model: bytes, device: str, threads: int | None) -> None:
+        core = ov.Core()
+        available = core.available_devices
+        if device.split(".")[0] not in {name.split(".")[0] for name in available}:
+            raise TargetError(f"OpenVINO finds no device {device} here; it finds {', '.join(available) or 'none'}")
+        options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if threads is not None and device == "CPU":
+            options["INFERENCE_NUM_THREADS"] = threads
+        try:
+            compiled = core.compile_model(core.read_model(io.BytesIO(model)), device, options)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[-300:]
+            raise TargetError(f"OpenVINO refuses the graph on device {device}: {reason}") from error
+        self._request = compiled.create_infer_request()
+        self._output = compiled.output("probabilities")
+        self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
+
+    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        answer = self._request.infer({"image": images}, share_inputs=True)
+        probabilities: npt.NDArray[np.float32] = np.array(answer[self._output])
+        return probabilities
+
+
+def open_engine(model: bytes, device: str | None, threads: int | None) -> OpenVinoEngine:
+    return OpenVinoEngine(model, device or "CPU", threads)
+
+
+def check_available() -> None:
+    """Importing this file has shown that OpenVINO is installed; it always has a CPU device."""

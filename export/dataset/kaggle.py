@@ -1,0 +1,57 @@
+"""The public data set of the paper, fetched from Kaggle: "Acute Lymphoblastic Leukemia (ALL) image dataset".
+
+Aria et al. 2021, DOI 10.34740/KAGGLE/DSV/2175623: 3,256 fields in four classes, for research use.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+from pathlib import Path
+
+from edge_all.errors import DataError
+
+HANDLE = "mehradaria/leukemia"
+"""Name of the data set on Kaggle."""
+
+_ADVICE = "give a folder with --data DIR, or try `edge-all demo`, which draws its own images"
+
+
+def download() -> Path:
+    """Fetch the data set into kagglehub's cache, or find it there.
+
+    Returns:
+        Its ``Original/`` folder: one sub-folder a class.
+
+    Raises:
+        DataError: kagglehub is not installed, Kaggle cannot be reached, or what came back has another layout.
+    """
+    try:
+        import kagglehub
+    except ImportError:
+        raise DataError(f"the data set {HANDLE} is fetched with kagglehub, which is not installed; {_ADVICE}") from None
+    try:
+        with _quiet():
+            folder = Path(kagglehub.dataset_download(HANDLE))
+    except Exception as error:  # requests, kagglesdk and kagglehub raise their own trees, none of them documented
+        message = " ".join(str(error).split())
+        reason = message if 0 < len(message) <= 100 else type(error).__name__  # without a network: a page of retries
+        raise DataError(f"the data set {HANDLE} cannot be fetched from Kaggle ({reason}); {_ADVICE}") from None
+    found = [folder, *folder.rglob("Original")]
+    original = [path for path in found if path.name == "Original" and path.is_dir()]
+    if not original:
+        raise DataError(f"{folder}, fetched from Kaggle, holds no Original/ folder; {_ADVICE}")
+    return min(original, key=lambda path: (len(path.parts), path))
+
+
+@contextlib.contextmanager
+def _quiet():
+    """Keep kagglehub's progress bars, notices and log lines off both streams: stdout is for results."""
+    before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+            yield
+    finally:
+        logging.disable(before)

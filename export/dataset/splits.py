@@ -1,0 +1,94 @@
+"""Split protocols: which fold tests which image. What a reported accuracy means depends on it more than on the model."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
+
+from edge_all.errors import DataError
+
+if TYPE_CHECKING:
+    from .folder import Dataset
+
+FOLDS = 5
+"""Folds of every cross-validation, and so the fewest images that a class may have."""
+
+PROTOCOLS = ("random", "grouped", "block")
+"""``random``: shuffled, stratified; leaks near duplicates. ``grouped``: the same with near-duplicate groups kept
+together. ``block``: each class cut into contiguous runs of its file numbers, the nearest to a split by slide where a
+set does not name its slides or patients."""
+
+
+def folds(
+    dataset: Dataset,
+    protocol: str,
+    *,
+    k: int = FOLDS,
+    seed: int = 0,
+    groups: npt.NDArray[np.int64] | None = None,
+) -> npt.NDArray[np.int64]:
+    """Give each image the fold in which it is tested; in all others it trains.
+
+    Args:
+        dataset: The images, in natural order within each class.
+        protocol: One of `PROTOCOLS`.
+        k: Number of folds.
+        seed: Of the shuffle; ``block`` has none.
+        groups: ``int64 [N]`` near-duplicate groups, for ``grouped``; worked out from the data set when not given.
+
+    Returns:
+        ``int64 [N]``, values in ``[0, k)``.
+
+    Raises:
+        ValueError: Unknown protocol, or fewer than two folds.
+        DataError: A class has fewer images than folds, or under ``grouped`` cannot be split at all.
+    """
+    if protocol not in PROTOCOLS:
+        raise ValueError(f"unknown split protocol {protocol!r}; wanted one of {', '.join(PROTOCOLS)}")
+    if k < 2:
+        raise ValueError(f"{k} folds; wanted 2 or more")
+    for name, count in dataset.counts.items():
+        if count < k:
+            raise DataError(f"class {name!r} has {count} images for {k} folds; add images or ask for fewer folds")
+    if protocol == "block":
+        return _block(dataset.labels, k)
+    if protocol == "random":
+        splitter, together = StratifiedKFold(k, shuffle=True, random_state=seed), None
+    else:
+        splitter, together = StratifiedGroupKFold(k, shuffle=True, random_state=seed), groups
+        if together is None:
+            from .duplicates import groups as find_groups
+
+            together = find_groups(dataset)
+        _check_groups(dataset, together, k)
+    result = np.empty(len(dataset), np.int64)
+    for fold, (_, test) in enumerate(splitter.split(dataset.labels, dataset.labels, together)):
+        result[test] = fold
+    return result
+
+
+def leaks(folds: npt.NDArray[np.int64], groups: npt.NDArray[np.int64]) -> int:
+    """Number of images that have a near duplicate in another fold: tested on what was, nearly, trained on."""
+    crossing = [group for group in np.unique(groups) if len(np.unique(folds[groups == group])) > 1]
+    return int(np.isin(groups, crossing).sum())
+
+
+def _block(labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
+    result = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        for fold, run in enumerate(np.array_split(np.flatnonzero(labels == label), k)):
+            result[run] = fold
+    return result
+
+
+def _check_groups(dataset: Dataset, groups: npt.NDArray[np.int64], k: int) -> None:
+    for label, name in enumerate(dataset.classes):
+        found = len(np.unique(groups[dataset.labels == label]))
+        if found < k:
+            raise DataError(
+                f"class {name!r} has {found} groups of near-duplicate images for {k} folds; "
+                "add images of other fields or ask for fewer folds"
+            )

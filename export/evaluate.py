@@ -1,0 +1,71 @@
+"""Accuracy of the full pipeline on images that it was not fitted on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from joblib import Parallel, delayed
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, f1_score, recall_score
+
+from edge_all import machine
+
+from .head import Head
+
+Fit = Callable[[np.ndarray, np.ndarray], Head]
+
+
+def fold_heads(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, fit: Fit) -> list[Head]:
+    """Fit one head a fold, each on the images of all other folds; scaling, selection and tuning happen inside.
+
+    Args:
+        features: ``float32 [N, C]``.
+        labels: ``int64 [N]``.
+        folds: ``int64 [N]``, the fold in which each image is tested.
+        fit: Fits a head on features and labels.
+
+    Returns:
+        The head to test each fold with, by fold number.
+    """
+    jobs = (delayed(fit)(features[folds != k], labels[folds != k]) for k in range(int(folds.max()) + 1))
+    return list(Parallel(n_jobs=machine.usable_cores())(jobs))
+
+
+def answer(heads: Sequence[Head], features: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Class probabilities ``float64 [N, K]``, each image's by the head that has not seen it."""
+    answers = [(folds == k, head) for k, head in enumerate(heads)]
+    first = heads[0].predict_proba(features[:1])
+    probabilities = np.zeros((len(features), first.shape[1]))
+    for tested, head in answers:
+        if tested.any():
+            probabilities[tested] = head.predict_proba(features[tested])
+    return probabilities
+
+
+def score(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
+    """Accuracy, balanced accuracy, macro F1 and per-class recall, all in percent.
+
+    Args:
+        labels: ``int64 [N]``.
+        probabilities: ``[N, K]``.
+        classes: Their names.
+    """
+    given = probabilities.argmax(1)
+    recalls = recall_score(labels, given, labels=range(len(classes)), average=None, zero_division=0)
+    return {
+        "accuracy": _percent(accuracy_score(labels, given)),
+        "balanced_accuracy": _percent(balanced_accuracy_score(labels, given)),
+        "macro_f1": _percent(f1_score(labels, given, average="macro")),
+        "recall": {name: _percent(value) for name, value in zip(classes, recalls, strict=True)},
+        "images": len(labels),
+    }
+
+
+def agreement(a: np.ndarray, b: np.ndarray) -> float:
+    """Share of rows of two ``[N, K]`` probabilities with the same label, in percent."""
+    return _percent((a.argmax(1) == b.argmax(1)).mean())
+
+
+def _percent(share: float) -> float:
+    return round(100 * float(share), 3)

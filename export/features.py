@@ -1,0 +1,129 @@
+"""Features of a data set's images, through an inference engine (never eager torch), cached by digest."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from edge_all import image
+
+Progress = Callable[[int, int], None]
+
+_AHEAD = 64  # images decoded ahead of the engine
+
+
+def extract(
+    model: onnx.ModelProto,
+    files: Sequence[Path],
+    digests: Sequence[str],
+    size: tuple[int, int],
+    *,
+    target: str = "openvino",
+    progress: Progress | None = None,
+) -> np.ndarray:
+    """Run a backbone's graph over images.
+
+    Args:
+        model: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
+        files: Image files.
+        digests: Their SHA-256, part of the cache's key.
+        size: Height and width of the graph's input.
+        target: Engine: ``openvino`` or ``cpu`` (ONNX Runtime).
+        progress: Called with (done, total).
+
+    Returns:
+        ``float32 [N, C]``, in the order of `files`.
+    """
+    data = model.SerializeToString(deterministic=True)
+    cached = _cache_folder() / f"{_key(data, digests, size, target)}.npy"
+    if cached.exists():
+        try:
+            return np.load(cached, allow_pickle=False)
+        except (ValueError, OSError):  # a damaged cache entry is made again
+            cached.unlink(missing_ok=True)
+    run = {"openvino": _run_openvino, "cpu": _run_onnxruntime}[target]
+    rows = []
+    for done, row in enumerate(run(data, decoded(files, size)), 1):
+        rows.append(row)
+        if progress:
+            progress(done, len(files))
+    features = np.stack(rows).astype(np.float32)
+    _store(cached, features)
+    return features
+
+
+def decoded(files: Sequence[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Yield ``uint8 [H, W, 3]`` for each file, in order, decoded ahead in threads."""
+    pending = iter(files)
+    with ThreadPoolExecutor() as pool:
+        queue = [pool.submit(image.decode, path, size) for path in islice(pending, _AHEAD)]
+        while queue:
+            yield queue.pop(0).result()
+            queue += [pool.submit(image.decode, path, size) for path in islice(pending, 1)]
+
+
+def _run_openvino(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    """As many images in flight as OpenVINO wants, results in order."""
+    import openvino as ov
+
+    core = ov.Core()
+    model = core.read_model(io.BytesIO(data))
+    model.reshape([1, *model.input(0).partial_shape[1:]])
+    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+    queue = ov.AsyncInferQueue(core.compile_model(model, "CPU", options))
+    finished: dict[int, np.ndarray] = {}
+    queue.set_callback(lambda request, i: finished.__setitem__(i, request.get_output_tensor(0).data[0].copy()))
+    wanted = 0
+    for i, pixels in enumerate(images):
+        queue.start_async({"image": pixels[np.newaxis]}, i)
+        while wanted in finished:
+            yield finished.pop(wanted)
+            wanted += 1
+    queue.wait_all()
+    for i in range(wanted, wanted + len(finished)):
+        yield finished.pop(i)
+
+
+def _run_onnxruntime(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    for pixels in images:
+        yield session.run(["features"], {"image": pixels[np.newaxis]})[0][0]
+
+
+def _cache_folder() -> Path:
+    """``EDGE_ALL_CACHE``, else ``edge-all`` in the user's cache folder."""
+    chosen = os.environ.get("EDGE_ALL_CACHE")
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    return (Path(chosen) if chosen else base / "edge-all") / "features"
+
+
+def _key(data: bytes, digests: Sequence[str], size: tuple[int, int], target: str) -> str:
+    whole = hashlib.sha256(data)
+    whole.update(f"{size} {target} {' '.join(digests)}".encode())
+    return whole.hexdigest()[:32]
+
+
+def _store(path: Path, features: np.ndarray) -> None:
+    """Keep features for the next run; a cache that cannot be written is no error."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".writing")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                np.save(file, features, allow_pickle=False)
+            Path(aside).replace(path)
+        finally:
+            Path(aside).unlink(missing_ok=True)
+    except OSError:
+        pass

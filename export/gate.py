@@ -1,0 +1,48 @@
+"""What INT8 may cost, in the label of the full pipeline on held-out images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+MOST_BALANCED_LOSS = 0.5
+"""Points of balanced accuracy."""
+
+MOST_RECALL_LOSS = 1.5
+"""Points of recall, of any class."""
+
+LEAST_AGREEMENT = 99.0
+"""Percent of labels that are FP32's."""
+
+SLACK_IMAGES = 2
+"""Images that may always differ: on a few dozen images one is more than any of the limits above, by chance alone."""
+
+
+def judge(fp32: Mapping[str, Any], int8: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
+    """Compare two scores of `evaluate.score` under ``block``.
+
+    Args:
+        fp32: FP32's score.
+        int8: INT8's, with ``agreement_fp32``.
+        counts: Images of each class.
+
+    Returns:
+        ``passed``, and what was lost, in points, beside what was allowed.
+    """
+    images = sum(counts.values())
+    per_class = {name: fp32["recall"][name] - int8["recall"][name] for name in counts}
+    worst = max(per_class, key=lambda name: per_class[name])
+    lost = {
+        "balanced_accuracy": round(fp32["balanced_accuracy"] - int8["balanced_accuracy"], 3),
+        "recall": round(per_class[worst], 3),
+        "disagreement": round(100 - int8["agreement_fp32"], 3),
+    }
+    smallest = min(counts.values())
+    allowed = {
+        "balanced_accuracy": max(MOST_BALANCED_LOSS, 100 * SLACK_IMAGES / smallest / len(counts)),
+        "recall": max(MOST_RECALL_LOSS, 100 * SLACK_IMAGES / counts[worst]),
+        "disagreement": max(100 - LEAST_AGREEMENT, 100 * SLACK_IMAGES / images),
+    }
+    allowed = {name: round(value, 3) for name, value in allowed.items()}
+    passed = all(lost[name] <= allowed[name] for name in lost)
+    return {"passed": passed, "protocol": "block", "lost": lost, "allowed": allowed, "worst_class": worst}

@@ -1,0 +1,35 @@
+"""NNCF post-training quantization of the ONNX graph: asymmetric activations, fast bias correction.
+
+Reference: https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+
+import nncf
+import numpy as np
+import onnx
+
+from . import float_nodes
+
+
+def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
+    """See `edge_all.export.quantize.quantize`.
+
+    The MIXED preset (asymmetric activations) is needed: with symmetric ones the pooled features of MobileNetV2 fall
+    to a cosine of 0.946 with FP32, against 0.999.
+    """
+    nncf.set_log_level(logging.ERROR)
+    dataset = nncf.Dataset([{"image": image[np.newaxis]} for image in images])
+    with contextlib.redirect_stdout(io.StringIO()):  # its progress bars; ours are on stderr
+        return nncf.quantize(
+            model,
+            dataset,
+            preset=nncf.QuantizationPreset.MIXED,
+            target_device=nncf.TargetDevice.CPU,
+            subset_size=len(images),
+            ignored_scope=nncf.IgnoredScope(names=float_nodes(model), validate=False),
+        )

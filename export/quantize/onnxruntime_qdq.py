@@ -1,0 +1,43 @@
+"""ONNX Runtime's static quantization: QDQ, uint8 activations, int8 weights per channel.
+
+Reference: https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+"""
+
+from __future__ import annotations
+
+import logging
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
+
+from . import float_nodes
+
+
+class _Reader(CalibrationDataReader):
+    def __init__(self, images: np.ndarray) -> None:
+        self._images = iter(images)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        image = next(self._images, None)
+        return None if image is None else {"image": image[np.newaxis]}
+
+
+def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
+    """See `edge_all.export.quantize.quantize`."""
+    logging.getLogger().setLevel(logging.ERROR)  # it advises on the root logger to pre-process, which fuse.py has done
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "quantized.onnx")
+        quantize_static(
+            model,
+            path,
+            _Reader(images),
+            quant_format=QuantFormat.QDQ,
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            nodes_to_exclude=float_nodes(model),
+        )
+        return onnx.load(path)

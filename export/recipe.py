@@ -1,0 +1,43 @@
+"""All that defines an export, in one frozen record."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What to export, from what, to where.
+
+    Attributes:
+        backbone: A file of ``backbones/``.
+        selector: A file of ``selectors/``.
+        classifier: A file of ``classifiers/``.
+        data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
+        weights: ``auto`` (the publisher's download), ``random``, or a file.
+        tap: Where features are taken: ``last`` (the paper's) or the name of one of the backbone's taps.
+        features: How many features the selector keeps; None is 300, or all where there are fewer.
+        targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
+        out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
+        seed: Of every random choice.
+        equalize: Histogram equalisation inside the graph, as in the paper.
+        size: Height and width of the graph's input; None is the backbone's own.
+        hold_out: Keep the last of the five ``block`` runs out of the training, and measure the finished bundle on it.
+        drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
+    """
+
+    backbone: str
+    selector: str = "anova"
+    classifier: str = "svm"
+    data: Path | None = None
+    weights: str = "auto"
+    tap: str = "last"
+    features: int | None = None
+    targets: tuple[str, ...] = ("cpu", "openvino")
+    out: Path | None = None
+    seed: int = 0
+    equalize: bool = False
+    size: tuple[int, int] | None = None
+    hold_out: bool = False
+    drawn_probe: bool = False

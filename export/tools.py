@@ -1,0 +1,20 @@
+"""Versions of what made a bundle."""
+
+from __future__ import annotations
+
+from importlib.metadata import PackageNotFoundError, version
+
+import edge_all
+
+_PACKAGES = tuple("torch torchvision timm scikit-learn skl2onnx onnx onnxruntime openvino nncf numpy pillow".split())
+
+
+def versions() -> dict[str, str]:
+    """Version of each package of the toolchain that is installed, edge_all's own first."""
+    found = {"edge-all": edge_all.__version__}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
