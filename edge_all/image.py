@@ -22,8 +22,8 @@ MAX_PIXELS = 64_000_000
 MIN_SIDE = 32
 """Shortest side, in pixels, that is answered: below it there is no cell to look at."""
 
-FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM", "MPO")
-"""Pillow formats that are opened. MPO is what some phones write: a JPEG with a preview behind it."""
+FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
+"""Pillow formats that are opened."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
 """File names that count as images when a folder is given; a file named on its own is tried whatever its name."""
@@ -105,7 +105,7 @@ def _check(image: Image.Image) -> None:
         )
     if min(width, height) < MIN_SIDE:
         raise ImageError(f"{width}x{height} pixels is too small; wanted at least {MIN_SIDE}x{MIN_SIDE}")
-    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
+    frames = 1 if image.format == "MPO" else getattr(image, "n_frames", 1)  # MPO: a phone's JPEG and its preview
     if frames > 1:
         raise ImageError(f"holds {frames} frames; one image is wanted: save the frame to be classified as a file")
 

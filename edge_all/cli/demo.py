@@ -12,7 +12,9 @@ from edge_all.cli import options
 
 
 @click.command("demo")
-@click.option("--out", type=options.PATH, default=Path("demo"), show_default=True, help="Folder for everything it makes.")
+@click.option(
+    "--out", type=options.PATH, default=Path("demo"), show_default=True, help="Folder for everything it makes."
+)
 @click.option("--seed", default=0, show_default=True, help="Of the drawing and of the training.")
 @click.pass_context
 def command(ctx: click.Context, out: Path, seed: int) -> None:

@@ -49,10 +49,10 @@ class _Kind:
 
 
 _KINDS = (
-    _Kind((10.0, 0.9), (0.70, 0.05), 1.20, (0.06, 0.03), 5.0, 0.020, 0.0, (3, 6)),
+    _Kind((10.0, 0.9), (0.70, 0.05), 1.20, (0.06, 0.03), 5.0, 0.020, 0.0, (4, 7)),
     _Kind((14.0, 1.1), (0.91, 0.02), 1.00, (0.14, 0.04), 3.0, 0.040, 0.3, (4, 8)),
     _Kind((15.5, 1.2), (0.68, 0.05), 1.00, (0.55, 0.08), 5.5, 0.100, 0.1, (4, 8)),
-    _Kind((20.0, 1.5), (0.86, 0.03), 0.78, (0.10, 0.04), 2.5, 0.030, 3.2, (3, 7)),
+    _Kind((20.0, 1.5), (0.86, 0.03), 0.78, (0.10, 0.04), 2.5, 0.030, 3.2, (4, 7)),
 )
 
 
@@ -96,7 +96,7 @@ def draw_field(label: int, rng: np.random.Generator, *, size: int = 224) -> npt.
     ):
         _white_cell(eosin, azure, rng, x, y, kind, shade, scale)
     # A field of any class may hold an ordinary lymphocyte, and platelets, so that one cell does not give it away.
-    for x, y in _places(rng, int(rng.random() < 0.4), 27 * scale, size, taken):
+    for x, y in _places(rng, int(rng.random() < 0.3), 27 * scale, size, taken):
         _white_cell(eosin, azure, rng, x, y, _KINDS[0], shade, scale)
     for x, y in rng.uniform(0, size, (int(rng.integers(0, 7)), 2)):
         _platelet(eosin, azure, rng, x, y, scale)
@@ -226,8 +226,8 @@ def _expose(
     """Densities to an RGB photograph: stain and light of the day, vignetting, focus, sensor noise."""
     size = len(eosin)
     plasma = 0.05 + 0.03 * np.abs(_noise(rng, (size, size), size / 4))
-    red = _EOSIN * rng.normal(1, 0.05, 3).astype(np.float32) * rng.normal(1, 0.08)
-    blue = _AZURE * rng.normal(1, 0.04, 3).astype(np.float32) * rng.normal(1, 0.07)
+    red = _EOSIN * rng.normal(1, 0.04, 3).astype(np.float32) * rng.normal(1, 0.06)
+    blue = _AZURE * rng.normal(1, 0.03, 3).astype(np.float32) * rng.normal(1, 0.05)
     light = np.clip(rng.normal(0.95, 0.035) * rng.normal(1, 0.02, 3), 0.8, 1.0).astype(np.float32)
     field = np.exp(-((eosin + plasma)[..., None] * red + azure[..., None] * blue)) * light
     down, across = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)

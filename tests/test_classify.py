@@ -1,0 +1,133 @@
+"""`edge-all classify` and the library behind it, on a bundle made by hand."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import CLASSES, colour_picture
+
+import edge_all
+from edge_all.bundle import Bundle
+from edge_all.errors import BundleError, TargetError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def test_labels_and_probabilities(colour_bundle: Bundle, tmp_path: Path) -> None:
+    classifier = edge_all.load(colour_bundle.path)
+    for channel, name in ((0, "Réd"), (1, "Green"), (2, "Blue")):
+        path = tmp_path / "x.png"
+        colour_picture(channel).save(path)
+        given = classifier.classify(path)
+        assert given.label == name
+        assert sum(given.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert 0 < given.graph_ms <= given.ms
+        assert given.probabilities == classifier.classify(path.read_bytes()).probabilities
+
+
+def test_a_batch_answers_as_one_by_one(colour_bundle: Bundle) -> None:
+    import numpy as np
+
+    classifier = edge_all.load(colour_bundle.path, precision="fp32")
+    images = np.stack([np.asarray(colour_picture(k % 3, seed=k)) for k in range(7)])
+    alone = np.concatenate([classifier.probabilities(image[None]) for image in images])
+    np.testing.assert_allclose(classifier.probabilities(images), alone, atol=1e-6)
+
+
+def test_precision_and_target_that_are_not_there(colour_bundle: Bundle) -> None:
+    assert edge_all.load(colour_bundle.path).precision == "int8"
+    with pytest.raises(BundleError, match="holds no int8 graph for target openvino"):
+        edge_all.load(colour_bundle.path, target="openvino")
+    with pytest.raises(TargetError, match="only target openvino has devices"):
+        edge_all.load(colour_bundle.path, device="GPU")
+
+
+def test_gpu_without_cuda_says_what_to_install() -> None:
+    ort = pytest.importorskip("onnxruntime")
+    if "CUDAExecutionProvider" in ort.get_available_providers():
+        pytest.skip("this ONNX Runtime has CUDA")
+    from edge_all.targets import open_engine
+
+    with pytest.raises(TargetError, match="pip install onnxruntime-gpu"):
+        open_engine("gpu", b"")
+
+
+def test_openvino_refuses_a_device_that_is_not_there() -> None:
+    pytest.importorskip("openvino")
+    from edge_all.targets import open_engine
+
+    with pytest.raises(TargetError, match="no device NPU here"):
+        open_engine("openvino", b"", device="NPU")
+
+
+def test_json_lines_in_order_with_errors(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+    good = sorted((coloured_folder / "Blue").iterdir())
+    bad = coloured_folder / "cut, ünï.png"
+    bad.write_bytes(good[0].read_bytes()[:50])
+    files = [good[0], bad, good[1], coloured_folder / "missing.png", coloured_folder / "Green"]
+    done = edge_all("classify", *files, "--bundle", colour_bundle.path, "--json")
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1
+    assert [Path(row["file"]).name for row in rows[:4]] == ["0.png", bad.name, "1.png", "missing.png"]
+    assert [set(row) == {"file", "error"} for row in rows] == [False, True, False, True] + [False] * 4
+    assert set(rows[0]) == {"file", "label", "probabilities", "target", "precision", "ms"}
+    assert [row["label"] for row in rows[4:]] == ["Green"] * 4
+    assert list(rows[0]["probabilities"]) == list(CLASSES)
+    assert rows[0]["target"] == "cpu" and rows[0]["precision"] == "int8"
+
+
+def test_csv_and_table(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+    done = edge_all("classify", coloured_folder, "--bundle", colour_bundle.path, "--csv")
+    rows = list(csv.DictReader(io.StringIO(done.stdout)))
+    assert done.returncode == 0 and len(rows) == 12
+    assert {row["label"] for row in rows} == set(CLASSES)
+    assert {"file", "label", "p_Blue", "ms", "error"} <= set(rows[0])
+    done = edge_all("classify", coloured_folder, "--bundle", colour_bundle.path)
+    assert done.returncode == 0 and len(done.stdout.splitlines()) == 12 and "Réd" in done.stdout
+    assert "not a medical device" in done.stderr
+
+
+def test_newest_bundle_in_models_is_the_default(edge_all: Run, coloured_folder: Path, tmp_path: Path) -> None:
+    from conftest import write_colour_bundle
+
+    write_colour_bundle(tmp_path / "models" / "colour")
+    done = edge_all("classify", coloured_folder / "Blue", "--json")
+    assert done.returncode == 0 and '"Blue"' in done.stdout.splitlines()[0]
+
+
+def test_nothing_to_classify(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    done = edge_all("classify", tmp_path / "empty", "--bundle", colour_bundle.path)
+    assert done.returncode == 1 and "no image there" in done.stderr and not done.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["classify"], ["nonesuch"], ["classify", "x.png", "--target", "tpu"], ["classify", "x.png", "--precision", "int4"],
+     ["export"], ["export", "--backbone", "nonesuch"], ["export", "--backbone", "vgg19", "--features", "0"],
+     ["export", "--backbone", "vgg19", "--resize", "big"], ["bench", "--quick", "yes"]],
+)  # fmt: skip
+def test_usage_errors_exit_2(edge_all: Run, words: list[str]) -> None:
+    done = edge_all(*words)
+    assert done.returncode == 2 and "Error" in done.stderr and not done.stdout
+
+
+def test_damaged_bundle_is_one_line(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+    model = colour_bundle.path / "model.fp32.onnx"
+    model.write_bytes(model.read_bytes()[:-1])
+    done = edge_all("classify", coloured_folder, "--bundle", colour_bundle.path)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and "model.fp32.onnx" in done.stderr
+
+
+def test_debug_shows_the_traceback(tmp_path: Path) -> None:
+    import sys
+
+    command = [Path(sys.executable).with_name("edge-all"), "--debug", "classify", "x", "--bundle", "nowhere"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert "Traceback" in done.stderr and "BundleError" in done.stderr

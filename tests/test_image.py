@@ -1,0 +1,139 @@
+"""Decoding: what is answered, what is refused, and that equal pixels give equal inputs."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import colour_picture, encoded
+from PIL import Image
+
+from edge_all import image
+from edge_all.errors import ImageError
+
+SIZE = (48, 64)
+
+
+def png_claiming(width: int, height: int) -> bytes:
+    """A small, valid PNG stream whose header claims `width` x `height` one-bit pixels."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    rows = zlib.compress(b"\0" * ((width // 8 + 1) * height), 9)
+    header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
+def test_same_pixels_same_input(form: str) -> None:
+    picture = colour_picture(0)
+    np.testing.assert_array_equal(image.decode(encoded(picture, form), SIZE), np.asarray(picture))
+
+
+def test_exif_orientation_is_applied() -> None:
+    picture = colour_picture(1)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = encoded(picture.transpose(Image.Transpose.ROTATE_90), "PNG", exif=exif)
+    np.testing.assert_array_equal(image.decode(turned, SIZE), np.asarray(picture))
+
+
+@pytest.mark.parametrize("mode", ["L", "P", "CMYK", "RGBA", "LA", "1"])
+def test_other_modes_become_rgb(mode: str) -> None:
+    source = colour_picture(0).convert(mode)
+    form = "TIFF" if mode == "CMYK" else "PNG"
+    given = image.decode(encoded(source, form), SIZE)
+    assert given.shape == (*SIZE, 3) and given.dtype == np.uint8
+
+
+def test_cmyk_jpeg_is_answered() -> None:
+    assert image.decode(encoded(colour_picture(0).convert("CMYK"), "JPEG"), SIZE).shape == (*SIZE, 3)
+
+
+def test_transparency_is_laid_over_white() -> None:
+    clear = Image.new("RGBA", (64, 48), (10, 20, 30, 0))
+    assert (image.decode(encoded(clear, "PNG"), SIZE) == 255).all()
+
+
+def test_sixteen_bit_grey_keeps_its_scale() -> None:
+    grey = np.asarray(colour_picture(0).convert("L"))
+    wide = Image.fromarray(grey.astype(np.uint16) * 257)
+    for form in ("TIFF", "PNG"):
+        given = image.decode(encoded(wide, form), SIZE)
+        np.testing.assert_array_equal(given, np.repeat(grey[..., None], 3, axis=2))
+
+
+def test_multi_strip_and_compressed_tiff() -> None:
+    picture = colour_picture(2)
+    for compression in ("tiff_lzw", "tiff_deflate"):
+        given = image.decode(encoded(picture, "TIFF", compression=compression), SIZE)
+        np.testing.assert_array_equal(given, np.asarray(picture))
+
+
+def test_resizes_to_the_input() -> None:
+    assert image.decode(encoded(colour_picture(0, size=(500, 700)), "PNG"), SIZE).shape == (*SIZE, 3)
+
+
+def _animated() -> bytes:
+    buffer = io.BytesIO()
+    colour_picture(0).save(buffer, "GIF", save_all=True, append_images=[colour_picture(1)])
+    return buffer.getvalue()
+
+
+def _float_tiff() -> bytes:
+    return encoded(Image.fromarray(np.ones(SIZE, np.float32)), "TIFF")
+
+
+REFUSED = {
+    "empty": (b"", "empty"),
+    "text": (b"this is no image\n", "not an image"),
+    "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
+    "truncated jpeg": (encoded(colour_picture(0), "JPEG")[:600], "damaged"),
+    "truncated png": (encoded(colour_picture(0), "PNG")[:600], "damaged"),
+    "tiff of zeros": (b"II*\0" + b"\0" * 64, ""),
+    "bmp header only": (b"BM" + b"\xff" * 60, ""),
+    "bomb": (png_claiming(20_000, 20_000), "megapixels"),
+    "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), "too small"),
+    "animated": (_animated(), "2 frames"),
+    "floating point": (_float_tiff(), "floating-point"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_with_one_line(name: str) -> None:
+    data, said = REFUSED[name]
+    with pytest.raises(ImageError) as caught:
+        image.decode(data, SIZE)
+    assert said in str(caught.value) and "\n" not in str(caught.value) and len(str(caught.value)) > 8
+
+
+def test_every_cut_of_a_file_is_refused_or_read() -> None:
+    """No cut of a file may raise anything but ImageError."""
+    for form in ("JPEG", "PNG", "TIFF", "GIF", "BMP", "WEBP"):
+        data = encoded(colour_picture(0), form)
+        for length in range(0, len(data), max(1, len(data) // 40)):
+            try:
+                image.decode(data[:length], SIZE)
+            except ImageError:
+                continue
+
+
+def test_missing_unreadable_and_folder(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.png", tmp_path):
+        with pytest.raises(ImageError, match="cannot be read"):
+            image.decode(path, SIZE)
+
+
+def test_find_goes_into_folders_in_order(tmp_path: Path) -> None:
+    for name in ("b/2.png", "a/1.JPG", "a/notes.txt", ".hidden/3.png", "c.tiff"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    found = [str(p.relative_to(tmp_path)) for p in image.find([tmp_path])]
+    assert found == ["c.tiff", "a/1.JPG", "b/2.png"]
+    assert list(image.find([tmp_path / "a/notes.txt"])) == [tmp_path / "a/notes.txt"]
