@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from edge_all.errors import DataError
@@ -46,7 +47,7 @@ def download() -> Path:
 
 
 @contextlib.contextmanager
-def _quiet():
+def _quiet() -> Iterator[None]:
     """Keep kagglehub's progress bars, notices and log lines off both streams: stdout is for results."""
     before = logging.root.manager.disable
     logging.disable(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Split protocols: which fold tests which image. What a reported accuracy means depends on it more than on the model."""
+"""Split protocols: which fold tests which image. They decide what an accuracy means."""
 
 from __future__ import annotations
 

@@ -1,0 +1,124 @@
+"""The head: scaler, selector and classifier in scikit-learn, and the same as an ONNX graph."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
+
+from edge_all.errors import HeadError
+
+from . import classifiers, onnx_ops, selectors
+
+DEFAULT_FEATURES = 300
+"""Features kept where nothing else is asked for, or all where there are fewer."""
+
+LEAST_PER_CLASS = 3
+"""Images of every class that a head needs: the SVM's probabilities are fitted on three folds."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """A fitted head.
+
+    Attributes:
+        pipeline: Steps ``scaler``, ``selector`` and ``classifier``, fitted on float32.
+        channels: How many features go in.
+        classes: How many classes come out.
+    """
+
+    pipeline: Pipeline
+    channels: int
+    classes: int
+
+    @property
+    def kept(self) -> np.ndarray | None:
+        """Numbers of the input channels that matter, ``int64 [F]``; None with pca, where all do."""
+        selector = self.pipeline["selector"]
+        return selector.get_support(indices=True) if hasattr(selector, "get_support") else None
+
+    @property
+    def features(self) -> int:
+        """How many features the classifier sees."""
+        return int(self.pipeline["classifier"].n_features_in_)
+
+    def predict_proba(self, features: np.ndarray) -> np.ndarray:
+        """Class probabilities ``float64 [N, K]`` of features ``float32 [N, C]``."""
+        return np.asarray(self.pipeline.predict_proba(features), dtype=np.float64)
+
+
+def fit_head(
+    features: np.ndarray, labels: np.ndarray, *, selector: str, classifier: str, count: int | None = None, seed: int = 0
+) -> Head:
+    """Fit scaler, selector and classifier, in this order, on the same images.
+
+    Args:
+        features: ``float32 [N, C]``.
+        labels: ``int64 [N]``, numbers from 0.
+        selector: A file of ``selectors/``.
+        classifier: A file of ``classifiers/``.
+        count: Features to keep; None is `DEFAULT_FEATURES`, or all where there are fewer.
+        seed: Of every random choice.
+
+    Raises:
+        HeadError: More features asked for than there are, features that are not finite, too few classes or images, or
+            a selection that came out empty.
+    """
+    _check(features, labels)
+    count = _count(features, count, selector)
+    steps = [
+        ("scaler", StandardScaler()),
+        ("selector", selectors.build(selector, count, seed)),
+        ("classifier", classifiers.build(classifier, seed)),
+    ]
+    scaled = steps[0][1].fit_transform(features.astype(np.float32))
+    with warnings.catch_warnings():
+        for expected in ("Features .* are constant", "invalid value encountered", "No features were selected"):
+            warnings.filterwarnings("ignore", message=expected)
+        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a selection needs no last digit
+        chosen = steps[1][1].fit(scaled, labels).transform(scaled)
+    if not chosen.shape[1]:
+        raise HeadError(
+            f"selector {selector} kept none of {features.shape[1]} features: they tell nothing about the classes; "
+            "look at the data, or take another --selector"
+        )
+    steps[2][1].fit(chosen, labels)
+    return Head(Pipeline(steps), features.shape[1], int(labels.max()) + 1)
+
+
+def to_onnx(head: Head) -> onnx.ModelProto:
+    """Convert a head through skl2onnx, with the converters of ``onnx_ops``.
+
+    Returns:
+        ``float32 [N, C]`` "features" to ``float32 [N, K]`` "probabilities" and ``int64 [N]`` "label" (the most probable
+        class, the first at a tie), in standard ``ai.onnx`` operators and float32 only.
+    """
+    return onnx_ops.convert(head.pipeline, head.channels)
+
+
+def _check(features: np.ndarray, labels: np.ndarray) -> None:
+    if not np.isfinite(features).all():
+        rows = int((~np.isfinite(features).all(axis=1)).sum())
+        raise HeadError(f"{rows} of {len(features)} images have features that are not finite; check the weights")
+    counts = np.bincount(labels)
+    if len(counts) < 2 or (counts == 0).any():
+        raise HeadError(f"{np.count_nonzero(counts)} class with images was given; wanted at least 2, each with images")
+    if counts.min() < LEAST_PER_CLASS:
+        raise HeadError(
+            f"a class has {counts.min()} images to fit on; wanted at least {LEAST_PER_CLASS} of each: add images"
+        )
+
+
+def _count(features: np.ndarray, count: int | None, selector: str) -> int:
+    most = min(features.shape) if selector == "pca" else features.shape[1]
+    if count is None:
+        return min(DEFAULT_FEATURES, most)
+    if not 1 <= count <= most:
+        why = f" of {len(features)} images" if most < features.shape[1] else ""
+        raise HeadError(f"--features {count} was given; {selector} can keep 1 to {most}{why}: give at most {most}")
+    return count

@@ -1,0 +1,53 @@
+"""RBF SVM, one against the rest, with Platt's sigmoids: one kernel matrix for all classes.
+
+The classes' machines share most support vectors; the kernel is evaluated once on their union.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.calibration import CalibratedClassifierCV
+from sklearn.svm import SVC
+
+from ._graph import Graph
+
+ESTIMATOR = CalibratedClassifierCV
+
+
+def convert(scope: Any, operator: Any, container: Any) -> None:
+    graph = Graph(scope, operator, container)
+    (calibrated,) = operator.raw_operator.calibrated_classifiers_
+    machines: list[SVC] = calibrated.estimator.estimators_
+    (gamma,) = {machine._gamma for machine in machines}
+    vectors, weights = _union(machines)
+    middle = vectors.mean(axis=0)
+    points = vectors - middle
+    centred = graph.add("Sub", graph.input, middle)
+    own = graph.add("ReduceSumSquare", centred, np.array([1]), keepdims=1)
+    product = graph.add("MatMul", centred, -2 * points.T)
+    distance = graph.add("Add", graph.add("Add", product, (points**2).sum(axis=1)), own)
+    kernel = graph.add("Exp", graph.add("Mul", graph.add("Relu", distance), np.array(-gamma)))
+    bias = np.array([float(machine.intercept_[0]) for machine in machines])
+    decision = graph.add("Add", graph.add("MatMul", kernel, weights), bias)
+    slopes = np.array([float(c.a_) for c in calibrated.calibrators])
+    offsets = np.array([float(c.b_) for c in calibrated.calibrators])
+    platt = graph.add("Sigmoid", graph.add("Sub", graph.add("Mul", decision, -slopes), offsets))
+    if len(machines) == 1:  # two classes: one machine, whose decision is for the second
+        graph.answer(graph.add("Concat", graph.add("Sub", np.array([1.0]), platt), platt, axis=1))
+        return
+    total = graph.add("ReduceSum", platt, np.array([1]), keepdims=1)
+    graph.answer(graph.add("Div", platt, total))
+
+
+def _union(machines: list[SVC]) -> tuple[np.ndarray, np.ndarray]:
+    """Support vectors of all machines, ``float64 [S, F]``, and each machine's dual weights on them, ``[S, K]``."""
+    numbers = np.unique(np.concatenate([machine.support_ for machine in machines]))
+    vectors = np.empty((len(numbers), machines[0].support_vectors_.shape[1]))
+    weights = np.zeros((len(numbers), len(machines)))
+    for k, machine in enumerate(machines):
+        rows = np.searchsorted(numbers, machine.support_)
+        vectors[rows] = machine.support_vectors_
+        weights[rows, k] = machine.dual_coef_[0]
+    return vectors, weights

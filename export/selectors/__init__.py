@@ -1,0 +1,25 @@
+"""Feature selectors: one file each, whose name is the registered name."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+from sklearn.base import BaseEstimator
+
+
+def names() -> tuple[str, ...]:
+    """Registered names; nothing is imported."""
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def build(name: str, count: int, seed: int) -> BaseEstimator:
+    """An unfitted transformer that keeps at most `count` features.
+
+    Args:
+        name: One of `names`.
+        count: Features to keep.
+        seed: Of its random choices.
+    """
+    selector: BaseEstimator = import_module(f".{name}", __package__).build(count, seed)
+    return selector
