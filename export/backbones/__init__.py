@@ -1,0 +1,100 @@
+"""Frozen CNNs: one file each, whose name is the registered name.
+
+A backbone is a flat sequence of named stages, so that the network up to a tap is the stages up to that name, and nothing
+above it is exported. Its file says how to build it, what its pretrained weights are, how its input is normalised, and at
+which stages features may be taken.
+"""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from edge_all.errors import EdgeAllError
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Tap:
+    """A place where features may be taken: the global average of a stage's output.
+
+    Attributes:
+        name: The stage, by its path in the reference implementation.
+        channels: How many features there are.
+        macs: Multiply-accumulates of one image from the input up to here, at the backbone's own input size.
+    """
+
+    name: str
+    channels: int
+    macs: int
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained CNN.
+
+    Attributes:
+        name: Registered name.
+        input_size: Height and width that it was trained at, in pixels.
+        mean: Per channel, of RGB scaled to 0..1.
+        std: Likewise.
+        taps: In the order of the network; the last one is the paper's.
+        build: Makes the whole network, untrained.
+        stages: Gives its named stages in order, without the classifier.
+        pretrained: Gives the publisher's weights and a name for them.
+        head: Key prefixes of the weights that a feature extractor does not need.
+        rename: Turns another publication's keys into this network's.
+    """
+
+    name: str
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    taps: tuple[Tap, ...]
+    build: Callable[[], nn.Module]
+    stages: Callable[[Any], list[tuple[str, nn.Module]]]
+    pretrained: Callable[[], tuple[Mapping[str, Tensor], str]]
+    head: tuple[str, ...]
+    rename: Callable[[str], str] = str
+
+
+def names() -> tuple[str, ...]:
+    """Registered names; nothing is imported."""
+    return tuple(module.name for module in pkgutil.iter_modules(__path__))
+
+
+def load(name: str) -> Backbone:
+    """The backbone of that name."""
+    backbone: Backbone = import_module(f".{name}", __package__).BACKBONE
+    return backbone
+
+
+def tap(backbone: Backbone, name: str) -> Tap:
+    """The tap of that name; ``last`` is the paper's.
+
+    Raises:
+        EdgeAllError: There is none; the message lists them.
+    """
+    if name == "last":
+        return backbone.taps[-1]
+    for candidate in backbone.taps:
+        if candidate.name == name:
+            return candidate
+    known = ", ".join(candidate.name for candidate in backbone.taps)
+    raise EdgeAllError(f"--tap {name}: {backbone.name} has no such tap; wanted last or one of {known}")
+
+
+def torchvision_weights(enum: str) -> tuple[Mapping[str, Tensor], str]:
+    """torchvision's DEFAULT weights of an enum such as ``VGG19_Weights``, downloaded or from its cache."""
+    from torchvision import models
+
+    weights = getattr(models, enum).DEFAULT
+    return weights.get_state_dict(progress=False, check_hash=True), f"torchvision {weights}"
