@@ -11,6 +11,7 @@ import json
 import subprocess
 import sys
 import tempfile
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,9 @@ def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
     """
     if not data.is_dir():
         raise DataError(f"--data {data}: no such folder; wanted one folder a class: {', '.join(bundle.classes)}")
-    found = [(path, k) for k, name in enumerate(bundle.classes) for path in image.find([data / name]) if path.is_file()]
+    folders = {unicodedata.normalize("NFC", path.name): path for path in data.iterdir() if path.is_dir()}
+    present = [(folders[name], k) for k, name in enumerate(bundle.classes) if name in folders]
+    found = [(path, k) for folder, k in present for path in image.find([folder])]
     if not found:
         raise DataError(f"--data {data}: no image of {', '.join(bundle.classes)}; wanted one folder for each class")
     known = set(bundle.read(TRAINING_IMAGES).decode().split()) if TRAINING_IMAGES in bundle.record["files"] else set()

@@ -49,6 +49,7 @@ def write(record: Mapping[str, Any]) -> str:
         "",
         "## Accuracy",
         "",
+        *_leaks(data),
         "Five-fold cross-validation; scaling, selection and classifier fitted inside the training folds; no image "
         "judged by an INT8 graph that was calibrated on it. Percent.",
         "",
@@ -71,6 +72,11 @@ def write(record: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _leaks(data: Mapping[str, Any]) -> list[str]:
+    crossing = ", ".join(f"`{name}` {count}" for name, count in data["near_duplicates_across_folds"].items())
+    return [f"Test images with a near-duplicate among the training images, by split: {crossing}.", ""]
 
 
 def _accuracy_rows(metrics: Mapping[str, Any]) -> list[str]:

@@ -19,7 +19,7 @@ from edge_all.bench import TRAINING_IMAGES
 from edge_all.bundle import Bundle
 
 from . import backbone_graph, backbones, calibration, card, evaluate, features, gate, quantize, tools, weights
-from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, read
+from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, leaks, read
 from .fuse import fuse
 from .head import Head, fit_head
 from .head import to_onnx as head_to_onnx
@@ -77,7 +77,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     data, held_out = _hold_out(everything) if recipe.hold_out else (everything, None)
     with step("Loading the backbone"):
         pretrained = weights.load(backbone, recipe.weights, seed=recipe.seed)
-        graph = backbone_graph.build(backbone, pretrained, tap=tap.name, input_size=size, equalize=recipe.equalize)
+        graph = backbone_graph.build(backbone, pretrained, tap_name=tap.name, input_size=size, equalize=recipe.equalize)
     if not pretrained.pretrained:
         tell(f"weights are {pretrained.source}: this bundle can show that everything works, and nothing else")
     with step("Extracting features") as progress:
@@ -138,7 +138,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "gate": {"passed": len(shipped) == len(int8), "targets": verdicts},
         "verified": verified,
         "dataset": {"name": everything.root.name, "images": len(data), "counts": data.counts,
-                    "fingerprint": data.fingerprint, "groups": int(duplicates.max()) + 1},
+                    "fingerprint": data.fingerprint, "groups": int(duplicates.max()) + 1,
+                    "near_duplicates_across_folds": {p: leaks(split, duplicates) for p, split in splits.items()}},
         "held_out": kept_apart,
         "weights": {"source": pretrained.source, "digest": pretrained.digest, "pretrained": pretrained.pretrained},
         "quantizers": {t: {"name": quantize.quantizer(t), "calibration_images": m.calibration_images}

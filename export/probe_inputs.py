@@ -7,7 +7,8 @@ from PIL import Image
 
 from edge_all import image
 
-from .dataset import Dataset, draw_field
+from .dataset import Dataset
+from .dataset.synthetic import CLASSES, draw_field
 
 EACH_SIDE = 4
 """Inputs far from a decision boundary, and as many near one."""
@@ -33,7 +34,7 @@ def probe_inputs(
     """
     if drawn:
         rng = np.random.default_rng(seed)
-        fields = [draw_field(i % 4, rng) for i in range(2 * EACH_SIDE)]
+        fields = [draw_field(i % len(CLASSES), rng) for i in range(2 * EACH_SIDE)]
         height, width = size
         return np.stack([np.asarray(Image.fromarray(f).resize((width, height))) for f in fields])
     top = np.sort(probabilities, axis=1)

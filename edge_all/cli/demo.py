@@ -25,7 +25,7 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
     from edge_all.errors import ToolchainError
 
     try:
-        from edge_all.export.dataset import draw  # noqa: TID251 - the drawing is part of the toolchain
+        from edge_all.export.dataset.synthetic import draw  # noqa: TID251 - the drawing is part of the toolchain
     except ModuleNotFoundError as error:
         raise ToolchainError(
             f'the demo needs {error.name}, which is not here: pip install "edge-all[export]"; '

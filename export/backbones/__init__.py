@@ -1,8 +1,8 @@
 """Frozen CNNs: one file each, whose name is the registered name.
 
-A backbone is a flat sequence of named stages, so that the network up to a tap is the stages up to that name, and nothing
-above it is exported. Its file says how to build it, what its pretrained weights are, how its input is normalised, and at
-which stages features may be taken.
+A backbone is a flat sequence of named stages, so that the network up to a tap is the stages up to that name, and
+nothing above it is exported. Its file says how to build it, what its pretrained weights are, how its input is
+normalised, and at which stages features may be taken.
 """
 
 from __future__ import annotations

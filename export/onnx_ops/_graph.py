@@ -30,7 +30,9 @@ class Graph:
         self._container.add_initializer(name, _TYPES[array.dtype.name], array.shape, array.ravel().tolist())
         return str(name)
 
-    def add(self, kind: str, *inputs: str | np.ndarray, to: str | None = None, outputs: int = 1, **attributes: Any) -> Any:
+    def add(
+        self, kind: str, *inputs: str | np.ndarray, to: str | None = None, outputs: int = 1, **attributes: Any
+    ) -> Any:
         """Add a node; arrays among the inputs become constants.
 
         Args:
@@ -46,7 +48,9 @@ class Graph:
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         made = [to] if to else [self._scope.get_unique_variable_name(f"{self._name}_{kind}") for _ in range(outputs)]
         node = self._scope.get_unique_operator_name(f"{self._name}_{kind}")
-        self._container.add_node(kind, names, made, name=node, op_domain="", op_version=_VERSIONS.get(kind, OPSET), **attributes)
+        self._container.add_node(
+            kind, names, made, name=node, op_domain="", op_version=_VERSIONS.get(kind, OPSET), **attributes
+        )
         return made[0] if len(made) == 1 else tuple(made)
 
     def answer(self, probabilities: str) -> None:

@@ -27,12 +27,13 @@ class _Reader(CalibrationDataReader):
 
 def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
     """See `edge_all.export.quantize.quantize`."""
-    logging.getLogger().setLevel(logging.ERROR)  # it advises on the root logger to pre-process, which fuse.py has done
+    logging.getLogger().setLevel(logging.ERROR)  # it advises to fold BatchNorm, which torch's exporter has done
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "quantized.onnx")
+        given, made = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
+        onnx.save(model, given)  # given the model itself, it would move its weights into a file of its own
         quantize_static(
-            model,
-            path,
+            given,
+            made,
             _Reader(images),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
@@ -40,4 +41,4 @@ def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
             weight_type=QuantType.QInt8,
             nodes_to_exclude=float_nodes(model),
         )
-        return onnx.load(path)
+        return onnx.load(made)
