@@ -78,7 +78,7 @@ def fit_head(
     ]
     scaled = steps[0][1].fit_transform(features.astype(np.float32))
     with warnings.catch_warnings():
-        for expected in ("Features .* are constant", "invalid value encountered", "No features were selected"):
+        for expected in ("(?s)Features .* are constant", "invalid value encountered", "No features were selected"):
             warnings.filterwarnings("ignore", message=expected)
         warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a selection needs no last digit
         chosen = steps[1][1].fit(scaled, labels).transform(scaled)

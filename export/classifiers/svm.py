@@ -2,8 +2,8 @@
 
 One against the rest, not scikit-learn's default of one against one: its decision values are smooth, where votes jump
 when two classes are near, which makes poor probabilities and lets INT8's rounding flip labels. In the graph all classes
-share one kernel evaluation. SVC(probability=True) is deprecated; CalibratedClassifierCV with ``ensemble=False`` fits one
-sigmoid a class on cross-validated decision values and one SVM on everything.
+share one kernel evaluation. SVC(probability=True) is deprecated; CalibratedClassifierCV with ``ensemble=False`` fits
+one sigmoid a class on cross-validated decision values and one SVM on everything.
 
 Platt 1999, Probabilistic outputs for support vector machines; Rifkin and Klautau 2004, In Defense of One-Vs-All.
 """
