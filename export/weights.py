@@ -65,7 +65,7 @@ def network(backbone: Backbone, weights: Weights) -> list[tuple[str, nn.Module]]
 
 def _weights(state: Mapping[str, Tensor], source: str, *, pretrained: bool) -> Weights:
     whole = hashlib.sha256()
-    for name in sorted(state):
+    for name in sorted(key for key in state if not key.endswith("num_batches_tracked")):  # a file may leave them out
         whole.update(f"{name} {tuple(state[name].shape)}".encode())
         whole.update(state[name].contiguous().numpy().tobytes())
     return Weights(state, source, whole.hexdigest(), pretrained)

@@ -97,4 +97,4 @@ def torchvision_weights(enum: str) -> tuple[Mapping[str, Tensor], str]:
     from torchvision import models
 
     weights = getattr(models, enum).DEFAULT
-    return weights.get_state_dict(progress=False, check_hash=True), f"torchvision {weights}"
+    return weights.get_state_dict(progress=False, check_hash=True, weights_only=True), f"torchvision {weights}"

@@ -5,6 +5,7 @@ Huang et al. 2017, arXiv 1608.06993. Reference: torchvision.models.densenet121.
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from . import IMAGENET_MEAN, IMAGENET_STD, Backbone, Tap, torchvision_weights
@@ -21,6 +22,11 @@ def stages(model: Any) -> list[tuple[str, Any]]:
     from torch import nn
 
     return [*model.features.named_children(), ("relu5", nn.ReLU())]
+
+
+def rename(key: str) -> str:
+    """torchvision's published file still says ``norm.1`` where its module is now ``norm1``."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
 
 
 BACKBONE = Backbone(
@@ -42,4 +48,5 @@ BACKBONE = Backbone(
     stages=stages,
     pretrained=lambda: torchvision_weights("DenseNet121_Weights"),
     head=("classifier.",),
+    rename=rename,
 )

@@ -63,7 +63,8 @@ def rename(key: str) -> str:
     """A key of the PyPI package's file as timm's; any other key as it is."""
     if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
         number, module, tensor = int(match[1]), match[2], match[3]
-        return f"{_BLOCK_OF[number]}.{(_OTHERS if number else _FIRST)[module]}.{tensor}"
+        name = (_OTHERS if number else _FIRST).get(module)
+        return f"{_BLOCK_OF[number]}.{name}.{tensor}" if name and number < len(_BLOCK_OF) else key
     module, _, tensor = key.partition(".")
     return f"{_OUTER[module]}.{tensor}" if module in _OUTER else key
 

@@ -1,0 +1,255 @@
+"""The export end to end on drawn images with random weights, and what it leaves behind when it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from conftest import check_standard
+from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, weights
+from edge_all.export.dataset import folds, groups, read
+from edge_all.export.dataset.synthetic import draw
+from edge_all.export.fuse import fuse
+from edge_all.export.head import fit_head, to_onnx
+from PIL import Image
+
+from edge_all import bundle as bundles
+from edge_all import load
+from edge_all.errors import DataError, EdgeAllError
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.4", "--resize", "64x64")
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=1)
+
+
+@pytest.fixture(scope="module")
+def exported(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bundles.Bundle, dict[str, object]]:
+    """One export by the command, and its JSON."""
+    out = tmp_path_factory.mktemp("exported") / "bundle"
+    command = [Path(sys.executable).with_name("edge-all"), "export", *SMALL, "--data", drawn, "--out", out, "--json"]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "untrained" in done.stderr, "random weights must be said aloud"
+    return bundles.load(out), json.loads(done.stdout.splitlines()[-1])
+
+
+def test_json_has_the_promised_keys(exported: tuple[bundles.Bundle, dict[str, object]]) -> None:
+    bundle, summary = exported
+    wanted = {"bundle", "backbone", "tap", "selector", "classifier", "features", "classes", "metrics", "gate"}
+    assert wanted <= set(summary) and summary["bundle"] == str(bundle.path)
+    assert summary["tap"] == "features.4" and summary["classes"] == ["Benign", "Early", "Pre", "Pro"]
+    for protocol in ("random", "grouped", "block"):
+        for precision in ("fp32", "int8"):
+            assert 0 <= summary["metrics"][protocol][precision]["accuracy"] <= 100  # type: ignore[index]
+
+
+def test_bundle_is_whole_and_standard(exported: tuple[bundles.Bundle, dict[str, object]]) -> None:
+    bundle, _ = exported
+    record = bundle.record
+    assert record["weights"]["pretrained"] is False and "random (seed 0)" in record["weights"]["source"]
+    assert record["input"] == record["input"] | {"height": 64, "width": 64, "equalize": False}
+    for name in record["files"]:
+        if name.endswith(".onnx"):
+            model = onnx.load_from_string(bundle.read(name))
+            check_standard(model)
+            head = [node for node in model.graph.node if node.name.startswith("head/")]
+            assert head and not {"QuantizeLinear", "DequantizeLinear"} & {node.op_type for node in head}
+    card = bundle.read("MODEL_CARD.md").decode()
+    assert "not a medical device" in card and "random (seed 0)" in card and "block" in card
+    for verified in record["verified"].values():
+        assert verified["agreement"] >= 95
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_every_precision_answers(exported: tuple[bundles.Bundle, dict[str, object]], drawn: Path, target: str) -> None:
+    bundle, _ = exported
+    answers = {}
+    for precision in bundle.precisions(target):
+        classifier = load(bundle.path, target=target, precision=precision)
+        answers[precision] = [classifier.classify(path).label for path in sorted(drawn.glob("*/*"))[::4]]
+    same = np.mean([a == b for a, b in zip(answers["fp32"], answers.get("int8", answers["fp32"]), strict=True)])
+    assert same >= 0.9
+
+
+def test_bench_of_an_export(exported: tuple[bundles.Bundle, dict[str, object]], edge_all: Run, drawn: Path) -> None:
+    bundle, _ = exported
+    done = edge_all("bench", "--quick", "--bundle", bundle.path, "--data", drawn, "--target", "cpu")
+    assert done.returncode == 0 and "WARNING" in done.stderr and "Probe:" in done.stderr
+
+
+def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Run, drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "held.zip"
+    words = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes", "--target", "cpu")
+    done = edge_all("export", *SMALL, "--data", drawn, "--out", out, *words)
+    assert done.returncode == 0, done.stderr
+    record = bundles.load(out).record
+    assert record["input"]["equalize"] and record["held_out"]["images"] == 8
+    assert record["dataset"]["images"] <= 40 and set(record["models"]) == {"cpu"}
+    assert edge_all("classify", drawn / "Pro", "--bundle", out, "--json").returncode == 0
+
+
+REFUSED = {
+    "no such folder": (["--data", "nowhere"], "nowhere"),
+    "no such weights": (["--weights", "nothing.pth"], "nothing.pth"),
+    "no such tap": (["--tap", "features.99"], "features.99"),
+    "too many features": (["--features", "5000"], "--features 5000"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_refused_and_nothing_left(name: str, edge_all: Run, drawn: Path, tmp_path: Path) -> None:
+    words, said = REFUSED[name]
+    given = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | {"--data": str(drawn), "--out": str(tmp_path / "never")}
+    given |= dict([words])
+    done = edge_all("export", *(word for pair in given.items() for word in pair))
+    assert done.returncode == 1 and said in done.stderr
+    assert len([line for line in done.stderr.splitlines() if line.startswith("edge-all:")]) <= 2
+    assert not (tmp_path / "never").exists() and not list(tmp_path.glob(".never*"))
+
+
+def test_a_corrupt_image_stops_before_anything_is_written(edge_all: Run, drawn: Path, tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    shutil.copytree(drawn, data)
+    victim = sorted((data / "Pre").iterdir())[2]
+    victim.write_bytes(victim.read_bytes()[:500])
+    done = edge_all("export", *SMALL, "--data", data, "--out", tmp_path / "never")
+    assert done.returncode == 1 and victim.name in done.stderr and not (tmp_path / "never").exists()
+
+
+def test_killed_in_the_middle_leaves_no_bundle(drawn: Path, tmp_path: Path) -> None:
+    command = [str(Path(sys.executable).with_name("edge-all")), "export", *SMALL, "--data", str(drawn)]
+    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    assert child.stderr
+    for line in child.stderr:
+        if line.startswith("Extracting"):
+            break
+    time.sleep(0.5)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert bundles.newest(tmp_path / "models") is None
+
+
+def test_unreachable_hub_names_three_ways_out(drawn: Path, tmp_path: Path) -> None:
+    """A proxy that refuses every connection stands for a machine without a network."""
+    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
+    cache = {"TORCH_HOME": str(tmp_path), "KAGGLEHUB_CACHE": str(tmp_path)}
+    environment = os.environ | nowhere | cache
+    program = str(Path(sys.executable).with_name("edge-all"))
+    for words, wanted in (
+        (["--data", str(drawn)], ["--weights FILE", "--backbone efficientnet_lite0", "--weights random"]),
+        (["--weights", "random"], ["--data", "edge-all demo"]),
+    ):
+        command = [program, "export", "--backbone", "vgg19", *words]
+        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
+        said = [line for line in done.stderr.splitlines() if line.startswith("edge-all:")]
+        assert done.returncode == 1 and len(said) == 1 and all(part in said[0] for part in wanted), done.stderr
+
+
+def test_fused_graph_is_its_parts(drawn: Path) -> None:
+    data = read(drawn)
+    backbone = backbones.load("mobilenetv2")
+    graph = backbone_graph.build(backbone, weights.load(backbone, "random"), tap_name="features.4", input_size=(64, 64))
+    rows = features.extract(graph, data.paths, data.digests, (64, 64))
+    head = fit_head(rows, data.labels, selector="pca", classifier="svm", count=10)
+    fused = fuse(graph, to_onnx(head), name="x")
+    from edge_all.targets import open_engine
+
+    images = np.stack(list(features.decoded(data.paths, (64, 64))))
+    for target in ("cpu", "openvino"):
+        given = open_engine(target, fused.SerializeToString()).run(images)
+        assert np.abs(given - head.predict_proba(rows)).max() <= 1e-3
+    other = fit_head(rows[:, :5], data.labels, selector="anova", classifier="svm", count=3)
+    with pytest.raises(ValueError, match="the backbone gives 32 features and the head takes 5"):
+        fuse(graph, to_onnx(other), name="x")
+
+
+def test_features_are_cached_by_content(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
+    data = read(drawn)
+    backbone = backbones.load("mobilenetv2")
+    graph = backbone_graph.build(backbone, weights.load(backbone, "random"), tap_name="features.2", input_size=(32, 32))
+    calls: list[int] = []
+    extract = partial(features.extract, graph, data.paths, data.digests, (32, 32))
+    first = extract(progress=lambda done, total: calls.append(done))
+    assert calls[-1] == len(data)
+    np.testing.assert_array_equal(extract(progress=lambda done, total: calls.append(-1)), first)
+    assert -1 not in calls
+    (entry,) = (tmp_path / "cache" / "features").iterdir()
+    entry.write_bytes(b"damaged")
+    np.testing.assert_allclose(extract(), first)
+
+
+def test_no_image_is_judged_by_a_graph_that_was_calibrated_on_it(drawn: Path) -> None:
+    data = read(drawn)
+    block, near = folds(data, "block"), groups(data)
+    halves = calibration.halves(block, near)
+    shipped, other = set(near[halves.shipped]), set(near[halves.other])
+    assert len(halves.shipped) and len(halves.other) and not shipped & other
+    assert not halves.judged_by_shipped[halves.shipped].any() and halves.judged_by_shipped[halves.other].all()
+    assert not set(block[halves.shipped]) & set(block[halves.judged_by_shipped])
+
+
+def test_scaling_and_selection_see_training_folds_only() -> None:
+    """Random labels and a thousand features: any leak of the test fold into the selection scores far above chance."""
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(200, 1000)).astype(np.float32), rng.integers(0, 4, 200)
+    split = np.arange(200) % 5
+    fit = partial(fit_head, selector="anova", classifier="naive_bayes", count=20)
+    heads = evaluate.fold_heads(rows, labels, split, fit)
+    score = evaluate.score(labels, evaluate.answer(heads, rows, split), list("abcd"))
+    assert score["accuracy"] < 40
+    leaked = fit(rows, labels)
+    assert evaluate.score(labels, leaked.predict_proba(rows), list("abcd"))["accuracy"] > 45
+
+
+def _scores(accuracies: list[float], agreement: float) -> dict[str, object]:
+    named = dict(zip("abcd", accuracies, strict=True))
+    return {"balanced_accuracy": float(np.mean(accuracies)), "recall": named, "agreement_fp32": agreement}
+
+
+@pytest.mark.parametrize(
+    ("int8", "agreement", "passed"),
+    [
+        ([95.0, 95.0, 95.0, 95.0], 100.0, True),
+        ([95.0, 95.0, 95.0, 94.0], 99.2, True),
+        ([94.0, 94.5, 94.5, 94.5], 99.5, False),
+        ([97.0, 95.0, 95.0, 93.0], 99.5, False),
+        ([95.0, 95.0, 95.0, 95.0], 98.9, False),
+    ],
+)
+def test_gate(int8: list[float], agreement: float, passed: bool) -> None:
+    counts = dict.fromkeys("abcd", 1000)
+    verdict = gate.judge(_scores([95.0] * 4, 100.0), _scores(int8, agreement), counts)
+    assert verdict["passed"] is passed
+    assert set(verdict["lost"]) == set(verdict["allowed"])
+
+
+def test_gate_allows_two_images_on_a_small_set() -> None:
+    counts = dict.fromkeys("abcd", 10)
+    fp32, two_wrong = _scores([100.0] * 4, 100.0), _scores([100.0, 100.0, 90.0, 90.0], 95.0)
+    assert gate.judge(fp32, two_wrong, counts)["passed"]
+    assert not gate.judge(fp32, _scores([100.0, 80.0, 90.0, 90.0], 90.0), counts)["passed"]
+
+
+def test_bad_data_sets_are_data_errors(tmp_path: Path) -> None:
+    (tmp_path / "Benign").mkdir()
+    Image.new("RGB", (64, 64)).save(tmp_path / "Benign" / "1.png")
+    with pytest.raises(DataError):
+        read(tmp_path)
+    assert issubclass(DataError, EdgeAllError)

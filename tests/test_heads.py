@@ -1,0 +1,164 @@
+"""Every selector x classifier head in ONNX Runtime and in OpenVINO against scikit-learn, on held-out rows."""
+
+from __future__ import annotations
+
+import io
+from functools import cache
+
+import numpy as np
+import onnx
+import pytest
+from conftest import check_standard
+from edge_all.export import classifiers, selectors
+from edge_all.export.head import Head, fit_head, to_onnx
+
+from edge_all.errors import HeadError
+
+TRAIN, TEST, CHANNELS, CLASSES = 700, 600, 200, 4
+
+STEPS = ("random_forest", "knn")
+"""Classifiers whose answer steps: at a tie, rounding may fall either way."""
+
+
+@cache
+def pooled() -> tuple[np.ndarray, np.ndarray]:
+    """Rows like pooled CNN features: not negative, sparse, correlated, on many scales, classes overlapping."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, CLASSES, TRAIN + TEST)
+    centres = 0.35 * rng.normal(size=(CLASSES, CHANNELS))
+    shared = 0.4 * rng.normal(size=(len(labels), 20)) @ rng.normal(size=(20, CHANNELS))
+    rows = np.maximum(0, centres[labels] + shared + rng.normal(size=shared.shape)) * np.exp(rng.normal(size=CHANNELS))
+    rows[:, 7] = 0  # a dead channel
+    return rows.astype(np.float32), labels
+
+
+@cache
+def fitted(selector: str, classifier: str, count: int | None = 80) -> tuple[Head, onnx.ModelProto]:
+    rows, labels = pooled()
+    head = fit_head(rows[:TRAIN], labels[:TRAIN], selector=selector, classifier=classifier, count=count)
+    return head, to_onnx(head)
+
+
+def onnxruntime_answers(model: onnx.ModelProto, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    probabilities, label = session.run(["probabilities", "label"], {"features": rows})
+    return probabilities, label
+
+
+def openvino_answers(model: onnx.ModelProto, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    import openvino as ov
+
+    core = ov.Core()
+    read = core.read_model(io.BytesIO(model.SerializeToString()))
+    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+    answer = compiled({"features": rows})
+    return answer["probabilities"], answer["label"]
+
+
+ENGINES = {"onnxruntime": onnxruntime_answers, "openvino": openvino_answers}
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("classifier", classifiers.names())
+@pytest.mark.parametrize("selector", selectors.names())
+def test_conformance(selector: str, classifier: str, engine: str) -> None:
+    head, model = fitted(selector, classifier)
+    rows = pooled()[0][TRAIN:]
+    wanted = head.predict_proba(rows)
+    given, label = ENGINES[engine](model, rows)
+    ordered = np.sort(wanted, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 1e-4
+    assert clear.sum() >= 300
+    same = (given.argmax(1) == wanted.argmax(1))[clear]
+    close = np.abs(given - wanted).max(axis=1) <= 1e-3
+    enough = 0.995 if classifier in STEPS else 1.0
+    assert same.mean() >= enough and close.mean() >= enough
+    np.testing.assert_array_equal(label, given.argmax(1))
+    assert given.dtype == np.float32 and label.dtype == np.int64
+
+
+@pytest.mark.parametrize("classifier", classifiers.names())
+@pytest.mark.parametrize("selector", selectors.names())
+def test_form(selector: str, classifier: str) -> None:
+    head, model = fitted(selector, classifier)
+    check_standard(model)
+    assert [entry.domain for entry in model.opset_import] == [""]
+    assert all(node.name.startswith("head/") for node in model.graph.node)
+    assert not {"Loop", "Scan", "If"} & {node.op_type for node in model.graph.node}
+    floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.DOUBLE]
+    assert not floats, "the head is float32"
+    rows = pooled()[0][TRAIN : TRAIN + 3]
+    together, _ = onnxruntime_answers(model, rows)
+    alone = np.concatenate([onnxruntime_answers(model, row[np.newaxis])[0] for row in rows])
+    np.testing.assert_allclose(together, alone, atol=1e-6)
+    assert head.features == 80 or selector == "lasso"
+    assert (head.kept is None) == (selector == "pca")
+
+
+@pytest.mark.parametrize("classifier", classifiers.names())
+def test_two_classes(classifier: str) -> None:
+    rows, labels = pooled()
+    chosen = np.flatnonzero(labels < 2)
+    head = fit_head(rows[chosen[:200]], labels[chosen[:200]], selector="anova", classifier=classifier, count=20)
+    for answers in ENGINES.values():
+        given, _ = answers(to_onnx(head), rows[chosen[200:]])
+        np.testing.assert_allclose(given, head.predict_proba(rows[chosen[200:]]), atol=1e-3)
+
+
+def test_features_far_from_zero_keep_their_digits() -> None:
+    """An offset of a thousand standard deviations must not eat the answer."""
+    rows, labels = pooled()
+    far = rows[:, :40] + 1000 * rows[:, :40].std(axis=0)
+    for selector in ("anova", "pca"):
+        head = fit_head(far[:TRAIN], labels[:TRAIN], selector=selector, classifier="svm", count=20)
+        given, _ = onnxruntime_answers(to_onnx(head), far[TRAIN:])
+        assert np.abs(given - head.predict_proba(far[TRAIN:])).max() < 5e-3
+
+
+def test_same_seed_same_head() -> None:
+    rows, labels = pooled()
+    for classifier in ("svm", "random_forest"):
+        a, b = (
+            to_onnx(
+                fit_head(rows[:300], labels[:300], selector="random_forest", classifier=classifier, count=30, seed=3)
+            )
+            for _ in range(2)
+        )
+        assert a.SerializeToString(deterministic=True) == b.SerializeToString(deterministic=True)
+
+
+def test_default_count_is_bounded_by_what_there_is() -> None:
+    rows, labels = pooled()
+    assert fit_head(rows[:300, :64], labels[:300], selector="anova", classifier="naive_bayes").features == 64
+    assert fit_head(rows[:40], labels[:40], selector="pca", classifier="naive_bayes").features == 40
+
+
+@pytest.mark.parametrize("selector", selectors.names())
+@pytest.mark.parametrize("count", [0, CHANNELS + 1])
+def test_count_out_of_range(selector: str, count: int) -> None:
+    rows, labels = pooled()
+    with pytest.raises(HeadError, match=rf"--features {count} was given.*give at most {CHANNELS}"):
+        fit_head(rows[:300], labels[:300], selector=selector, classifier="svm", count=count)
+
+
+def test_an_empty_selection_is_an_error() -> None:
+    """Pure noise: the Lasso keeps nothing."""
+    rng = np.random.default_rng(0)
+    noise, labels = np.ones((400, 30), np.float32), rng.integers(0, 4, 400)
+    with pytest.raises(HeadError, match="kept none of 30 features"):
+        fit_head(noise, labels, selector="lasso", classifier="svm")
+
+
+def test_data_that_cannot_be_fitted() -> None:
+    rows, labels = pooled()
+    broken = rows[:50].copy()
+    broken[3, 4] = np.nan
+    with pytest.raises(HeadError, match="1 of 50 images have features that are not finite"):
+        fit_head(broken, labels[:50], selector="anova", classifier="svm")
+    with pytest.raises(HeadError, match="wanted at least 2"):
+        fit_head(rows[:50], np.zeros(50, np.int64), selector="anova", classifier="svm")
+    few = np.array([0] * 48 + [1] * 2)
+    with pytest.raises(HeadError, match="a class has 2 images"):
+        fit_head(rows[:50], few, selector="anova", classifier="svm")
