@@ -27,6 +27,7 @@ PROTOCOL = 1
 RECORD = "bundle.json"
 
 BUILTIN = Path(__file__).with_name("builtin")
+"""The bundle in the wheel, so that ``edge-all classify`` answers at once, offline; scripts/builtin makes it."""
 
 
 @dataclass(frozen=True)

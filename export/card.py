@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-KAGGLE_DOI = "10.34740/KAGGLE/DSV/2175623"
+from .dataset import kaggle
 
 _PROTOCOLS = {
     "random": "images at random; near-duplicates leak from training into test",
@@ -40,10 +40,10 @@ def write(record: Mapping[str, Any]) -> str:
         "",
         "## Training data",
         "",
-        f"`{data['name']}`: {data['images']} images ({counts}) in {data['groups']} groups of near-duplicates, "
+        f"Source: {data['source']}. {data['images']} images ({counts}) in {data['groups']} groups of near-duplicates, "
         f"fingerprint {data['fingerprint'][:16]}.",
         "",
-        f"If these are the images of Aria et al. 2021 (Taleqani Hospital, DOI {KAGGLE_DOI}): they carry no patient or "
+        f"About the images of Aria et al. 2021 (Taleqani Hospital, DOI {kaggle.DOI}): they carry no patient or "
         "slide numbers, stain colour alone almost gives the class away, and a burnt-in scale bar differs by class. "
         "Every figure below is therefore an upper bound for the next patient.",
         "",

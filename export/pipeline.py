@@ -137,7 +137,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "metrics": metrics,
         "gate": {"passed": len(shipped) == len(int8), "targets": verdicts},
         "verified": verified,
-        "dataset": {"name": everything.root.name, "images": len(data), "counts": data.counts,
+        "dataset": {"name": everything.root.name, "source": recipe.source or _source(recipe),
+                    "images": len(data), "counts": data.counts,
                     "fingerprint": data.fingerprint, "groups": int(duplicates.max()) + 1,
                     "near_duplicates_across_folds": {p: leaks(split, duplicates) for p, split in splits.items()}},
         "held_out": kept_apart,
@@ -155,6 +156,10 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "MODEL_CARD.md": card.write(record).encode(),
     }
     return bundles.write(out, record, files)
+
+
+def _source(recipe: Recipe) -> str:
+    return "not stated" if recipe.data else f"{kaggle.TITLE}, DOI {kaggle.DOI}"
 
 
 def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:

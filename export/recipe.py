@@ -24,6 +24,7 @@ class Recipe:
         equalize: Histogram equalisation inside the graph, as in the paper.
         size: Height and width of the graph's input; None is the backbone's own.
         hold_out: Keep the last of the five ``block`` runs out of the training, and measure the finished bundle on it.
+        source: Where the images come from, in words, for the model card.
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
     """
 
@@ -40,4 +41,5 @@ class Recipe:
     equalize: bool = False
     size: tuple[int, int] | None = None
     hold_out: bool = False
+    source: str = ""
     drawn_probe: bool = False

@@ -67,6 +67,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option(
     "--hold-out", is_flag=True, help="Keep a fifth of the images out, and measure the finished bundle on them."
 )
+@click.option("--source", default="", metavar="TEXT", help="Where the images come from, for the model card.")
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the probe, none of the data set.")
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
@@ -83,6 +84,7 @@ def command(
     resize: tuple[int, int] | None,
     equalize: bool,
     hold_out: bool,
+    source: str,
     drawn_probe: bool,
     seed: int,
     as_json: bool,
@@ -109,6 +111,7 @@ def command(
         equalize=equalize,
         size=resize,
         hold_out=hold_out,
+        source=source,
         drawn_probe=drawn_probe,
     )
     bundle = export(recipe, step=_step, tell=lambda line: click.echo(f"edge-all: {line}", err=True))

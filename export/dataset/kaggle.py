@@ -16,6 +16,10 @@ from edge_all.errors import DataError
 HANDLE = "mehradaria/leukemia"
 """Name of the data set on Kaggle."""
 
+TITLE = "Acute Lymphoblastic Leukemia (ALL) image dataset, Aria et al. 2021"
+
+DOI = "10.34740/KAGGLE/DSV/2175623"
+
 _ADVICE = "give a folder with --data DIR, or try `edge-all demo`, which draws its own images"
 
 
