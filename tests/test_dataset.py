@@ -16,10 +16,9 @@ from PIL import Image, ImageEnhance
 
 pytest.importorskip("sklearn", reason="the export extra is not installed")
 
+from edge_all.errors import DataError  # noqa: E402
 from edge_all.export import dataset as data  # noqa: E402
 from edge_all.export.dataset import kaggle, synthetic  # noqa: E402
-
-from edge_all.errors import DataError  # noqa: E402
 
 
 @pytest.fixture(scope="module")

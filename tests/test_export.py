@@ -17,16 +17,16 @@ import numpy as np
 import onnx
 import pytest
 from conftest import check_standard
-from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, weights
-from edge_all.export.dataset import folds, groups, read
-from edge_all.export.dataset.synthetic import draw
-from edge_all.export.fuse import fuse
-from edge_all.export.head import fit_head, to_onnx
 from PIL import Image
 
 from edge_all import bundle as bundles
 from edge_all import load
 from edge_all.errors import DataError, EdgeAllError
+from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, weights
+from edge_all.export.dataset import folds, groups, read
+from edge_all.export.dataset.synthetic import draw
+from edge_all.export.fuse import fuse
+from edge_all.export.head import fit_head, to_onnx
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import io
 from functools import cache
 
 import numpy as np
 import onnx
 import pytest
 from conftest import check_standard
-from edge_all.export import classifiers, selectors
-from edge_all.export.head import Head, fit_head, to_onnx
+from graphs import ENGINES, Run, by_onnxruntime
 
 from edge_all.errors import HeadError
+from edge_all.export import classifiers, selectors
+from edge_all.export.head import Head, fit_head, to_onnx
 
 TRAIN, TEST, CHANNELS, CLASSES = 700, 600, 200, 4
 
@@ -39,35 +39,15 @@ def fitted(selector: str, classifier: str, count: int | None = 80) -> tuple[Head
     return head, to_onnx(head)
 
 
-def onnxruntime_answers(model: onnx.ModelProto, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    import onnxruntime as ort
-
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    probabilities, label = session.run(["probabilities", "label"], {"features": rows})
-    return probabilities, label
-
-
-def openvino_answers(model: onnx.ModelProto, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    import openvino as ov
-
-    core = ov.Core()
-    read = core.read_model(io.BytesIO(model.SerializeToString()))
-    compiled = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    answer = compiled({"features": rows})
-    return answer["probabilities"], answer["label"]
-
-
-ENGINES = {"onnxruntime": onnxruntime_answers, "openvino": openvino_answers}
-
-
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("classifier", classifiers.names())
 @pytest.mark.parametrize("selector", selectors.names())
-def test_conformance(selector: str, classifier: str, engine: str) -> None:
+def test_conformance(selector: str, classifier: str, engine: Run) -> None:
     head, model = fitted(selector, classifier)
     rows = pooled()[0][TRAIN:]
     wanted = head.predict_proba(rows)
-    given, label = ENGINES[engine](model, rows)
+    answer = engine(model, features=rows)
+    given, label = answer["probabilities"], answer["label"]
     ordered = np.sort(wanted, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 1e-4
     assert clear.sum() >= 300
@@ -90,8 +70,8 @@ def test_form(selector: str, classifier: str) -> None:
     floats = [t for t in model.graph.initializer if t.data_type == onnx.TensorProto.DOUBLE]
     assert not floats, "the head is float32"
     rows = pooled()[0][TRAIN : TRAIN + 3]
-    together, _ = onnxruntime_answers(model, rows)
-    alone = np.concatenate([onnxruntime_answers(model, row[np.newaxis])[0] for row in rows])
+    together = by_onnxruntime(model, features=rows)["probabilities"]
+    alone = np.concatenate([by_onnxruntime(model, features=row[np.newaxis])["probabilities"] for row in rows])
     np.testing.assert_allclose(together, alone, atol=1e-6)
     assert head.features == 80 or selector == "lasso"
     assert (head.kept is None) == (selector == "pca")
@@ -102,8 +82,8 @@ def test_two_classes(classifier: str) -> None:
     rows, labels = pooled()
     chosen = np.flatnonzero(labels < 2)
     head = fit_head(rows[chosen[:200]], labels[chosen[:200]], selector="anova", classifier=classifier, count=20)
-    for answers in ENGINES.values():
-        given, _ = answers(to_onnx(head), rows[chosen[200:]])
+    for engine in ENGINES:
+        given = engine(to_onnx(head), features=rows[chosen[200:]])["probabilities"]
         np.testing.assert_allclose(given, head.predict_proba(rows[chosen[200:]]), atol=1e-3)
 
 
@@ -113,7 +93,7 @@ def test_features_far_from_zero_keep_their_digits() -> None:
     far = rows[:, :40] + 1000 * rows[:, :40].std(axis=0)
     for selector in ("anova", "pca"):
         head = fit_head(far[:TRAIN], labels[:TRAIN], selector=selector, classifier="svm", count=20)
-        given, _ = onnxruntime_answers(to_onnx(head), far[TRAIN:])
+        given = by_onnxruntime(to_onnx(head), features=far[TRAIN:])["probabilities"]
         assert np.abs(given - head.predict_proba(far[TRAIN:])).max() < 5e-3
 
 

@@ -1,0 +1,65 @@
+"""Backbones with random weights, pictures, and ONNX graphs run by both engines, for the tests of the toolchain."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from functools import cache
+
+import numpy as np
+import onnx
+import torch
+from PIL import Image
+
+from edge_all.export import backbones, weights
+
+Run = Callable[..., dict[str, np.ndarray]]
+
+
+@cache
+def random_weights(name: str) -> weights.Weights:
+    return weights.load(backbones.load(name), "random")
+
+
+@cache
+def stages(name: str) -> list[tuple[str, torch.nn.Module]]:
+    return weights.network(backbones.load(name), random_weights(name))
+
+
+def pictures(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
+    """Smooth seeded colour, ``uint8 [N, H, W, 3]``: white noise gives a deep net almost constant features."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(0, 256, (count, 9, 9, 3), dtype=np.uint8)
+    return np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC)) for c in coarse])
+
+
+def eager(backbone: backbones.Backbone, modules: list[torch.nn.Module], images: np.ndarray) -> np.ndarray:
+    """Pooled features by torch, normalised as the textbook writes it."""
+    values = (torch.from_numpy(images).double() / 255 - torch.tensor(backbone.mean)) / torch.tensor(backbone.std)
+    with torch.inference_mode():
+        values = values.permute(0, 3, 1, 2).float()
+        for module in modules:
+            values = module(values)
+        return values.mean((2, 3)).numpy()
+
+
+def by_onnxruntime(model: onnx.ModelProto, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs by name."""
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def by_openvino(model: onnx.ModelProto, **inputs: np.ndarray) -> dict[str, np.ndarray]:
+    """The outputs by name."""
+    import openvino as ov
+
+    core = ov.Core()
+    read = core.read_model(io.BytesIO(model.SerializeToString()))
+    answer = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
+    return {name: value.copy() for output, value in answer.items() for name in output.get_names()}
+
+
+ENGINES: tuple[Run, ...] = (by_onnxruntime, by_openvino)

@@ -1,0 +1,101 @@
+"""The claims on real fields; runs where EDGE_ALL_DATA names a folder with one folder a class."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from graphs import ENGINES, Run
+
+from edge_all import bench, bundle
+from edge_all.export import backbone_graph, backbones, classifiers, features, selectors, weights
+from edge_all.export.dataset import read
+from edge_all.export.head import Head, fit_head, to_onnx
+
+DATA = os.environ.get("EDGE_ALL_DATA")
+
+pytestmark = pytest.mark.skipif(not DATA, reason="EDGE_ALL_DATA names no folder of real images")
+
+Command = Callable[..., subprocess.CompletedProcess[str]]
+
+TRAIN, TEST = 800, 400
+
+
+@cache
+def real_rows() -> tuple[np.ndarray, np.ndarray]:
+    """Features of EfficientNet-Lite0's last layer, and labels: every second field, shuffled."""
+    data = read(Path(str(DATA)))
+    numbers = np.random.default_rng(0).permutation(len(data))[: TRAIN + TEST]
+    backbone = backbones.load("efficientnet_lite0")
+    graph = backbone_graph.build(backbone, weights.load(backbone, "auto"))
+    paths, digests = data.paths, data.digests
+    rows = features.extract(graph, [paths[i] for i in numbers], [digests[i] for i in numbers], backbone.input_size)
+    return rows, data.labels[numbers]
+
+
+@cache
+def fitted(selector: str, classifier: str) -> tuple[Head, onnx.ModelProto]:
+    rows, labels = real_rows()
+    head = fit_head(rows[:TRAIN], labels[:TRAIN], selector=selector, classifier=classifier)
+    return head, to_onnx(head)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("classifier", classifiers.names())
+@pytest.mark.parametrize("selector", selectors.names())
+def test_every_head_on_real_features(selector: str, classifier: str, engine: Run) -> None:
+    head, model = fitted(selector, classifier)
+    rows, labels = real_rows()
+    wanted = head.predict_proba(rows[TRAIN:])
+    given = engine(model, features=rows[TRAIN:])["probabilities"]
+    ordered = np.sort(wanted, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 1e-4
+    same = (given.argmax(1) == wanted.argmax(1))[clear]
+    close = np.abs(given - wanted).max(axis=1) <= 1e-3
+    enough = 0.995 if classifier in ("random_forest", "knn") else 1.0
+    assert clear.sum() >= 300 and same.mean() >= enough and close.mean() >= enough
+    assert (wanted.argmax(1) == labels[TRAIN:]).mean() > 0.8, "the head itself is of no use"
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_builtin_bundle_on_fields_it_has_not_seen(edge_all: Command, tmp_path: Path, target: str) -> None:
+    built_in = bundle.load(bundle.BUILTIN)
+    fresh = bench.labelled(Path(str(DATA)), built_in)
+    if fresh.basis != "unseen":
+        pytest.skip("every image here was in its training set")
+    report = tmp_path / "report.json"
+    words = ("--bundle", bundle.BUILTIN, "--data", DATA, "--target", target, "--json", report)
+    done = edge_all("bench", *words, timeout=300)
+    assert done.returncode == 0, done.stderr
+    for row in json.loads(report.read_text())["rows"]:
+        assert row["images"] == len(fresh.files) >= 300
+        assert row["accuracy"] >= 95 and row["agreement_fp32"] >= 98
+
+
+def test_export_of_a_tapped_backbone(edge_all: Command, tmp_path: Path) -> None:
+    words = (
+        "--backbone",
+        "efficientnet_lite0",
+        "--tap",
+        "blocks.4.0",
+        "--data",
+        DATA,
+        "--out",
+        tmp_path / "b",
+        "--json",
+    )
+    done = edge_all("export", *words, timeout=900)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    block, grouped = (summary["metrics"][name] for name in ("block", "grouped"))
+    assert block["fp32"]["accuracy"] >= 97 and grouped["fp32"]["accuracy"] >= 98
+    for figures in block["int8"]["targets"].values():
+        assert abs(figures["accuracy"] - block["fp32"]["accuracy"]) <= 1
+    assert summary["gate"]["passed"]
