@@ -6,8 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from .quantize import CALIBRATION_IMAGES
-
 SHIPPED_FOLDS = (2, 3, 4)
 """``block`` folds that the shipped graph is calibrated on; folds 0 and 1 are held out from it."""
 
@@ -21,7 +19,7 @@ class Halves:
     on both sides are never calibrated on.
 
     Attributes:
-        shipped: Image numbers that the shipped graph is calibrated on.
+        shipped: Image numbers that the shipped graph may be calibrated on.
         other: Those of the second graph, which exists only to judge the images of the shipped one's part.
         judged_by_shipped: ``bool [N]``: the images that the shipped graph answers for.
     """
@@ -41,11 +39,9 @@ def halves(block: np.ndarray, groups: np.ndarray) -> Halves:
     first = np.isin(block, SHIPPED_FOLDS)
     crossing = np.intersect1d(groups[first], groups[~first])
     alone = ~np.isin(groups, crossing)
-    return Halves(_spread(first & alone), _spread(~first & alone), ~first)
+    return Halves(np.flatnonzero(first & alone), np.flatnonzero(~first & alone), ~first)
 
 
-def _spread(allowed: np.ndarray) -> np.ndarray:
-    """Images evenly spread over the allowed ones, which are sorted by class and number."""
-    numbers = np.flatnonzero(allowed)
-    count = min(CALIBRATION_IMAGES, len(numbers))
-    return numbers[np.linspace(0, len(numbers) - 1, count).round().astype(int)]
+def spread(numbers: np.ndarray, most: int) -> np.ndarray:
+    """At most so many, evenly spread over all, which are sorted by class and file."""
+    return numbers[np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)]

@@ -122,5 +122,6 @@ def _gate(gate: Mapping[str, Any]) -> list[str]:
     for target, verdict in gate["targets"].items():
         lost, allowed = verdict["lost"], verdict["allowed"]
         what = ", ".join(f"{name.replace('_', ' ')} {lost[name]} (allowed {allowed[name]})" for name in lost)
-        lines.append(f"- {target}: {'passed' if verdict['passed'] else 'refused; FP32 ships'}. Points lost: {what}.")
+        result = f"{verdict['scheme']} passed" if verdict["passed"] else "all refused; FP32 ships"
+        lines.append(f"- {target}: {result}. Points lost: {what}.")
     return lines or ["No INT8 graph was asked for."]

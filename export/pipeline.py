@@ -2,27 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from edge_all import bundle as bundles
 from edge_all import machine, probe
 from edge_all.bench import TRAINING_IMAGES
 from edge_all.bundle import Bundle
 
-from . import backbone_graph, backbones, calibration, card, evaluate, features, gate, quantize, tools, weights
+from . import backbone_graph, backbones, calibration, card, evaluate, features, quantize, tools, weights
 from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, leaks, read
 from .fuse import fuse
-from .head import Head, fit_head
+from .head import fit_head
 from .head import to_onnx as head_to_onnx
+from .int8 import Exact, Int8, search
 from .probe_inputs import probe_inputs
 from .recipe import Recipe
 from .verify import graph_key, held_out_scores, probabilities, verify_fused
@@ -32,21 +31,6 @@ Step = Callable[[str], AbstractContextManager[features.Progress]]
 
 Tell = Callable[[str], None]
 """Says one line to the user."""
-
-
-@dataclass(frozen=True)
-class Int8:
-    """A target's quantized backbone.
-
-    Attributes:
-        graph: What ships.
-        features: ``float32 [N, C]``: every training image's, by a graph that was not calibrated on it.
-        calibration_images: How many images `graph` was calibrated on.
-    """
-
-    graph: onnx.ModelProto
-    features: np.ndarray
-    calibration_images: int
 
 
 def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
@@ -91,33 +75,35 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
             progress(done, len(splits))
             heads[name] = evaluate.fold_heads(rows, data.labels, split, fit)
     halves = calibration.halves(splits["block"], duplicates)
-    int8 = {}
-    for target in recipe.targets:
-        if target in quantize.TARGETS:
-            with step(f"Quantizing for {target}") as progress:
-                int8[target] = _quantize(graph, target, data, size, halves, progress)
-
-    metrics = _metrics(data, splits, heads, rows, int8)
-    verdicts = {target: _judge(metrics, target, data) for target in int8}
-    shipped = {target: made for target, made in int8.items() if verdicts[target]["passed"]}
-    for target in int8.keys() - shipped.keys():
-        tell(f"INT8 for {target} was refused by the gate and FP32 ships in its place: {_losses(verdicts[target])}")
+    scores = {
+        name: evaluate.score(data.labels, evaluate.answer(heads[name], rows, split), data.classes)
+        for name, split in splits.items()
+    }
+    exact = Exact(data, rows, splits, heads, scores)
+    tried = {
+        target: search(target, graph, size, exact, halves, step=step, tell=tell)
+        for target in recipe.targets
+        if target in quantize.SCHEMES
+    }
+    int8 = {target: attempts[-1] for target, attempts in tried.items() if attempts[-1].verdict["passed"]}
 
     with step("Fitting the head"):
         head = fit(rows, data.labels)
     name = f"{recipe.backbone}-{recipe.selector}-{recipe.classifier}"
     head_graph = head_to_onnx(head)
     fused = {"fp32": fuse(graph, head_graph, name=name)}
-    fused |= {target: fuse(made.graph, head_graph, name=name) for target, made in shipped.items()}
+    fused |= {target: fuse(made.graph, head_graph, name=name) for target, made in int8.items()}
     graphs = {key: model.SerializeToString() for key, model in fused.items()}
-    models = _models(recipe.targets, shipped)
+    models = _models(recipe.targets, int8)
     with step("Verifying the fused graphs"):
-        staged = {"fp32": rows} | {target: made.features for target, made in shipped.items()}
+        staged = {"fp32": rows} | {target: made.features for target, made in int8.items()}
         verified = verify_fused(graphs, models, head, staged, data, size, halves.judged_by_shipped)
     inputs = probe_inputs(data, head.predict_proba(rows), size, drawn=recipe.drawn_probe, seed=recipe.seed)
     answers = {f"{t}.{p}": probabilities(t, graphs[graph_key(t, p)], inputs) for t, ps in models.items() for p in ps}
-    with step("Measuring on the held-out images") as progress:
-        kept_apart = held_out and held_out_scores(graphs, models, held_out, size, progress)
+    kept_apart = None
+    if held_out:
+        with step("Measuring on the held-out images") as progress:
+            kept_apart = held_out_scores(graphs, models, held_out, size, progress)
 
     record: dict[str, Any] = {
         "name": name,
@@ -134,8 +120,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "input": {"height": size[0], "width": size[1], "equalize": recipe.equalize,
                   "mean": list(backbone.mean), "std": list(backbone.std)},
         "models": models,
-        "metrics": metrics,
-        "gate": {"passed": len(shipped) == len(int8), "targets": verdicts},
+        "metrics": _metrics(exact, tried),
+        "gate": _gate(tried),
         "verified": verified,
         "dataset": {"name": everything.root.name, "source": recipe.source or _source(recipe),
                     "images": len(data), "counts": data.counts,
@@ -143,13 +129,12 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
                     "near_duplicates_across_folds": {p: leaks(split, duplicates) for p, split in splits.items()}},
         "held_out": kept_apart,
         "weights": {"source": pretrained.source, "digest": pretrained.digest, "pretrained": pretrained.pretrained},
-        "quantizers": {t: {"name": quantize.quantizer(t), "calibration_images": m.calibration_images}
-                       for t, m in shipped.items()},
+        "schemes": {target: made.scheme.name for target, made in int8.items()},
         "tools": tools.versions(),
         "machine": machine.describe(),
     }  # fmt: skip
     files = {"model.fp32.onnx": graphs["fp32"]}
-    files |= {f"model.{target}.int8.onnx": graphs[target] for target in shipped}
+    files |= {f"model.{target}.int8.onnx": graphs[target] for target in int8}
     files |= {
         probe.FILE: probe.pack(inputs, answers),
         TRAINING_IMAGES: "".join(f"{d[:16]}\n" for d in sorted(data.digests)).encode(),
@@ -170,68 +155,28 @@ def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
     return everything.subset(~last & ~crossing), everything.subset(last)
 
 
-def _quantize(
-    graph: onnx.ModelProto,
-    target: str,
-    data: Dataset,
-    size: tuple[int, int],
-    halves: calibration.Halves,
-    progress: features.Progress,
-) -> Int8:
-    rows = np.empty((len(data), graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
-    made = {}
-    for part, numbers, judged in (
-        ("shipped", halves.shipped, halves.judged_by_shipped),
-        ("other", halves.other, ~halves.judged_by_shipped),
-    ):
-        images = np.stack(list(features.decoded([data.paths[i] for i in numbers], size)))
-        made[part] = quantize.quantize(graph, target, images)
-        chosen = np.flatnonzero(judged)
-        rows[judged] = features.extract(
-            made[part],
-            [data.paths[i] for i in chosen],
-            [data.digests[i] for i in chosen],
-            size,
-            target=target,
-            progress=progress,
-        )
-    return Int8(made["shipped"], rows, len(halves.shipped))
-
-
-def _metrics(
-    data: Dataset,
-    splits: dict[str, np.ndarray],
-    heads: dict[str, list[Head]],
-    rows: np.ndarray,
-    int8: dict[str, Int8],
-) -> dict[str, Any]:
+def _metrics(exact: Exact, tried: dict[str, list[Int8]]) -> dict[str, Any]:
     """Scores by protocol and precision; ``int8`` is the worst of the targets, with each target's own beside it."""
     metrics: dict[str, Any] = {}
-    for name, split in splits.items():
-        exact = evaluate.answer(heads[name], rows, split)
-        metrics[name] = {"fp32": evaluate.score(data.labels, exact, data.classes)}
-        by_target = {}
-        for target, made in int8.items():
-            rounded = evaluate.answer(heads[name], made.features, split)
-            by_target[target] = evaluate.score(data.labels, rounded, data.classes)
-            by_target[target]["agreement_fp32"] = evaluate.agreement(rounded, exact)
+    for name, score in exact.scores.items():
+        metrics[name] = {"fp32": score}
+        by_target = {target: attempts[-1].scores[name] for target, attempts in tried.items()}
         if by_target:
             worst = min(by_target.values(), key=lambda figures: figures["accuracy"])
             metrics[name]["int8"] = worst | {"targets": by_target}
     return metrics
 
 
-def _judge(metrics: dict[str, Any], target: str, data: Dataset) -> dict[str, Any]:
-    block = metrics["block"]
-    return gate.judge(block["fp32"], block["int8"]["targets"][target], data.counts)
+def _gate(tried: dict[str, list[Int8]]) -> dict[str, Any]:
+    """The verdict on what ships, or was refused last, and on everything that was tried before it."""
+    verdicts = {}
+    for target, attempts in tried.items():
+        named = [{"scheme": attempt.scheme.name, **attempt.verdict} for attempt in attempts]
+        verdicts[target] = named[-1] | {"tried": named}
+    return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
 
 
-def _losses(verdict: dict[str, Any]) -> str:
-    parts = (f"{name} {verdict['lost'][name]} (allowed {verdict['allowed'][name]})" for name in verdict["lost"])
-    return ", ".join(parts) + " points"
-
-
-def _models(targets: tuple[str, ...], shipped: dict[str, Int8]) -> dict[str, dict[str, str]]:
+def _models(targets: tuple[str, ...], shipped: Collection[str]) -> dict[str, dict[str, str]]:
     """File of each target and precision, the one to prefer first."""
     int8 = {target: {"int8": f"model.{target}.int8.onnx"} for target in shipped}
     return {target: int8.get(target, {}) | {"fp32": "model.fp32.onnx"} for target in targets}

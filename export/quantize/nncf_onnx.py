@@ -1,4 +1,4 @@
-"""NNCF post-training quantization of the ONNX graph: asymmetric activations, fast bias correction.
+"""NNCF post-training quantization of the ONNX graph: asymmetric activations, bias correction.
 
 Reference: https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html
 """
@@ -16,7 +16,7 @@ import onnx
 from . import float_nodes
 
 
-def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
+def quantize(model: onnx.ModelProto, images: np.ndarray, *, fast_bias_correction: bool = True) -> onnx.ModelProto:
     """See `edge_all.export.quantize.quantize`.
 
     The MIXED preset (asymmetric activations) is needed: with symmetric ones the pooled features of MobileNetV2 fall
@@ -31,5 +31,6 @@ def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
             preset=nncf.QuantizationPreset.MIXED,
             target_device=nncf.TargetDevice.CPU,
             subset_size=len(images),
+            fast_bias_correction=fast_bias_correction,
             ignored_scope=nncf.IgnoredScope(names=float_nodes(model), validate=False),
         )
