@@ -120,8 +120,12 @@ def _held_out(record: Mapping[str, Any]) -> list[str]:
 def _gate(gate: Mapping[str, Any]) -> list[str]:
     lines = []
     for target, verdict in gate["targets"].items():
+        if "lost" not in verdict:
+            lines.append(f"- {target}: every scheme failed; FP32 ships.")
+            continue
         lost, allowed = verdict["lost"], verdict["allowed"]
         what = ", ".join(f"{name.replace('_', ' ')} {lost[name]} (allowed {allowed[name]})" for name in lost)
-        result = f"{verdict['scheme']} passed" if verdict["passed"] else "all refused; FP32 ships"
+        how = f"{verdict['scheme']}{', head refitted,' if verdict['refit'] else ''}"
+        result = f"{how} passed" if verdict["passed"] else "all refused; FP32 ships"
         lines.append(f"- {target}: {result}. Points lost: {what}.")
     return lines or ["No INT8 graph was asked for."]

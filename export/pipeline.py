@@ -81,23 +81,24 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     }
     exact = Exact(data, rows, splits, heads, scores)
     tried = {
-        target: search(target, graph, size, exact, halves, step=step, tell=tell)
+        target: search(target, graph, size, exact, halves, fit=fit, step=step, tell=tell)
         for target in recipe.targets
         if target in quantize.SCHEMES
     }
-    int8 = {target: attempts[-1] for target, attempts in tried.items() if attempts[-1].verdict["passed"]}
+    int8 = {t: attempts[-1] for t, attempts in tried.items() if attempts and attempts[-1].verdict["passed"]}
 
     with step("Fitting the head"):
         head = fit(rows, data.labels)
+        heads_of = {"fp32": head}
+        heads_of |= {t: fit(made.features, data.labels) if made.refit else head for t, made in int8.items()}
     name = f"{recipe.backbone}-{recipe.selector}-{recipe.classifier}"
-    head_graph = head_to_onnx(head)
-    fused = {"fp32": fuse(graph, head_graph, name=name)}
-    fused |= {target: fuse(made.graph, head_graph, name=name) for target, made in int8.items()}
+    backbone_of = {"fp32": graph} | {target: made.graph for target, made in int8.items()}
+    fused = {key: fuse(model, head_to_onnx(heads_of[key]), name=name) for key, model in backbone_of.items()}
     graphs = {key: model.SerializeToString() for key, model in fused.items()}
     models = _models(recipe.targets, int8)
     with step("Verifying the fused graphs"):
         staged = {"fp32": rows} | {target: made.features for target, made in int8.items()}
-        verified = verify_fused(graphs, models, head, staged, data, size, halves.judged_by_shipped)
+        verified = verify_fused(graphs, models, heads_of, staged, data, size)
     inputs = probe_inputs(data, head.predict_proba(rows), size, drawn=recipe.drawn_probe, seed=recipe.seed)
     answers = {f"{t}.{p}": probabilities(t, graphs[graph_key(t, p)], inputs) for t, ps in models.items() for p in ps}
     kept_apart = None
@@ -129,7 +130,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
                     "near_duplicates_across_folds": {p: leaks(split, duplicates) for p, split in splits.items()}},
         "held_out": kept_apart,
         "weights": {"source": pretrained.source, "digest": pretrained.digest, "pretrained": pretrained.pretrained},
-        "schemes": {target: made.scheme.name for target, made in int8.items()},
+        "schemes": {target: made.name for target, made in int8.items()},
         "tools": tools.versions(),
         "machine": machine.describe(),
     }  # fmt: skip
@@ -160,7 +161,7 @@ def _metrics(exact: Exact, tried: dict[str, list[Int8]]) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     for name, score in exact.scores.items():
         metrics[name] = {"fp32": score}
-        by_target = {target: attempts[-1].scores[name] for target, attempts in tried.items()}
+        by_target = {target: attempts[-1].scores[name] for target, attempts in tried.items() if attempts}
         if by_target:
             worst = min(by_target.values(), key=lambda figures: figures["accuracy"])
             metrics[name]["int8"] = worst | {"targets": by_target}
@@ -171,8 +172,8 @@ def _gate(tried: dict[str, list[Int8]]) -> dict[str, Any]:
     """The verdict on what ships, or was refused last, and on everything that was tried before it."""
     verdicts = {}
     for target, attempts in tried.items():
-        named = [{"scheme": attempt.scheme.name, **attempt.verdict} for attempt in attempts]
-        verdicts[target] = named[-1] | {"tried": named}
+        named = [{"scheme": a.scheme.name, "refit": a.refit, **a.verdict} for a in attempts]
+        verdicts[target] = (named[-1] if named else {"passed": False}) | {"tried": named}
     return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
 
 

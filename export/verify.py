@@ -10,7 +10,7 @@ import numpy as np
 from edge_all.errors import EdgeAllError
 from edge_all.targets import open_engine
 
-from . import evaluate, features
+from . import calibration, evaluate, features
 from .dataset import Dataset
 from .head import Head
 
@@ -39,22 +39,20 @@ def probabilities(target: str, model: bytes, images: Iterable[np.ndarray]) -> np
 def verify_fused(
     graphs: Mapping[str, bytes],
     models: Mapping[str, Mapping[str, str]],
-    head: Head,
+    heads: Mapping[str, Head],
     staged: Mapping[str, np.ndarray],
     data: Dataset,
     size: tuple[int, int],
-    allowed: np.ndarray,
 ) -> dict[str, dict[str, float]]:
     """Compare every fused graph with features and head run apart.
 
     Args:
         graphs: Fused graphs by key: ``fp32``, or the target of an INT8 one.
         models: The bundle's table of targets and precisions.
-        head: The head that was fused.
-        staged: Features ``float32 [N, C]`` that were extracted before the fusion, by the same keys.
+        heads: The heads that were fused, by the same keys.
+        staged: Features ``float32 [N, C]`` that were extracted before the fusion, likewise.
         data: The images they came from.
         size: Height and width of the input.
-        allowed: ``bool [N]``: images whose staged features come from the graphs that ship.
 
     Returns:
         By "target.precision": images, agreement in percent, largest difference of a probability.
@@ -62,15 +60,14 @@ def verify_fused(
     Raises:
         EdgeAllError: They disagree, so the bundle must not be written.
     """
-    numbers = np.flatnonzero(allowed)
-    numbers = numbers[np.linspace(0, len(numbers) - 1, min(SAMPLE, len(numbers))).round().astype(int)]
+    numbers = calibration.spread(np.arange(len(data)), SAMPLE)
     images = list(features.decoded([data.paths[i] for i in numbers], size))
     found = {}
     for target, precisions in models.items():
         for precision in precisions:
             key = graph_key(target, precision)
             fused = probabilities(target, graphs[key], images)
-            apart = head.predict_proba(staged[key][numbers])
+            apart = heads[key].predict_proba(staged[key][numbers])
             agreement = evaluate.agreement(fused, apart)
             if agreement < LEAST_AGREEMENT:
                 raise EdgeAllError(
