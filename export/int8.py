@@ -45,7 +45,8 @@ class Int8:
         scheme: How it was made.
         refit: Whether its head is fitted on the quantized backbone's own features, not on FP32's.
         graph: What ships.
-        features: ``float32 [N, C]``: what `graph` gives for every training image.
+        features: ``float32 [N, C]`` of every training image: where `refit`, by `graph`; else, of those that `graph` was
+            calibrated on, by the other graph.
         scores: By protocol, with ``agreement_fp32``; no image counts that its graph was calibrated on, and no head that
             was fitted on it.
         verdict: The gate's.
@@ -90,75 +91,117 @@ def search(
         Everything that was tried and gave a graph, in order; only the last can have passed.
     """
     tried: list[Int8] = []
+    extract = _extractor(exact.data, size, target)
     for scheme in SCHEMES[target]:
         try:
             with step(f"Quantizing for {target} ({scheme.name})") as progress:
-                quantized = _quantize(target, scheme, graph, size, exact.data, halves, progress)
+                pair = _quantize(scheme, graph, size, exact.data, halves, extract, progress)
         except EdgeAllError:
             raise
         except Exception as error:  # quantizers fail in many ways; another scheme may still do
             reason = " ".join(str(error).split())[:160] or type(error).__name__
             tell(f"INT8 for {target} by {scheme.name} could not be made ({reason})")
             continue
-        for refit in (False, True):
-            if refit:
-                with step("Refitting the head on its features"):
-                    tried.append(_judge(scheme, quantized, exact, halves, fit))
-            else:
-                tried.append(_judge(scheme, quantized, exact, halves, None))
-            if tried[-1].verdict["passed"]:
-                return tried
-            tell(f"INT8 for {target} by {tried[-1].name} was refused by the gate: {_losses(tried[-1].verdict)}")
+        tried.append(_plain(scheme, pair, exact))
+        if not tried[-1].verdict["passed"]:
+            tell(_refusal(target, tried[-1]))
+            with step("Refitting the head on its features") as progress:
+                tried.append(_refitted(scheme, pair, exact, fit, extract, progress))
+        if tried[-1].verdict["passed"]:
+            return tried
+        tell(_refusal(target, tried[-1]))
     tell(f"no INT8 for {target} passed the gate: FP32 ships in its place")
     return tried
 
 
 @dataclass(frozen=True)
-class _Quantized:
-    """The graph that ships, the other that judges its calibration images, and both their features of every image."""
+class _Pair:
+    """The graph that ships, and the other one, which answers for the images that the first was calibrated on.
 
-    shipped: onnx.ModelProto
-    shipped_rows: np.ndarray
-    other_rows: np.ndarray
+    Attributes:
+        graphs: Both.
+        judged: ``bool [N]`` each: the images that it answers for.
+        rows: ``float32 [N, C]``: every image's features by the graph that answers for it.
+    """
+
+    graphs: tuple[onnx.ModelProto, onnx.ModelProto]
+    judged: tuple[np.ndarray, np.ndarray]
+    rows: np.ndarray
+
+
+Extract = Callable[[onnx.ModelProto, np.ndarray, features.Progress], np.ndarray]
+"""Features of the images where a ``bool [N]`` is true."""
+
+
+def _extractor(data: Dataset, size: tuple[int, int], target: str) -> Extract:
+    def extract(graph: onnx.ModelProto, chosen: np.ndarray, progress: features.Progress) -> np.ndarray:
+        part = data.subset(chosen)
+        return features.extract(graph, part.paths, part.digests, size, target=target, progress=progress)
+
+    return extract
 
 
 def _quantize(
-    target: str,
     scheme: Scheme,
     graph: onnx.ModelProto,
     size: tuple[int, int],
     data: Dataset,
     halves: calibration.Halves,
+    extract: Extract,
     progress: features.Progress,
-) -> _Quantized:
-    made, rows = [], []
-    for numbers in (halves.shipped, halves.other):
+) -> _Pair:
+    judged = halves.judged_by_shipped, ~halves.judged_by_shipped
+    rows = np.empty((len(data), graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
+    graphs = []
+    for numbers, own in zip((halves.shipped, halves.other), judged, strict=True):
         paths = [data.paths[i] for i in calibration.spread(numbers, scheme.images)]
-        made.append(quantize(graph, scheme, np.stack(list(features.decoded(paths, size)))))
-        rows.append(features.extract(made[-1], data.paths, data.digests, size, target=target, progress=progress))
-    return _Quantized(made[0], *rows)
+        graphs.append(quantize(graph, scheme, np.stack(list(features.decoded(paths, size)))))
+        rows[own] = extract(graphs[-1], own, progress)
+    return _Pair((graphs[0], graphs[1]), judged, rows)
 
 
-def _judge(
-    scheme: Scheme, quantized: _Quantized, exact: Exact, halves: calibration.Halves, fit: evaluate.Fit | None
+def _plain(scheme: Scheme, pair: _Pair, exact: Exact) -> Int8:
+    """FP32's heads on the quantized features."""
+    answers = {name: evaluate.answer(exact.heads[name], pair.rows, split) for name, split in exact.splits.items()}
+    return _judged(scheme, pair.graphs[0], pair.rows, False, answers, exact)
+
+
+def _refitted(
+    scheme: Scheme, pair: _Pair, exact: Exact, fit: evaluate.Fit, extract: Extract, progress: features.Progress
 ) -> Int8:
-    """Score under FP32's heads, or where `fit` is given under heads fitted on the quantized features."""
-    labels, scores = exact.data.labels, {}
-    for protocol, split in exact.splits.items():
-        wanted = evaluate.answer(exact.heads[protocol], exact.features, split)
-        given = np.empty_like(wanted)
-        for rows, judged in (
-            (quantized.shipped_rows, halves.judged_by_shipped),
-            (quantized.other_rows, ~halves.judged_by_shipped),
-        ):
-            heads = evaluate.fold_heads(rows, labels, split, fit) if fit else exact.heads[protocol]
-            given[judged] = evaluate.answer(heads, rows[judged], split[judged])
-        score = evaluate.score(labels, given, exact.data.classes)
-        scores[protocol] = score | {"agreement_fp32": evaluate.agreement(given, wanted)}
+    """Heads fitted on the quantized features, each on those of the graph whose answers it turns into labels."""
+    whole = []
+    for graph, own in zip(pair.graphs, pair.judged, strict=True):
+        whole.append(pair.rows.copy())
+        whole[-1][~own] = extract(graph, ~own, progress)
+    answers = {}
+    for name, split in exact.splits.items():
+        given = np.empty((len(split), len(exact.data.classes)))
+        for rows, own in zip(whole, pair.judged, strict=True):
+            heads = evaluate.fold_heads(rows, exact.data.labels, split, fit)
+            given[own] = evaluate.answer(heads, rows[own], split[own])
+        answers[name] = given
+    return _judged(scheme, pair.graphs[0], whole[0], True, answers, exact)
+
+
+def _judged(
+    scheme: Scheme,
+    graph: onnx.ModelProto,
+    rows: np.ndarray,
+    refit: bool,
+    answers: Mapping[str, np.ndarray],
+    exact: Exact,
+) -> Int8:
+    scores = {}
+    for name, given in answers.items():
+        wanted = evaluate.answer(exact.heads[name], exact.features, exact.splits[name])
+        score = evaluate.score(exact.data.labels, given, exact.data.classes)
+        scores[name] = score | {"agreement_fp32": evaluate.agreement(given, wanted)}
     verdict = gate.judge(exact.scores["block"], scores["block"], exact.data.counts)
-    return Int8(scheme, fit is not None, quantized.shipped, quantized.shipped_rows, scores, verdict)
+    return Int8(scheme, refit, graph, rows, scores, verdict)
 
 
-def _losses(verdict: Mapping[str, Any]) -> str:
-    parts = (f"{name} {verdict['lost'][name]} (allowed {verdict['allowed'][name]})" for name in verdict["lost"])
-    return ", ".join(parts) + " points"
+def _refusal(target: str, attempt: Int8) -> str:
+    lost, allowed = attempt.verdict["lost"], attempt.verdict["allowed"]
+    parts = ", ".join(f"{name} {lost[name]} (allowed {allowed[name]})" for name in lost)
+    return f"INT8 for {target} by {attempt.name} was refused by the gate: points lost: {parts}"

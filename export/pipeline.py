@@ -98,7 +98,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     models = _models(recipe.targets, int8)
     with step("Verifying the fused graphs"):
         staged = {"fp32": rows} | {target: made.features for target, made in int8.items()}
-        verified = verify_fused(graphs, models, heads_of, staged, data, size)
+        verified = verify_fused(graphs, models, heads_of, staged, data, size, halves.judged_by_shipped)
     inputs = probe_inputs(data, head.predict_proba(rows), size, drawn=recipe.drawn_probe, seed=recipe.seed)
     answers = {f"{t}.{p}": probabilities(t, graphs[graph_key(t, p)], inputs) for t, ps in models.items() for p in ps}
     kept_apart = None

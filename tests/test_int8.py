@@ -87,10 +87,10 @@ def test_a_refitted_head_makes_up_for_a_shifted_backbone(case) -> None:  # type:
     """A constant shift of every feature ruins FP32's head and is nothing to one that was fitted on it."""
     graph, exact, halves = case
     shifted = exact.features + 5 * exact.features.std(axis=0)
-    quantized = int8._Quantized(graph, shifted, shifted)
-    scheme = quantize.Scheme("shift", "none")
-    plain = int8._judge(scheme, quantized, exact, halves, None)
-    refitted = int8._judge(scheme, quantized, exact, halves, FIT)
+    judged = halves.judged_by_shipped, ~halves.judged_by_shipped
+    pair, scheme = int8._Pair((graph, graph), judged, shifted), quantize.Scheme("shift", "none")
+    plain = int8._plain(scheme, pair, exact)
+    refitted = int8._refitted(scheme, pair, exact, FIT, lambda graph, chosen, _: shifted[chosen], lambda *_: None)
     assert not plain.verdict["passed"] and refitted.verdict["passed"]
     assert refitted.scores["block"]["agreement_fp32"] > 95 > plain.scores["block"]["agreement_fp32"]
 
