@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -71,6 +75,7 @@ def search(
     exact: Exact,
     halves: calibration.Halves,
     *,
+    made: dict[tuple[str, bool], onnx.ModelProto],
     fit: evaluate.Fit,
     step: Callable[[str], AbstractContextManager[features.Progress]],
     tell: Callable[[str], None],
@@ -83,6 +88,7 @@ def search(
         size: Height and width of its input.
         exact: FP32's answers.
         halves: Who is calibrated on, and who is judged.
+        made: Quantized graphs by scheme and half, for targets that share a scheme; added to.
         fit: Fits a head.
         step: Opens a step under a title.
         tell: Says what was refused.
@@ -95,7 +101,7 @@ def search(
     for scheme in SCHEMES[target]:
         try:
             with step(f"Quantizing for {target} ({scheme.name})") as progress:
-                pair = _quantize(scheme, graph, size, exact.data, halves, extract, progress)
+                pair = _quantize(scheme, graph, size, exact.data, halves, made, extract, target, progress)
         except EdgeAllError:
             raise
         except Exception as error:  # quantizers fail in many ways; another scheme may still do
@@ -147,17 +153,47 @@ def _quantize(
     size: tuple[int, int],
     data: Dataset,
     halves: calibration.Halves,
+    made: dict[tuple[str, bool], onnx.ModelProto],
     extract: Extract,
+    target: str,
     progress: features.Progress,
 ) -> _Pair:
     judged = halves.judged_by_shipped, ~halves.judged_by_shipped
     rows = np.empty((len(data), graph.graph.output[0].type.tensor_type.shape.dim[1].dim_value), np.float32)
     graphs = []
-    for numbers, own in zip((halves.shipped, halves.other), judged, strict=True):
-        paths = [data.paths[i] for i in calibration.spread(numbers, scheme.images)]
-        graphs.append(quantize(graph, scheme, np.stack(list(features.decoded(paths, size)))))
+    for numbers, own, key in zip(
+        (halves.shipped, halves.other), judged, ((scheme.name, True), (scheme.name, False)), strict=True
+    ):
+        if key not in made:
+            paths = [data.paths[i] for i in calibration.spread(numbers, scheme.images)]
+            made[key] = quantize(graph, scheme, np.stack(list(features.decoded(paths, size))))
+        graphs.append(made[key])
+        if target == "openvino":
+            _survive_openvino(graphs[-1], size)
         rows[own] = extract(graphs[-1], own, progress)
     return _Pair((graphs[0], graphs[1]), judged, rows)
+
+
+def _survive_openvino(graph: onnx.ModelProto, size: tuple[int, int]) -> None:
+    """Run a graph once in a process of its own: some quantized graphs kill OpenVINO, and this process with it.
+
+    Raises:
+        RuntimeError: It died, or OpenVINO refused the graph.
+    """
+    program = (
+        "import sys, numpy, openvino\n"
+        "run = openvino.Core().compile_model(sys.argv[1], 'CPU', {'INFERENCE_PRECISION_HINT': 'f32'})\n"
+        "run(numpy.zeros((1, int(sys.argv[2]), int(sys.argv[3]), 3), numpy.uint8))"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "graph.onnx")
+        onnx.save(graph, path)
+        command = [sys.executable, "-c", program, str(path), *map(str, size)]
+        done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode < 0:
+        raise RuntimeError(f"it kills OpenVINO by signal {-done.returncode}")
+    if done.returncode:
+        raise RuntimeError(f"OpenVINO refuses it: {(done.stderr.strip().splitlines() or ['no message'])[-1]}")
 
 
 def _plain(scheme: Scheme, pair: _Pair, exact: Exact) -> Int8:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 
 from edge_all import bundle as bundles
 from edge_all import machine, probe
@@ -80,8 +81,9 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         for name, split in splits.items()
     }
     exact = Exact(data, rows, splits, heads, scores)
+    made: dict[tuple[str, bool], onnx.ModelProto] = {}
     tried = {
-        target: search(target, graph, size, exact, halves, fit=fit, step=step, tell=tell)
+        target: search(target, graph, size, exact, halves, made=made, fit=fit, step=step, tell=tell)
         for target in recipe.targets
         if target in quantize.SCHEMES
     }
@@ -94,8 +96,11 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     name = f"{recipe.backbone}-{recipe.selector}-{recipe.classifier}"
     backbone_of = {"fp32": graph} | {target: made.graph for target, made in int8.items()}
     fused = {key: fuse(model, head_to_onnx(heads_of[key]), name=name) for key, model in backbone_of.items()}
-    graphs = {key: model.SerializeToString() for key, model in fused.items()}
-    models = _models(recipe.targets, int8)
+    graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
+    named = {"fp32": "model.fp32.onnx"} | _int8_files({target: graphs[target] for target in int8})
+    models = {
+        t: {p: named[graph_key(t, p)] for p in (["int8"] if t in int8 else []) + ["fp32"]} for t in recipe.targets
+    }
     with step("Verifying the fused graphs"):
         staged = {"fp32": rows} | {target: made.features for target, made in int8.items()}
         verified = verify_fused(graphs, models, heads_of, staged, data, size, halves.judged_by_shipped)
@@ -134,8 +139,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "tools": tools.versions(),
         "machine": machine.describe(),
     }  # fmt: skip
-    files = {"model.fp32.onnx": graphs["fp32"]}
-    files |= {f"model.{target}.int8.onnx": graphs[target] for target in int8}
+    files = {named[key]: content for key, content in graphs.items()}
     files |= {
         probe.FILE: probe.pack(inputs, answers),
         TRAINING_IMAGES: "".join(f"{d[:16]}\n" for d in sorted(data.digests)).encode(),
@@ -177,7 +181,7 @@ def _gate(tried: dict[str, list[Int8]]) -> dict[str, Any]:
     return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
 
 
-def _models(targets: tuple[str, ...], shipped: Collection[str]) -> dict[str, dict[str, str]]:
-    """File of each target and precision, the one to prefer first."""
-    int8 = {target: {"int8": f"model.{target}.int8.onnx"} for target in shipped}
-    return {target: int8.get(target, {}) | {"fp32": "model.fp32.onnx"} for target in targets}
+def _int8_files(graphs: dict[str, bytes]) -> dict[str, str]:
+    """File name of each target's INT8 graph; targets whose graphs are the same share the first one's file."""
+    names: dict[bytes, str] = {}
+    return {target: names.setdefault(graph, f"model.{target}.int8.onnx") for target, graph in graphs.items()}

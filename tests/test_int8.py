@@ -42,7 +42,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> tuple[onnx.ModelProto, int
 
 def search(case: tuple[onnx.ModelProto, int8.Exact, calibration.Halves], said: list[str]) -> list[int8.Int8]:
     graph, exact, halves = case
-    return int8.search("cpu", graph, SIZE, exact, halves, fit=FIT, step=_step, tell=said.append)
+    return int8.search("cpu", graph, SIZE, exact, halves, made={}, fit=FIT, step=_step, tell=said.append)
 
 
 def _spoiled(model: onnx.ModelProto, scheme: quantize.Scheme, images: np.ndarray) -> onnx.ModelProto:
