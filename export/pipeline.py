@@ -99,7 +99,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
     named = {"fp32": "model.fp32.onnx"} | _int8_files({target: graphs[target] for target in int8})
     models = {
-        t: {p: named[graph_key(t, p)] for p in (["int8"] if t in int8 else []) + ["fp32"]} for t in recipe.targets
+        target: {precision: named[graph_key(target, precision)] for precision in _precisions(target in int8)}
+        for target in recipe.targets
     }
     with step("Verifying the fused graphs"):
         staged = {"fp32": rows} | {target: made.features for target, made in int8.items()}
@@ -179,6 +180,11 @@ def _gate(tried: dict[str, list[Int8]]) -> dict[str, Any]:
         named = [{"scheme": a.scheme.name, "refit": a.refit, **a.verdict} for a in attempts]
         verdicts[target] = (named[-1] if named else {"passed": False}) | {"tried": named}
     return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
+
+
+def _precisions(has_int8: bool) -> tuple[str, ...]:
+    """What a target gets, the one to prefer first."""
+    return ("int8", "fp32") if has_int8 else ("fp32",)
 
 
 def _int8_files(graphs: dict[str, bytes]) -> dict[str, str]:

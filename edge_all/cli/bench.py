@@ -87,10 +87,14 @@ def _remarks(rows: Sequence[dict[str, Any]], data: Path | None) -> list[str]:
     lines = ["p50, p90, p99: from encoded bytes to label, one image at a time; graph: the engine alone."]
     if not data:
         lines.append("Accuracy is the export's own (cross-validated, block), not measured here; --data measures it.")
-    elif any(row["accuracy_on"] == "seen images" for row in rows):
-        lines.append(f"WARNING: every image of {data} was trained on: these accuracies say nothing about new slides.")
-    elif any(row["training_images_left_out"] for row in rows):
-        lines.append("Accuracy is on the images that the bundle has not been trained on; the others were left out.")
+    else:
+        seen = dict.fromkeys(row["bundle"] for row in rows if row["accuracy_on"] == "seen images")
+        part = dict.fromkeys(row["bundle"] for row in rows if row["training_images_left_out"])
+        if seen:
+            named = ", ".join(seen)
+            lines.append(f"WARNING: {named} was trained on every image here: its accuracies say nothing of new slides.")
+        if part:
+            lines.append(f"Images that {', '.join(part)} was trained on were left out.")
     passed = sum(row["probe"]["passed"] for row in rows)
     lines.append(f"Probe: {passed} of {len(rows)} rows answer as on the machine that made the bundle.")
     return lines
