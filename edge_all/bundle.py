@@ -74,6 +74,9 @@ class Bundle:
         Raises:
             BundleError: The bundle carries none; the message lists what it does carry.
         """
+        if target not in self.targets:
+            made_for = ", ".join(self.targets)
+            raise BundleError(f"{self.path}: not made for target {target}, only for {made_for}; export it for {target}")
         try:
             return str(self.record["models"][target][precision])
         except KeyError:

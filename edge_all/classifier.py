@@ -13,7 +13,7 @@ from edge_all import bundle as bundles
 from edge_all import image
 from edge_all.bundle import Bundle
 from edge_all.errors import TargetError
-from edge_all.targets import Engine, open_engine
+from edge_all.targets import Engine, check_available, open_engine
 
 
 @dataclass(frozen=True)
@@ -113,6 +113,7 @@ def start(
     threads: int | None = None,
 ) -> Classifier:
     """Put a checked bundle's graph on a target; the same arguments and errors as `load`."""
+    check_available(target)
     precision = precision or next(iter(bundle.precisions(target)), "int8")
     model = bundle.read(bundle.model_file(target, precision))
     return Classifier(bundle, target, precision, open_engine(target, model, device=device, threads=threads))

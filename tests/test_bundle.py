@@ -138,5 +138,7 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
 
 
 def test_asking_for_what_it_does_not_hold(colour_bundle: Bundle) -> None:
-    with pytest.raises(BundleError, match="holds no int8 graph for target openvino; it holds cpu int8/fp32"):
+    with pytest.raises(BundleError, match="not made for target openvino, only for cpu"):
         colour_bundle.model_file("openvino", "int8")
+    with pytest.raises(BundleError, match="holds no int4 graph for target cpu; it holds cpu int8/fp32"):
+        colour_bundle.model_file("cpu", "int4")

@@ -54,3 +54,11 @@ def test_public_surface() -> None:
     assert set(edge_all.__all__) <= set(dir(edge_all))
     with pytest.raises(AttributeError):
         _ = edge_all.nonesuch
+
+
+def test_the_command_line_knows_every_target() -> None:
+    """Its own list spares --help an import of numpy."""
+    from edge_all import targets
+    from edge_all.cli import options
+
+    assert options.TARGETS == targets.TARGETS
