@@ -28,6 +28,9 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
 """File names that count as images when a folder is given; a file named on its own is tried whatever its name."""
 
+_TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+"""How a TIFF begins; there are more kinds of it than Pillow reads."""
+
 
 def decode(source: Path | bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
     """Decode an image upright, in RGB, resized to a graph's input.
@@ -64,6 +67,8 @@ def read(source: Path | bytes) -> Image.Image:
     except ImageError:
         raise
     except UnidentifiedImageError:
+        if data[:4] in _TIFF:
+            raise ImageError("a TIFF of a kind that cannot be read; save it with 8 bits a channel, in RGB") from None
         raise ImageError(f"not an image that can be read; wanted one of {', '.join(FORMATS)}") from None
     except Image.DecompressionBombError:
         raise ImageError(f"over the limit of {MAX_PIXELS / 1e6:.0f} megapixels; crop or scale it first") from None

@@ -89,13 +89,28 @@ def _float_tiff() -> bytes:
     return encoded(Image.fromarray(np.ones(SIZE, np.float32)), "TIFF")
 
 
+def tiff48(pixels: np.ndarray) -> bytes:
+    """A little-endian RGB TIFF with 16 bits a channel, as some microscope cameras write it; Pillow only reads them."""
+    height, width = pixels.shape[:2]
+    longs = {256: width, 257: height, 259: 1, 262: 2, 273: 140, 277: 3, 278: height, 279: pixels.nbytes, 284: 1}
+    entries = [struct.pack("<HHII", tag, 4, 1, value) for tag, value in longs.items()]
+    entries.insert(2, struct.pack("<HHII", 258, 3, 3, 134))
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + b"".join(entries) + struct.pack("<I", 0)
+    return head + struct.pack("<3H", 16, 16, 16) + pixels.astype("<u2").tobytes()
+
+
+def test_sixteen_bit_colour_tiff_keeps_its_scale() -> None:
+    pixels = np.asarray(colour_picture(1))
+    np.testing.assert_array_equal(image.decode(tiff48(pixels.astype(np.uint16) * 257), SIZE), pixels)
+
+
 REFUSED = {
     "empty": (b"", "empty"),
     "text": (b"this is no image\n", "not an image"),
     "svg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "not an image"),
     "truncated jpeg": (encoded(colour_picture(0), "JPEG")[:600], "damaged"),
     "truncated png": (encoded(colour_picture(0), "PNG")[:600], "damaged"),
-    "tiff of zeros": (b"II*\0" + b"\0" * 64, ""),
+    "tiff of zeros": (b"II*\0" + b"\0" * 64, "a TIFF of a kind"),
     "bmp header only": (b"BM" + b"\xff" * 60, ""),
     "bomb": (png_claiming(20_000, 20_000), "megapixels"),
     "one pixel": (encoded(Image.new("RGB", (1, 1)), "PNG"), "too small"),
