@@ -170,7 +170,10 @@ def write(out: Path, record: Mapping[str, Any], files: Mapping[str, bytes]) -> B
 
 
 def check_writable(out: Path) -> None:
-    """Refuse a place that holds something other than a bundle, before hours are spent on what would go there."""
+    """Refuse a place that cannot be written, or holds something else, before hours are spent on what would go there."""
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise BundleError(f"{out}: {above} is no folder that can be written to; give another --out")
     is_bundle = (out / RECORD).is_file() or (out.suffix == ".zip" and out.is_file())
     is_empty = out.is_dir() and not any(out.iterdir())
     if out.exists() and not is_bundle and not is_empty:

@@ -107,6 +107,13 @@ def test_replaces_a_bundle_and_nothing_else(colour_bundle: Bundle, tmp_path: Pat
     assert (tmp_path / "thesis" / "chapter1.tex").exists()
 
 
+def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(BundleError, match="no folder that can be written to"):
+        bundles.check_writable(tmp_path / "file" / "models" / "new")
+    bundles.check_writable(tmp_path / "models" / "new")
+
+
 def test_disk_full_leaves_nothing_and_keeps_the_old(colour_bundle: Bundle, tmp_path: Path) -> None:
     """A limit on file sizes makes the kernel refuse a write half-way, as a full disk does."""
     before = {p.name: p.read_bytes() for p in colour_bundle.path.iterdir()}
