@@ -1,4 +1,4 @@
-"""Gather what exports measured into one table and one JSON file: python benchmarks/backbones.py BUNDLE... [--json FILE]"""
+"""Gather what exports measured into one table and one file: python benchmarks/backbones.py BUNDLE... [--json FILE]"""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from edge_all import bundle
 def main(paths: tuple[Path, ...], report: Path | None) -> None:
     """Print a Markdown table of the accuracies of bundles, in percent; in brackets, labels that are FP32's."""
     records = [bundle.load(path).record for path in paths]
-    print("| backbone | FP32 `random` | `grouped` | `block` | INT8 cpu, `block` | INT8 openvino, `block` |")
-    print("|---|---|---|---|---|---|")
+    print("| backbone | weights | FP32 `random` | `grouped` | `block` | INT8 cpu, `block` | INT8 openvino, `block` |")
+    print("|---|---|---|---|---|---|---|")
     for record in records:
         exact = [f"{record['metrics'][name]['fp32']['accuracy']:.1f}" for name in ("random", "grouped", "block")]
         rounded = [_int8(record, target) for target in ("cpu", "openvino")]
-        print(f"| {' | '.join((record['backbone'], *exact, *rounded))} |")
+        print(f"| {' | '.join((record['backbone'], record['weights']['source'], *exact, *rounded))} |")
     if report:
         keys = (
             "backbone",

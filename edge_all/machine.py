@@ -32,7 +32,7 @@ def describe() -> dict[str, Any]:
         "instruction_sets": instruction_sets(),
         "cores": usable_cores(),
         "memory_mb": _memory_mb(),
-        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "system": f"{platform.system()} {platform.machine()}",
         "python": platform.python_version(),
         "engines": engines(),
     }
