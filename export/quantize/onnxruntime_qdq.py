@@ -5,15 +5,13 @@ Reference: https://onnxruntime.ai/docs/performance/model-optimizations/quantizat
 
 from __future__ import annotations
 
-import contextlib
-import io
 import logging
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import onnx
-from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
 from . import float_nodes
 
@@ -27,19 +25,10 @@ class _Reader(CalibrationDataReader):
         return None if image is None else {"image": image[np.newaxis]}
 
 
-def quantize(model: onnx.ModelProto, images: np.ndarray, *, percentile: float | None = None) -> onnx.ModelProto:
-    """See `edge_all.export.quantize.quantize`.
-
-    Args:
-        model: The backbone's graph.
-        images: Calibration images.
-        percentile: Share of activations, in percent, that a range covers; None covers all. It keeps every activation
-            of every image in memory, so give it few images.
-    """
-    extreme = CalibrationMethod.MinMax, {}
-    method, options = extreme if percentile is None else (CalibrationMethod.Percentile, {"CalibPercentile": percentile})
+def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
+    """See `edge_all.export.quantize.quantize`."""
     logging.getLogger().setLevel(logging.ERROR)  # it advises to fold BatchNorm, which torch's exporter has done
-    with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stdout(io.StringIO()):
+    with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")
         onnx.save(model, given)  # given the model itself, it would move its weights into a file of its own
         quantize_static(
@@ -51,7 +40,5 @@ def quantize(model: onnx.ModelProto, images: np.ndarray, *, percentile: float | 
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
             nodes_to_exclude=float_nodes(model),
-            calibrate_method=method,
-            extra_options=options,
         )
         return onnx.load(made)
