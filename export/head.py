@@ -15,9 +15,6 @@ from edge_all.errors import HeadError
 
 from . import classifiers, onnx_ops, selectors
 
-DEFAULT_FEATURES = 300
-"""Features kept where nothing else is asked for, or all where there are fewer."""
-
 LEAST_PER_CLASS = 3
 """Images of every class that a head needs: the SVM's probabilities are fitted on three folds."""
 
@@ -62,7 +59,7 @@ def fit_head(
         labels: ``int64 [N]``, numbers from 0.
         selector: A file of ``selectors/``.
         classifier: A file of ``classifiers/``.
-        count: Features to keep; None is `DEFAULT_FEATURES`, or all where there are fewer.
+        count: Features to keep; None is the selector's default, or all where there are fewer.
         seed: Of every random choice.
 
     Raises:
@@ -117,7 +114,7 @@ def _check(features: np.ndarray, labels: np.ndarray) -> None:
 def _count(features: np.ndarray, count: int | None, selector: str) -> int:
     most = min(features.shape) if selector == "pca" else features.shape[1]
     if count is None:
-        return min(DEFAULT_FEATURES, most)
+        return min(selectors.default_count(selector), most)
     if not 1 <= count <= most:
         why = f" of {len(features)} images" if most < features.shape[1] else ""
         raise HeadError(f"--features {count} was given; {selector} can keep 1 to {most}{why}: give at most {most}")

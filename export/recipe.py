@@ -17,7 +17,7 @@ class Recipe:
         data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
         weights: ``auto`` (the publisher's download), ``random``, or a file.
         tap: Where features are taken: ``last`` (the paper's) or the name of one of the backbone's taps.
-        features: How many features the selector keeps; None is 300, or all where there are fewer.
+        features: How many features the selector keeps; None is 300 (pca: 32), or all where there are fewer.
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
         seed: Of every random choice.

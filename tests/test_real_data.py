@@ -61,7 +61,7 @@ def test_every_head_on_real_features(selector: str, classifier: str, engine: Run
     close = np.abs(given - wanted).max(axis=1) <= 1e-3
     enough = 0.995 if classifier in ("random_forest", "knn") else 1.0
     assert clear.sum() >= 300 and same.mean() >= enough and close.mean() >= enough
-    assert (wanted.argmax(1) == labels[TRAIN:]).mean() > 0.8, "the head itself is of no use"
+    assert (wanted.argmax(1) == labels[TRAIN:]).mean() > 0.75, "the head itself is of no use: the largest class is 0.3"
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])

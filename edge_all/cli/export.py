@@ -59,7 +59,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--data", type=options.PATH, help="One folder of images a class.  [default: the Kaggle set, downloaded]")
 @click.option("--weights", default="auto", show_default=True, metavar="auto|random|FILE", help="Of the backbone.")
 @click.option("--tap", default="last", show_default=True, metavar="last|NAME", help="Where features are taken.")
-@click.option("--features", type=click.IntRange(min=1), metavar="K", help="Features to keep.  [default: 300 at most]")
+@click.option("--features", type=click.IntRange(min=1), metavar="K", help="Features to keep.  [default: 300; pca 32]")
 @click.option("--target", "targets", type=click.Choice(options.TARGETS), multiple=True, help="[default: cpu, openvino]")
 @click.option("--out", type=options.PATH, help="Folder or .zip of the bundle.  [default: models/NAME]")
 @click.option("--resize", callback=_size, metavar="WxH", help="Input size, such as the paper's 320x240.")

@@ -13,6 +13,15 @@ def names() -> tuple[str, ...]:
     return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
+DEFAULT_COUNT = 300
+"""Features kept where a selector's file does not say otherwise, or all where there are fewer."""
+
+
+def default_count(name: str) -> int:
+    """Features that a selector keeps where nothing is asked for."""
+    return int(getattr(import_module(f".{name}", __package__), "DEFAULT_COUNT", DEFAULT_COUNT))
+
+
 def build(name: str, count: int, seed: int) -> BaseEstimator:
     """An unfitted transformer that keeps at most `count` features.
 
