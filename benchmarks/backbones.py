@@ -48,7 +48,7 @@ def _int8(record: dict[str, Any], target: str) -> str:
         return "-"
     verdict = record["gate"]["targets"][target]
     note = "" if verdict["passed"] else ", refused"
-    note += ", head refitted" if verdict["refit"] else ""
+    note += ", head refitted" if verdict.get("refit") else ""
     return f"{figures['accuracy']:.1f} ({figures['agreement_fp32']:.1f}{note})"
 
 
