@@ -47,7 +47,6 @@ def convert(pipeline: Pipeline, channels: int) -> onnx.ModelProto:
     model = convert_sklearn(
         _gather_first(pipeline),
         initial_types=[("features", FloatTensorType([None, channels]))],
-        final_types=None,
         target_opset={"": OPSET},
         options={"zipmap": False},
         custom_conversion_functions={kind: module.convert for kind, module in modules.items()},

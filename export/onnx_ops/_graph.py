@@ -48,9 +48,7 @@ class Graph:
         names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
         made = [to] if to else [self._scope.get_unique_variable_name(f"{self._name}_{kind}") for _ in range(outputs)]
         node = self._scope.get_unique_operator_name(f"{self._name}_{kind}")
-        self._container.add_node(
-            kind, names, made, name=node, op_domain="", op_version=_VERSIONS.get(kind, OPSET), **attributes
-        )
+        self._container.add_node(kind, names, made, name=node, op_domain="", op_version=OPSET, **attributes)
         return made[0] if len(made) == 1 else tuple(made)
 
     def answer(self, probabilities: str) -> None:
@@ -58,6 +56,3 @@ class Graph:
         label, output = self.outputs
         self.add("Identity", probabilities, to=output)
         self.add("ArgMax", probabilities, to=label, axis=1, keepdims=0)
-
-
-_VERSIONS: dict[str, int] = {}
