@@ -19,7 +19,8 @@ class OpenVinoEngine:
     """A graph compiled by OpenVINO for one device.
 
     Float parts run in float32 (INFERENCE_PRECISION_HINT): on CPUs with AMX, OpenVINO would otherwise take bfloat16
-    for them without a word, and the head needs all its digits.
+    for them without a word, and the head needs all its digits. It is compiled for exactly one image, which takes a
+    quarter to a third off the time of a graph of any batch size; a batch is answered image by image.
 
     Reference: https://docs.openvino.ai/2025/openvino-workflow/running-inference.html
     """
@@ -33,7 +34,9 @@ class OpenVinoEngine:
         if threads is not None and device == "CPU":
             options["INFERENCE_NUM_THREADS"] = threads
         try:
-            compiled = core.compile_model(core.read_model(io.BytesIO(model)), device, options)
+            graph = core.read_model(io.BytesIO(model))
+            graph.reshape([1, *list(graph.input("image").partial_shape)[1:]])
+            compiled = core.compile_model(graph, device, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-300:]
             raise TargetError(f"OpenVINO refuses the graph on device {device}: {reason}") from error
@@ -42,9 +45,11 @@ class OpenVinoEngine:
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        answer = self._request.infer({"image": images}, share_inputs=True)
-        probabilities: npt.NDArray[np.float32] = np.array(answer[self._output])
-        return probabilities
+        answers = [
+            np.array(self._request.infer({"image": image[np.newaxis]}, share_inputs=True)[self._output])
+            for image in images
+        ]
+        return np.concatenate(answers)
 
 
 def open_engine(model: bytes, device: str | None, threads: int | None) -> OpenVinoEngine:
