@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,8 @@ from edge_all import image
 from edge_all.bundle import Bundle
 from edge_all.errors import TargetError
 from edge_all.targets import Engine, check_available, open_engine
+
+_LOG = logging.getLogger("edge_all")
 
 
 @dataclass(frozen=True)
@@ -94,15 +97,22 @@ def load(
         path: A bundle (folder or ``.zip``) or a folder of bundles; None takes the newest in ``./models``, else the
             built-in one.
         target: ``cpu`` (ONNX Runtime), ``gpu`` (ONNX Runtime, CUDA) or ``openvino``.
-        precision: ``fp32`` or ``int8``; None takes what the bundle prefers for the target.
+        precision: ``fp32`` or ``int8``; None takes what the bundle prefers for the target, and ``auto`` the first that
+            has answered the bundle's probe on this machine as it should (`edge_all.self_check`).
         device: OpenVINO device; None is ``CPU``.
         threads: Threads for one inference; None leaves it to the engine.
 
     Raises:
         BundleError: The bundle is missing, damaged, or has no graph for that target and precision.
         TargetError: The target is not there.
+        GateError: With ``auto``, no precision answers the probe here.
     """
-    return start(bundles.load(Path(path) if path else bundles.default()), target, precision, device, threads)
+    bundle = bundles.load(Path(path) if path else bundles.default())
+    if precision != "auto":
+        return start(bundle, target, precision, device, threads)
+    from edge_all import self_check
+
+    return self_check.choose(bundle, target, device, threads, _LOG.warning)
 
 
 def start(

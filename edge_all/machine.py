@@ -26,10 +26,14 @@ _ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 
 @cache
 def describe() -> dict[str, Any]:
-    """CPU model, instruction sets that matter for INT8, usable cores, memory (MB), system and engine versions."""
+    """CPU model, instruction sets that matter for INT8, usable cores, memory (MB), system and engine versions.
+
+    ``limited_to`` is the environment's limit on what OpenVINO may use of the instruction sets, or None.
+    """
     return {
         "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
         "instruction_sets": instruction_sets(),
+        "limited_to": os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA"),
         "cores": usable_cores(),
         "memory_mb": _memory_mb(),
         "system": f"{platform.system()} {platform.machine()}",

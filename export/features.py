@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import os
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
@@ -14,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
-from edge_all import image
+from edge_all import cache, image
 
 Progress = Callable[[int, int], None]
 
@@ -44,7 +43,7 @@ def extract(
         ``float32 [N, C]``, in the order of `files`.
     """
     data = model.SerializeToString(deterministic=True)
-    cached = _cache_folder() / f"{_key(data, digests, size, target)}.npy"
+    cached = cache.folder("features") / f"{_key(data, digests, size, target)}.npy"
     if cached.exists():
         try:
             return np.load(cached, allow_pickle=False)
@@ -57,7 +56,9 @@ def extract(
         if progress:
             progress(done, len(files))
     features = np.stack(rows).astype(np.float32)
-    _store(cached, features)
+    content = io.BytesIO()
+    np.save(content, features, allow_pickle=False)
+    cache.store(cached, content.getvalue())
     return features
 
 
@@ -101,29 +102,8 @@ def _run_onnxruntime(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.n
         yield session.run(["features"], {"image": pixels[np.newaxis]})[0][0]
 
 
-def _cache_folder() -> Path:
-    """``EDGE_ALL_CACHE``, else ``edge-all`` in the user's cache folder."""
-    chosen = os.environ.get("EDGE_ALL_CACHE")
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return (Path(chosen) if chosen else base / "edge-all") / "features"
-
-
 def _key(data: bytes, digests: Sequence[str], size: tuple[int, int], target: str) -> str:
     whole = hashlib.sha256(data)
-    whole.update(f"{size} {target} {' '.join(digests)}".encode())
+    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")  # it changes what OpenVINO's INT8 kernels answer
+    whole.update(f"{size} {target} {limit} {' '.join(digests)}".encode())
     return whole.hexdigest()[:32]
-
-
-def _store(path: Path, features: np.ndarray) -> None:
-    """Keep features for the next run; a cache that cannot be written is no error."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent, suffix=".writing")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                np.save(file, features, allow_pickle=False)
-            Path(aside).replace(path)
-        finally:
-            Path(aside).unlink(missing_ok=True)
-    except OSError:
-        pass

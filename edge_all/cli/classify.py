@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 @click.argument("inputs", metavar="IMAGE|DIR...", nargs=-1, required=True, type=options.PATH)
 @click.option("--bundle", type=options.PATH, help="[default: newest in ./models, else the built-in one]")
 @click.option("--target", type=click.Choice(options.TARGETS), default="cpu", show_default=True)
-@click.option("--precision", type=click.Choice(options.PRECISIONS), help="[default: the bundle's choice]")
+@click.option(
+    "--precision",
+    type=click.Choice(("auto", *options.PRECISIONS)),
+    default="auto",
+    show_default=True,
+    help="auto: the bundle's choice that answers its probe on this machine.",
+)
 @options.device
 @options.threads
 @click.option("--json", "form", flag_value="json", help="One JSON object a line.")
@@ -30,7 +36,7 @@ def command(
     inputs: tuple[Path, ...],
     bundle: Path | None,
     target: str,
-    precision: str | None,
+    precision: str,
     device: str | None,
     threads: int | None,
     form: str | None,
@@ -40,11 +46,18 @@ def command(
     A folder stands for the images below it. Images that cannot be classified are reported, the others are answered all
     the same, and the exit status is 1 at the end.
     """
-    from edge_all import image
-    from edge_all.classifier import load
+    from edge_all import bundle as bundles
+    from edge_all import image, self_check
+    from edge_all.classifier import start
     from edge_all.errors import ImageError
 
-    classifier = load(bundle, target=target, precision=precision, device=device, threads=threads)
+    loaded = bundles.load(bundle or bundles.default())
+    if precision == "auto":
+        classifier = self_check.choose(loaded, target, device, threads, _warn)
+    else:
+        classifier = start(loaded, target, precision, device, threads)
+        if wrong := self_check.recall(loaded, target, precision, device):
+            _warn(f"{precision} on {target} answered differently on this machine ({wrong}): try --precision auto")
     answered, refused = {None: _table, "json": _json, "csv": _csv}[form](classifier)
     failed = count = 0
     for path in image.find(list(inputs)):
@@ -67,6 +80,10 @@ def command(
 
 Answered = Callable[[Path, "Prediction"], None]
 Refused = Callable[[Path, str], None]
+
+
+def _warn(line: str) -> None:
+    click.echo(f"edge-all: {line}", err=True)
 
 
 def _json(classifier: Classifier) -> tuple[Answered, Refused]:
