@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 import subprocess
@@ -11,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import colour_graph, write_colour_bundle
+from PIL import Image
 
 from edge_all import bench, bundle, probe
+from edge_all.bench import verdict
 from edge_all.bundle import Bundle
-from edge_all.errors import DataError
+from edge_all.errors import DataError, TargetError
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -105,3 +108,74 @@ def test_data_that_does_not_fit(colour_bundle: Bundle, tmp_path: Path) -> None:
 def test_report_that_cannot_be_written(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
     done = edge_all("bench", "--quick", "--bundle", colour_bundle.path, "--json", tmp_path / "no" / "report.json")
     assert done.returncode == 1 and "report.json" in done.stderr
+
+
+def row(accuracy: float, ms: float, agreement: float = 100.0, passed: bool = True, on: str = "unseen images") -> dict:  # type: ignore[type-arg]
+    return {
+        "bundle": "b", "tap": "t", "target": "cpu", "precision": "int8", "accuracy": accuracy, "images": 10,
+        "agreement_fp32": agreement, "latency_ms": {"p50": ms}, "probe": {"passed": passed}, "rss_mb": 9.0,
+        "accuracy_on": on,
+    }  # fmt: skip
+
+
+def test_the_pareto_front() -> None:
+    rows = [row(98, 5), row(97, 2), row(97, 3), row(96, 2), row(98, 5), row(99, 9)]
+    assert verdict.pareto(rows) == [True, True, False, False, True, True]
+
+
+def test_what_to_deploy() -> None:
+    rows = [row(98.0, 5), row(97.6, 2), row(97.4, 1), row(99.0, 1, passed=False), row(99.0, 1, agreement=98.9)]
+    chosen, why = verdict.deploy(rows)
+    assert chosen is rows[1] and "97.6 % on 10 unseen images, 2.00 ms" in why
+    assert verdict.deploy([row(99.0, 1, passed=False)])[0] is None
+    seen = row(100.0, 1, on="seen images")
+    assert verdict.deploy([*rows, seen])[0] is rows[1]
+    assert "was trained on these" in verdict.deploy([seen])[1]
+    assert "not measured on the same images" in verdict.deploy([*rows, row(97.7, 1, on="export (block)")])[1]
+
+
+def test_rows_take_turns(colour_bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No row measures twice in a row while another is waiting, and the order is turned round."""
+    turns: list[str] = []
+    turn = bench.Child.turn
+
+    def watched(child: bench.Child, seconds: float) -> float:
+        turns.append(child._name[-4:])
+        return turn(child, 0.02)
+
+    monkeypatch.setattr(bench.Child, "turn", watched)
+    cases, _ = bench.available_cases(colour_bundle, ("cpu",), ())
+    rows = bench.run(cases, effort=bench.Effort(None, 10**9, 0.1))
+    assert [row["precision"] for row in rows] == ["int8", "fp32"]
+    assert turns[:4] == ["int8", "fp32", "fp32", "int8"]
+
+
+def test_a_row_that_dies_costs_only_itself(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+    record = dict(colour_bundle.record)
+    files = {name: colour_bundle.read(name) for name in record.pop("files")}
+    broken = bundle.write(colour_bundle.path, record, files | {"model.cpu.int8.onnx": b"no graph"})
+    report = tmp_path / "report.json"
+    done = edge_all("bench", "--quick", "--bundle", broken.path, "--json", report)
+    assert done.returncode == 1 and "refuses the graph" in done.stderr
+    failed, sound = json.loads(report.read_text())["rows"]
+    assert failed["precision"] == "int8" and "refuses" in failed["error"] and sound["latency_ms"]["p50"] > 0
+
+
+def test_a_child_that_is_killed_is_an_error(colour_bundle: Bundle) -> None:
+    job = {"bundle": str(colour_bundle.path), "target": "cpu", "precision": "fp32", "device": None, "threads": 1}
+    with bench.Child(job | {"files": None, "queries": 10, "seconds": 1.0}) as child:
+        child._process.kill()
+        with pytest.raises(TargetError, match="died while it was measured"):
+            child.turn(0.1)
+
+
+def test_csv_and_plot(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    table, picture = tmp_path / "rows.csv", tmp_path / "rows.png"
+    done = edge_all("bench", "--quick", "--bundle", colour_bundle.path, "--csv", table, "--plot", picture)
+    assert done.returncode == 0, done.stderr
+    with open(table, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and float(rows[0]["latency_ms_p50"]) > 0 and rows[1]["precision"] == "fp32"
+    assert Image.open(picture).format == "PNG"
+    assert done.stdout.splitlines()[-1].startswith("Deploy: ")
