@@ -125,7 +125,36 @@ def _gate(gate: Mapping[str, Any]) -> list[str]:
             continue
         lost, allowed = verdict["lost"], verdict["allowed"]
         what = ", ".join(f"{name.replace('_', ' ')} {lost[name]} (allowed {allowed[name]})" for name in lost)
-        how = f"{verdict['scheme']}{', head refitted,' if verdict['refit'] else ''}"
-        result = f"{how} passed" if verdict["passed"] else "all refused; FP32 ships"
+        ms = f"{verdict['graph_ms']} ms against {verdict['fp32_graph_ms']} ms"
+        how = f"{verdict['scheme']}, head {verdict['head']}, {ms}"
+        result = f"{how}: passed" if verdict["passed"] else f"all refused, nearest {how}; FP32 ships"
         lines.append(f"- {target}: {result}. Points lost: {what}.")
-    return lines or ["No INT8 graph was asked for."]
+    return [*(lines or ["No INT8 graph was asked for."]), *_tried(gate)]
+
+
+def _tried(gate: Mapping[str, Any]) -> list[str]:
+    """Everything that was tried; times are the backbone's alone, on the exporting machine."""
+    rows = []
+    for target, verdict in gate["targets"].items():
+        for t in verdict["tried"]:
+            if "failed" in t:
+                rows.append(f"| {target} | {t['scheme']} | - | failed: {t['failed'].replace('|', '/')} | | | |")
+                continue
+            block = t["block"]
+            rows.append(
+                f"| {target} | {t['scheme']} | {t['head']} | {'passed' if t['passed'] else 'refused'} "
+                f"| {block['accuracy']:.2f} | {block['agreement_fp32']:.2f} | {t['graph_ms']:.2f} |"
+            )
+    if not rows:
+        return []
+    head = [
+        "",
+        "| target | scheme | head | gate | block accuracy | same label as FP32 | backbone ms |",
+        "|" + "---|" * 7,
+    ]
+    notes = [
+        "",
+        "Heads: `fp32` is FP32's own; `realigned` lays each quantized channel onto FP32's by a straight line first; "
+        "`refitted` is fitted anew on the quantized features.",
+    ]
+    return [*head, *rows, *notes]

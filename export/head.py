@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from dataclasses import dataclass
 
@@ -43,6 +44,14 @@ class Head:
     def features(self) -> int:
         """How many features the classifier sees."""
         return int(self.pipeline["classifier"].n_features_in_)
+
+    def on_line(self, slope: np.ndarray, offset: np.ndarray) -> Head:
+        """This head for features x of which ``slope * x + offset`` are what it was fitted on, each ``[C]``."""
+        scaler = copy.copy(self.pipeline["scaler"])
+        scaler.mean_ = (scaler.mean_ - offset) / slope
+        scaler.scale_ = scaler.scale_ / slope
+        scaler.var_ = scaler.scale_**2
+        return Head(Pipeline([("scaler", scaler), *self.pipeline.steps[1:]]), self.channels, self.classes)
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities ``float64 [N, K]`` of features ``float32 [N, C]``."""

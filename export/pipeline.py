@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 
 from edge_all import bundle as bundles
 from edge_all import machine, probe
-from edge_all.bench import TRAINING_IMAGES
+from edge_all.bench.accuracy import TRAINING_IMAGES
 from edge_all.bundle import Bundle
 
 from . import backbone_graph, backbones, calibration, card, evaluate, features, quantize, tools, weights
@@ -22,7 +21,8 @@ from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, leaks, read
 from .fuse import fuse
 from .head import fit_head
 from .head import to_onnx as head_to_onnx
-from .int8 import Exact, Int8, search
+from .int8 import Case, Found, search
+from .int8.heads import Exact
 from .probe_inputs import probe_inputs
 from .recipe import Recipe
 from .verify import graph_key, held_out_scores, probabilities, verify_fused
@@ -53,6 +53,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     size = recipe.size or backbone.input_size
     out = recipe.out or Path("models", "-".join((recipe.backbone, tap.name, recipe.selector, recipe.classifier)))
     bundles.check_writable(out)
+    schemes_of = _schemes(recipe)
     fit = partial(
         fit_head, selector=recipe.selector, classifier=recipe.classifier, count=recipe.features, seed=recipe.seed
     )
@@ -76,25 +77,22 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
             progress(done, len(splits))
             heads[name] = evaluate.fold_heads(rows, data.labels, split, fit)
     halves = calibration.halves(splits["block"], duplicates)
-    scores = {
-        name: evaluate.score(data.labels, evaluate.answer(heads[name], rows, split), data.classes)
-        for name, split in splits.items()
+    answers = {name: evaluate.answer(heads[name], rows, split) for name, split in splits.items()}
+    scores = {name: evaluate.score(data.labels, given, data.classes) for name, given in answers.items()}
+    exact = Exact(data, rows, splits, heads, answers, scores)
+    case = Case(graph, size, exact, halves, fit)
+    found = {
+        target: search(target, case, schemes=schemes, thorough=recipe.thorough, step=step, tell=tell)
+        for target, schemes in schemes_of.items()
     }
-    exact = Exact(data, rows, splits, heads, scores)
-    made: dict[tuple[str, bool], onnx.ModelProto] = {}
-    tried = {
-        target: search(target, graph, size, exact, halves, made=made, fit=fit, step=step, tell=tell)
-        for target in recipe.targets
-        if target in quantize.SCHEMES
-    }
-    int8 = {t: attempts[-1] for t, attempts in tried.items() if attempts and attempts[-1].verdict["passed"]}
+    int8 = {target: result.shipped for target, result in found.items() if result.shipped}
 
     with step("Fitting the head"):
         head = fit(rows, data.labels)
         heads_of = {"fp32": head}
-        heads_of |= {t: fit(made.features, data.labels) if made.refit else head for t, made in int8.items()}
+        heads_of |= {target: made.trained.ship(head) for target, made in int8.items()}
     name = f"{recipe.backbone}-{recipe.selector}-{recipe.classifier}"
-    backbone_of = {"fp32": graph} | {target: made.graph for target, made in int8.items()}
+    backbone_of = {"fp32": graph} | {target: made.pair.graphs[0] for target, made in int8.items()}
     fused = {key: fuse(model, head_to_onnx(heads_of[key]), name=name) for key, model in backbone_of.items()}
     graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
     named = {"fp32": "model.fp32.onnx"} | _int8_files({target: graphs[target] for target in int8})
@@ -103,8 +101,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         for target in recipe.targets
     }
     with step("Verifying the fused graphs"):
-        staged = {"fp32": rows} | {target: made.features for target, made in int8.items()}
-        verified = verify_fused(graphs, models, heads_of, staged, data, size, halves.judged_by_shipped)
+        staged = {"fp32": rows} | {target: made.whole[0] for target, made in int8.items()}
+        verified = verify_fused(graphs, models, heads_of, staged, data, size)
     inputs = probe_inputs(data, head.predict_proba(rows), size, drawn=recipe.drawn_probe, seed=recipe.seed)
     answers = {f"{t}.{p}": probabilities(t, graphs[graph_key(t, p)], inputs) for t, ps in models.items() for p in ps}
     kept_apart = None
@@ -127,8 +125,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "input": {"height": size[0], "width": size[1], "equalize": recipe.equalize,
                   "mean": list(backbone.mean), "std": list(backbone.std)},
         "models": models,
-        "metrics": _metrics(exact, tried),
-        "gate": _gate(tried),
+        "metrics": _metrics(exact, found),
+        "gate": _gate(found),
         "verified": verified,
         "dataset": {"name": everything.root.name, "source": recipe.source or _source(recipe),
                     "images": len(data), "counts": data.counts,
@@ -161,24 +159,36 @@ def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
     return everything.subset(~last & ~crossing), everything.subset(last)
 
 
-def _metrics(exact: Exact, tried: dict[str, list[Int8]]) -> dict[str, Any]:
+def _schemes(recipe: Recipe) -> dict[str, tuple[quantize.Scheme, ...]]:
+    """What is tried for each target that gets INT8."""
+    targets = [target for target in recipe.targets if target in quantize.SCHEMES]
+    if recipe.scheme is None:
+        return {target: quantize.SCHEMES[target] for target in targets}
+    return {target: (quantize.scheme(target, recipe.scheme),) for target in targets}
+
+
+def _metrics(exact: Exact, found: dict[str, Found]) -> dict[str, Any]:
     """Scores by protocol and precision; ``int8`` is the worst of the targets, with each target's own beside it."""
     metrics: dict[str, Any] = {}
     for name, score in exact.scores.items():
         metrics[name] = {"fp32": score}
-        by_target = {target: attempts[-1].scores[name] for target, attempts in tried.items() if attempts}
+        by_target = {target: result.best.trained.scores[name] for target, result in found.items() if result.best}
         if by_target:
             worst = min(by_target.values(), key=lambda figures: figures["accuracy"])
             metrics[name]["int8"] = worst | {"targets": by_target}
     return metrics
 
 
-def _gate(tried: dict[str, list[Int8]]) -> dict[str, Any]:
-    """The verdict on what ships, or was refused last, and on everything that was tried before it."""
-    verdicts = {}
-    for target, attempts in tried.items():
-        named = [{"scheme": a.scheme.name, "refit": a.refit, **a.verdict} for a in attempts]
-        verdicts[target] = (named[-1] if named else {"passed": False}) | {"tried": named}
+def _gate(found: dict[str, Found]) -> dict[str, Any]:
+    """The verdict on what ships, or came nearest, with everything that was tried."""
+    verdicts: dict[str, dict[str, Any]] = {}
+    for target, result in found.items():
+        verdicts[target] = {"passed": result.shipped is not None}
+        if best := result.best:
+            verdicts[target] |= {"scheme": best.scheme.name, "head": best.trained.kind}
+            verdicts[target] |= {"fp32_graph_ms": round(best.graph_ms[0], 3), "graph_ms": round(best.graph_ms[1], 3)}
+            verdicts[target] |= {key: value for key, value in best.trained.verdict.items() if key != "passed"}
+        verdicts[target]["tried"] = result.tried
     return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
 
 

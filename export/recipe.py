@@ -25,6 +25,8 @@ class Recipe:
         size: Height and width of the graph's input; None is the backbone's own.
         hold_out: Keep the last of the five ``block`` runs out of the training, and measure the finished bundle on it.
         source: Where the images come from, in words, for the model card.
+        scheme: The one INT8 scheme to try, for every target; None searches.
+        thorough: Try every scheme and keep the fastest that passes; else the first that passes.
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
     """
 
@@ -42,4 +44,6 @@ class Recipe:
     size: tuple[int, int] | None = None
     hold_out: bool = False
     source: str = ""
+    scheme: str | None = None
+    thorough: bool = False
     drawn_probe: bool = False

@@ -43,7 +43,6 @@ def verify_fused(
     staged: Mapping[str, np.ndarray],
     data: Dataset,
     size: tuple[int, int],
-    allowed: np.ndarray,
 ) -> dict[str, dict[str, float]]:
     """Compare every fused graph with features and head run apart.
 
@@ -54,7 +53,6 @@ def verify_fused(
         staged: Features ``float32 [N, C]`` that were extracted before the fusion, likewise.
         data: The images they came from.
         size: Height and width of the input.
-        allowed: ``bool [N]``: images whose staged features come from the graphs that ship.
 
     Returns:
         By "target.precision": images, agreement in percent, largest difference of a probability.
@@ -62,7 +60,7 @@ def verify_fused(
     Raises:
         EdgeAllError: They disagree, so the bundle must not be written.
     """
-    numbers = calibration.spread(np.flatnonzero(allowed), SAMPLE)
+    numbers = calibration.spread(np.arange(len(data)), SAMPLE)
     images = list(features.decoded([data.paths[i] for i in numbers], size))
     found = {}
     for target, precisions in models.items():

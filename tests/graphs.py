@@ -63,3 +63,18 @@ def by_openvino(model: onnx.ModelProto, **inputs: np.ndarray) -> dict[str, np.nd
 
 
 ENGINES: tuple[Run, ...] = (by_onnxruntime, by_openvino)
+
+
+STEPS = ("random_forest", "knn")
+"""Classifiers whose probabilities jump: a rounding at a threshold may send a row to another leaf or neighbour."""
+
+
+def check_conformance(given: np.ndarray, wanted: np.ndarray, classifier: str, *, least_clear: int) -> None:
+    """A graph's probabilities ``[N, K]`` against scikit-learn's: the same labels where those are clear, within 1e-3."""
+    ordered = np.sort(wanted, axis=1)
+    clear = ordered[:, -1] - ordered[:, -2] > 1e-4
+    assert clear.sum() >= least_clear
+    same = (given.argmax(1) == wanted.argmax(1))[clear]
+    close = np.abs(given - wanted).max(axis=1) <= 1e-3
+    enough = 0.995 if classifier in STEPS else 1.0
+    assert same.mean() >= enough and close.mean() >= enough

@@ -16,13 +16,15 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from click.testing import CliRunner
 from conftest import check_standard
 from PIL import Image
 
 from edge_all import bundle as bundles
 from edge_all import load
+from edge_all.cli import cli
 from edge_all.errors import DataError, EdgeAllError
-from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, weights
+from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, int8, weights
 from edge_all.export.dataset import folds, groups, read
 from edge_all.export.dataset.synthetic import draw
 from edge_all.export.fuse import fuse
@@ -104,11 +106,28 @@ def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Run, drawn: Path, tmp_p
     assert edge_all("classify", drawn / "Pro", "--bundle", out, "--json").returncode == 0
 
 
+def test_strict_exits_3_where_the_gate_refuses(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def never(*_: object) -> dict[str, object]:
+        return {"passed": False, "protocol": "block", "lost": {"recall": 9.0}, "allowed": {"recall": 1.5}}
+
+    monkeypatch.setattr(gate, "judge", never)
+    monkeypatch.setattr(int8, "_with_float_layers", lambda *_: None)
+    words = [*SMALL, "--data", drawn, "--out", tmp_path / "b", "--target", "cpu", "--recipe", "layerwise-8bit"]
+    command = ["export", *map(str, words), "--strict", "--json"]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 3 and "the gate refused INT8 for cpu" in done.stderr and "FP32 ships" in done.stderr
+    record = bundles.load(tmp_path / "b").record
+    assert record["models"] == {"cpu": {"fp32": "model.fp32.onnx"}} and not record["gate"]["passed"]
+    assert {t["scheme"] for t in record["gate"]["targets"]["cpu"]["tried"]} == {"layerwise-8bit"}
+    assert "all refused" in bundles.load(tmp_path / "b").read("MODEL_CARD.md").decode()
+
+
 REFUSED = {
     "no such folder": (["--data", "nowhere"], "nowhere"),
     "no such weights": (["--weights", "nothing.pth"], "nothing.pth"),
     "no such tap": (["--tap", "features.99"], "features.99"),
     "too many features": (["--features", "5000"], "--features 5000"),
+    "no such recipe": (["--recipe", "int4"], "--recipe int4"),
 }
 
 

@@ -67,6 +67,15 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option(
     "--hold-out", is_flag=True, help="Keep a fifth of the images out, and measure the finished bundle on them."
 )
+@click.option("--recipe", "scheme", metavar="NAME", help="Try this INT8 scheme only, such as layerwise-8bit.")
+@click.option(
+    "--effort",
+    type=click.Choice(["quick", "full"]),
+    default="quick",
+    show_default=True,
+    help="Take the first INT8 scheme that passes the gate, or try all and take the fastest.",
+)
+@click.option("--strict", is_flag=True, help="Exit with 3 where the gate refused INT8 for a target.")
 @click.option("--source", default="", metavar="TEXT", help="Where the images come from, for the model card.")
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the probe, none of the data set.")
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
@@ -84,13 +93,16 @@ def command(
     resize: tuple[int, int] | None,
     equalize: bool,
     hold_out: bool,
+    scheme: str | None,
+    effort: str,
+    strict: bool,
     source: str,
     drawn_probe: bool,
     seed: int,
     as_json: bool,
 ) -> None:
     """Train a head on a backbone's features, fuse both into one graph, quantize it, and write a bundle."""
-    from edge_all.errors import ToolchainError
+    from edge_all.errors import GateError, ToolchainError
 
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
@@ -112,6 +124,8 @@ def command(
         size=resize,
         hold_out=hold_out,
         source=source,
+        scheme=scheme,
+        thorough=effort == "full",
         drawn_probe=drawn_probe,
     )
     bundle = export(recipe, step=_step, tell=lambda line: click.echo(f"edge-all: {line}", err=True))
@@ -119,6 +133,12 @@ def command(
         click.echo(json.dumps(_summary(bundle), ensure_ascii=False))
     else:
         _print(bundle)
+    refused = [target for target, verdict in bundle.record["gate"]["targets"].items() if not verdict["passed"]]
+    if strict and refused:
+        raise GateError(
+            f"the gate refused INT8 for {', '.join(refused)}, and --strict was given: {bundle.path} holds FP32 there; "
+            "look at its MODEL_CARD.md, and try --effort full or another --tap"
+        )
 
 
 @contextmanager

@@ -1,0 +1,222 @@
+"""INT8 for a target: try schemes in a child process, judge each by the gate, keep the fastest that passes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+
+from edge_all.errors import EdgeAllError
+from edge_all.export import calibration, evaluate, features
+from edge_all.export.quantize import SCHEMES, Scheme, quantize, sensitivity
+
+from . import heads, trial
+from .heads import Exact, Pair, Trained
+
+_TIE = 0.97
+"""A scheme is faster than another where it takes under this share of its time; else the better agreement decides."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is quantized.
+
+    Attributes:
+        graph: The FP32 backbone.
+        size: Height and width of its input.
+        exact: FP32's answers.
+        halves: Who is calibrated on, and who is judged.
+        fit: Fits a head.
+        made: Quantized graphs by scheme and half, for targets that share a scheme; added to.
+    """
+
+    graph: onnx.ModelProto
+    size: tuple[int, int]
+    exact: Exact
+    halves: calibration.Halves
+    fit: evaluate.Fit
+    made: dict[tuple[str, bool], onnx.ModelProto] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A quantized backbone with its best head.
+
+    Attributes:
+        scheme: How it was made.
+        pair: The graphs; the first ships.
+        whole: ``float32 [N, C]``: every image's features by the one graph and by the other.
+        trained: The head that loses least, of those tried.
+        graph_ms: Median time of the backbone for one image, FP32's and this one's, alternating.
+    """
+
+    scheme: Scheme
+    pair: Pair
+    whole: tuple[np.ndarray, np.ndarray]
+    trained: Trained
+    graph_ms: tuple[float, float]
+
+    @property
+    def passed(self) -> bool:
+        """The gate is content, and there is something to gain."""
+        return bool(self.trained.verdict["passed"]) and self.graph_ms[1] < self.graph_ms[0]
+
+    @property
+    def name(self) -> str:
+        return self.scheme.name if self.trained.kind == "fp32" else f"{self.scheme.name}, head {self.trained.kind}"
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search came to.
+
+    Attributes:
+        best: What ships if it passed; else the one that lost least, and None where no scheme gave a graph.
+        tried: A record for each scheme and head: what was lost, or why it failed.
+    """
+
+    best: Attempt | None
+    tried: list[dict[str, Any]]
+
+    @property
+    def shipped(self) -> Attempt | None:
+        return self.best if self.best and self.best.passed else None
+
+
+def search(
+    target: str,
+    case: Case,
+    *,
+    schemes: Sequence[Scheme] | None = None,
+    thorough: bool = False,
+    step: Callable[[str], AbstractContextManager[features.Progress]],
+    tell: Callable[[str], None],
+) -> Found:
+    """Find an INT8 backbone for a target.
+
+    Args:
+        target: A key of `SCHEMES`.
+        case: What to quantize.
+        schemes: What to try; None is the target's own list.
+        thorough: Try all of them and keep the fastest; else the first that passes.
+        step: Opens a step under a title.
+        tell: Says what was refused.
+
+    Returns:
+        The best, and all that was tried. Where no scheme passes, the layers that cost most go back to float, more and
+        more of them, up to a quarter.
+    """
+    schemes = SCHEMES[target] if schemes is None else schemes
+    attempts: list[Attempt] = []
+    tried: list[dict[str, Any]] = []
+
+    def attempt(scheme: Scheme) -> bool:
+        try:
+            with step(f"Quantizing for {target} ({scheme.name})") as progress:
+                made, records = _attempt(target, scheme, case, progress)
+        except EdgeAllError:
+            raise
+        except Exception as error:  # quantizers fail in many ways; another scheme may still do
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            tell(f"INT8 for {target} by {scheme.name} could not be made ({reason})")
+            tried.append({"scheme": scheme.name, "failed": reason})
+            return False
+        attempts.append(made)
+        tried.extend(records)
+        if not made.passed:
+            tell(_refusal(target, made))
+        return made.passed
+
+    for scheme in schemes:
+        if attempt(scheme) and not thorough:
+            break
+    if not any(a.passed for a in attempts):
+        basis = next((s for s in schemes if s.quantizer == "layerwise"), None)
+        if basis and attempts:
+            _with_float_layers(basis, case, attempt, step)
+    best = _best(attempts)
+    if not (best and best.passed):
+        tell(f"no INT8 for {target} passed the gate: FP32 ships in its place")
+    return Found(best, tried)
+
+
+def _with_float_layers(
+    basis: Scheme,
+    case: Case,
+    attempt: Callable[[Scheme], bool],
+    step: Callable[[str], AbstractContextManager[features.Progress]],
+) -> None:
+    """Try a scheme with its worst layer in float, its worst two, four, and so on, until one passes."""
+    numbers = calibration.spread(case.halves.shipped, sensitivity.IMAGES)
+    images = np.stack(list(features.decoded([case.exact.data.paths[i] for i in numbers], case.size)))
+    with step("Looking for the layers that cost most") as progress:
+        worst = sensitivity.worst_first(case.graph, images, dict(basis.options), progress)
+    count = 1
+    while count <= max(1, len(worst) // 4):
+        if attempt(basis.with_float(worst[:count])):
+            return
+        count *= 2
+
+
+def _attempt(
+    target: str, scheme: Scheme, case: Case, progress: features.Progress
+) -> tuple[Attempt, list[dict[str, Any]]]:
+    """Quantize, time, extract, judge.
+
+    Raises:
+        RuntimeError: The engine refused the graph, or died of it.
+    """
+    exact, halves = case.exact, case.halves
+    graphs = []
+    for numbers, shipped in ((halves.shipped, True), (halves.other, False)):
+        key = scheme.name, shipped
+        if key not in case.made:
+            paths = [exact.data.paths[i] for i in calibration.spread(numbers, scheme.images)]
+            case.made[key] = quantize(case.graph, scheme, np.stack(list(features.decoded(paths, case.size))))
+        graphs.append(case.made[key])
+    fp32_ms, int8_ms, _ = trial.times(target, [case.graph, *graphs])
+
+    judged = halves.judged_by_shipped, ~halves.judged_by_shipped
+    data = exact.data
+    whole = [
+        features.extract(graph, data.paths, data.digests, case.size, target=target, progress=progress)
+        for graph in graphs
+    ]
+    rows = np.where(judged[0][:, None], *whole)
+    pair = Pair((graphs[0], graphs[1]), judged, rows)
+    both = whole[0], whole[1]
+    trained = [heads.plain(pair, exact), heads.realigned(pair, exact), heads.refitted(pair, both, exact, case.fit)]
+    records = [
+        {"scheme": scheme.name, "head": t.kind, "graph_ms": round(int8_ms, 3), "fp32_graph_ms": round(fp32_ms, 3)}
+        | {"block": {key: t.scores["block"][key] for key in ("accuracy", "balanced_accuracy", "agreement_fp32")}}
+        | dict(t.verdict)
+        for t in trained
+    ]
+    best = max(trained, key=lambda t: (t.verdict["passed"], t.scores["block"]["agreement_fp32"]))
+    return Attempt(scheme, pair, both, best, (fp32_ms, int8_ms)), records
+
+
+def _best(attempts: Sequence[Attempt]) -> Attempt | None:
+    """The fastest of those that passed; at a tie, and where none passed, the one with the best agreement."""
+
+    def agreement(attempt: Attempt) -> float:
+        return float(attempt.trained.scores["block"]["agreement_fp32"])
+
+    passed = [attempt for attempt in attempts if attempt.passed]
+    if not passed:
+        return max(attempts, key=agreement, default=None)
+    least = min(attempt.graph_ms[1] for attempt in passed)
+    return max((attempt for attempt in passed if _TIE * attempt.graph_ms[1] <= least), key=agreement)
+
+
+def _refusal(target: str, attempt: Attempt) -> str:
+    if attempt.trained.verdict["passed"]:
+        before, after = attempt.graph_ms
+        return f"INT8 for {target} by {attempt.name} takes {after:.2f} ms against FP32's {before:.2f} ms: refused"
+    lost, allowed = attempt.trained.verdict["lost"], attempt.trained.verdict["allowed"]
+    parts = ", ".join(f"{name} {lost[name]} (allowed {allowed[name]})" for name in lost)
+    return f"INT8 for {target} by {attempt.name} was refused by the gate: points lost: {parts}"
