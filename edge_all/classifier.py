@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import logging
 import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,7 +16,7 @@ import numpy.typing as npt
 from edge_all import bundle as bundles
 from edge_all import image
 from edge_all.bundle import Bundle
-from edge_all.errors import TargetError
+from edge_all.errors import ImageError, TargetError
 from edge_all.targets import Engine, check_available, open_engine
 
 _LOG = logging.getLogger("edge_all")
@@ -83,6 +86,45 @@ class Classifier:
         return probabilities
 
 
+def classify_all(
+    classifier: Classifier, paths: Sequence[Path], streams: int = 1
+) -> Iterator[tuple[Path, Prediction | ImageError]]:
+    """Classify many files, in order, each answered as soon as it and those before it are ready.
+
+    Args:
+        classifier: Loaded with as many `streams`.
+        paths: Image files.
+        streams: Inferences at once.
+
+    Yields:
+        Each path, with its prediction or with what is wrong with the file.
+    """
+
+    def one(path: Path) -> Prediction | ImageError:
+        try:
+            return classifier.classify(path)
+        except ImageError as error:
+            return error
+
+    if streams == 1:
+        yield from ((path, one(path)) for path in paths)
+        return
+    waiting: deque[tuple[Path, Future[Prediction | ImageError]]] = deque()
+    # A thread more than streams: while they compute, the next image is decoded.
+    with ThreadPoolExecutor(streams + 1) as pool:
+        for path in paths:
+            waiting.append((path, pool.submit(one, path)))
+            while waiting and (waiting[0][1].done() or len(waiting) > _AHEAD * streams):
+                first, future = waiting.popleft()
+                yield first, future.result()
+        while waiting:
+            first, future = waiting.popleft()
+            yield first, future.result()
+
+
+_AHEAD = 8  # images in hand for each stream
+
+
 def load(
     path: Path | str | None = None,
     *,
@@ -121,9 +163,15 @@ def start(
     precision: str | None = None,
     device: str | None = None,
     threads: int | None = None,
+    streams: int = 1,
 ) -> Classifier:
-    """Put a checked bundle's graph on a target; the same arguments and errors as `load`."""
+    """Put a checked bundle's graph on a target; the same arguments and errors as `load`.
+
+    With more than one of `streams`, as many threads may classify at once.
+    """
     check_available(target)
     precision = precision or next(iter(bundle.precisions(target)), "int8")
     model = bundle.read(bundle.model_file(target, precision))
-    return Classifier(bundle, target, precision, open_engine(target, model, device=device, threads=threads))
+    return Classifier(
+        bundle, target, precision, open_engine(target, model, device=device, threads=threads, streams=streams)
+    )

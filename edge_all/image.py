@@ -25,6 +25,10 @@ MIN_SIDE = 32
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow formats that are opened."""
 
+_OVERSAMPLING = 2
+"""A large JPEG is decoded at a half, a quarter or an eighth of its size, but at no less than this multiple of the
+graph's input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
+
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
 """File names that count as images when a folder is given; a file named on its own is tried whatever its name."""
 
@@ -49,20 +53,27 @@ def decode(source: Path | bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]
         ImageError: Unreadable, not an image, damaged, animated, under ``MIN_SIDE`` or over ``MAX_PIXELS``.
     """
     height, width = size
-    image = read(source)
+    image = read(source, draft=_OVERSAMPLING * max(size))
     if image.size != (width, height):
         image = image.resize((width, height), Image.Resampling.BILINEAR)
     return np.asarray(image)
 
 
-def read(source: Path | bytes) -> Image.Image:
-    """Decode an image upright, in RGB, at its own size; same errors as `decode`."""
+def read(source: Path | bytes, *, draft: int | None = None) -> Image.Image:
+    """Decode an image upright, in RGB; same errors as `decode`.
+
+    Args:
+        source: An image file, or its encoded bytes.
+        draft: A JPEG may come out smaller by 2, 4 or 8, but neither side under this many pixels; None is its own size.
+    """
     data = source if isinstance(source, bytes) else _read_bytes(source)
     if not data:
         raise ImageError("the file is empty; an image is wanted")
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             _check(image)
+            if draft and image.format == "JPEG":
+                image.draft(None, (draft, draft))
             return _rgb(ImageOps.exif_transpose(image))
     except ImageError:
         raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
 from functools import cache
@@ -40,6 +41,12 @@ def describe() -> dict[str, Any]:
         "python": platform.python_version(),
         "engines": engines(),
     }
+
+
+def fingerprint() -> str:
+    """All that may change what an engine does with a graph here, in one line of JSON."""
+    what = describe()
+    return json.dumps([what[key] for key in ("cpu", "instruction_sets", "limited_to", "system", "engines")])
 
 
 def instruction_sets() -> list[str]:

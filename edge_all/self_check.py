@@ -19,7 +19,12 @@ from edge_all.targets import check_available
 
 
 def choose(
-    bundle: Bundle, target: str, device: str | None, threads: int | None, tell: Callable[[str], None]
+    bundle: Bundle,
+    target: str,
+    device: str | None,
+    threads: int | None,
+    tell: Callable[[str], None],
+    streams: int = 1,
 ) -> Classifier:
     """Load the bundle's first precision that answers the probe on this machine as it did where it was made.
 
@@ -29,6 +34,7 @@ def choose(
         device: OpenVINO device.
         threads: Threads for one inference.
         tell: Says which precision was passed over, and why.
+        streams: Threads that will classify at once.
 
     Raises:
         GateError: None does.
@@ -41,13 +47,13 @@ def choose(
         loaded = None
         if known is None:
             try:
-                loaded = start(bundle, target, precision, device, threads)
+                loaded = start(bundle, target, precision, device, threads, streams)
                 known = _judge(loaded)
             except TargetError as error:
                 known = str(error)
             _remember(bundle, target, precision, device, known)
         if not known:
-            return loaded or start(bundle, target, precision, device, threads)
+            return loaded or start(bundle, target, precision, device, threads, streams)
         instead = f"using {precisions[i + 1]}; " if i + 1 < len(precisions) else ""
         tell(f"{precision} on {target} answers differently on this machine ({known}): {instead}run edge-all doctor")
     raise GateError(
@@ -78,7 +84,5 @@ def _remember(bundle: Bundle, target: str, precision: str, device: str | None, w
 
 def _file(bundle: Bundle, target: str, precision: str, device: str | None) -> Path:
     """One file for each bundle, target and precision on each machine with its engines."""
-    what = machine.describe()
-    here = [what[key] for key in ("cpu", "instruction_sets", "limited_to", "system", "engines")]
-    key = json.dumps([here, bundle.digest, target, precision, device])
+    key = json.dumps([machine.fingerprint(), bundle.digest, target, precision, device])
     return cache.folder("checks") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

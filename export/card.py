@@ -5,9 +5,10 @@ Form: Mitchell et al. 2019, Model Cards for Model Reporting, arXiv 1810.03993.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from . import report
 from .dataset import kaggle
 
 _PROTOCOLS = {
@@ -34,6 +35,7 @@ def write(record: Mapping[str, Any]) -> str:
         f"| backbone | {r['backbone']}, features taken at `{r['tap']}` ({r['channels']} channels) |",
         f"| weights | {r['weights']['source']} (digest {r['weights']['digest'][:16]}) |",
         f"| selector | {r['selector']}, {r['features']} features |",
+        f"| trained on | every image, and {r['augment']} changed copies of it |",
         f"| classifier | {r['classifier']} |",
         f"| histogram equalisation | {'yes' if r['input']['equalize'] else 'no'} |",
         f"| made | {r['created']} by edge_all {r['tools']['edge-all']}, seed {r['seed']} |",
@@ -60,7 +62,9 @@ def write(record: Mapping[str, Any]) -> str:
         *(f"- `{name}`: {meaning}." for name, meaning in _PROTOCOLS.items()),
         "",
         *_recall(r),
+        *_robustness(r),
         *_held_out(r),
+        *(["## Taps compared", "", *report.lines(r["taps"]), ""] if r["taps"] else []),
         "## INT8 gate",
         "",
         *_gate(r["gate"]),
@@ -99,6 +103,27 @@ def _row(split: str, precision: str, figures: Mapping[str, Any]) -> str:
 def _recall(record: Mapping[str, Any]) -> list[str]:
     recall = record["metrics"]["block"]["fp32"]["recall"]
     return [f"Recall under `block`, FP32: {', '.join(f'{name} {value:.1f}' for name, value in recall.items())}.", ""]
+
+
+def _robustness(record: Mapping[str, Any]) -> list[str]:
+    robust = record["robustness"]
+    by_precision = {"FP32": robust["fp32"]} | {f"INT8, {t}": figures for t, figures in robust["int8"].items()}
+    changes = robust["fp32"]["changes"]
+
+    def row(name: str, accuracies: Iterable[float]) -> str:
+        return f"| {name} | {' | '.join(f'{value:.2f}' for value in accuracies)} |"
+
+    return [
+        "### When the light, the focus or the turn change",
+        "",
+        f"Accuracy in percent under `{robust['protocol']}` on {robust['images']} of the images, changed in one way.",
+        "",
+        f"| change | {' | '.join(by_precision)} |",
+        "|---|" + "---|" * len(by_precision),
+        row("none", (figures["clean"] for figures in by_precision.values())),
+        *(row(name, (figures["changes"][name] for figures in by_precision.values())) for name in changes),
+        "",
+    ]
 
 
 def _held_out(record: Mapping[str, Any]) -> list[str]:

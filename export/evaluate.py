@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,22 +14,55 @@ from edge_all import machine
 
 from .head import Head
 
-Fit = Callable[[np.ndarray, np.ndarray], Head]
+Fit = Callable[[np.ndarray, np.ndarray, np.ndarray], Head]
+"""Fits a head on rows ``float32 [M, C]``, their labels ``int64 [M]``, and which image each shows, ``int64 [M]``."""
 
 
-def fold_heads(features: np.ndarray, labels: np.ndarray, folds: np.ndarray, fit: Fit) -> list[Head]:
+@dataclass(frozen=True)
+class Rows:
+    """Features of a data set's images.
+
+    Attributes:
+        plain: ``float32 [N, C]``: the images as they are.
+        copies: ``float32 [N, C]`` each: all of them changed (`edge_all.export.augment`), to be trained on as well.
+    """
+
+    plain: np.ndarray
+    copies: tuple[np.ndarray, ...] = ()
+
+    def take(self, columns: np.ndarray) -> Rows:
+        """Only the features of these numbers."""
+        return Rows(self.plain[:, columns], tuple(rows[:, columns] for rows in self.copies))
+
+
+def fit(rows: Rows, labels: np.ndarray, fit_head: Fit, images: np.ndarray | None = None) -> Head:
+    """Fit a head on images and all their copies.
+
+    Args:
+        rows: Their features.
+        labels: ``int64 [N]``.
+        fit_head: Fits a head.
+        images: ``bool [N]``: those to fit on; None is all.
+    """
+    numbers = np.arange(len(labels)) if images is None else np.flatnonzero(images)
+    whole = np.concatenate([rows.plain[numbers], *(copy[numbers] for copy in rows.copies)])
+    shown = np.tile(numbers, 1 + len(rows.copies))
+    return fit_head(whole, labels[shown], shown)
+
+
+def fold_heads(rows: Rows, labels: np.ndarray, folds: np.ndarray, fit_head: Fit) -> list[Head]:
     """Fit one head a fold, each on the images of all other folds; scaling, selection and tuning happen inside.
 
     Args:
-        features: ``float32 [N, C]``.
+        rows: Features of N images.
         labels: ``int64 [N]``.
         folds: ``int64 [N]``, the fold in which each image is tested.
-        fit: Fits a head on features and labels.
+        fit_head: Fits a head.
 
     Returns:
         The head to test each fold with, by fold number.
     """
-    jobs = (delayed(fit)(features[folds != k], labels[folds != k]) for k in range(int(folds.max()) + 1))
+    jobs = (delayed(fit)(rows, labels, fit_head, folds != k) for k in range(int(folds.max()) + 1))
     return list(Parallel(n_jobs=machine.usable_cores())(jobs))
 
 

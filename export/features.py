@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 import onnx
@@ -16,6 +17,16 @@ import onnx
 from edge_all import cache, image
 
 Progress = Callable[[int, int], None]
+
+
+class Changed(Protocol):
+    """A named change of decoded pixels ``uint8 [H, W, 3]``, which may depend on the file's SHA-256."""
+
+    @property
+    def name(self) -> str: ...
+
+    def __call__(self, pixels: np.ndarray, digest: str) -> np.ndarray: ...
+
 
 _AHEAD = 64  # images decoded ahead of the engine
 
@@ -27,6 +38,7 @@ def extract(
     size: tuple[int, int],
     *,
     target: str = "openvino",
+    change: Changed | None = None,
     progress: Progress | None = None,
 ) -> np.ndarray:
     """Run a backbone's graph over images.
@@ -37,13 +49,14 @@ def extract(
         digests: Their SHA-256, part of the cache's key.
         size: Height and width of the graph's input.
         target: Engine: ``openvino`` or ``cpu`` (ONNX Runtime).
+        change: Made to every image after decoding (`edge_all.export.augment`); None is none.
         progress: Called with (done, total).
 
     Returns:
         ``float32 [N, C]``, in the order of `files`.
     """
     data = model.SerializeToString(deterministic=True)
-    cached = cache.folder("features") / f"{_key(data, digests, size, target)}.npy"
+    cached = cache.folder("features") / f"{_key(data, digests, size, target, change)}.npy"
     if cached.exists():
         try:
             return np.load(cached, allow_pickle=False)
@@ -51,7 +64,10 @@ def extract(
             cached.unlink(missing_ok=True)
     run = {"openvino": _run_openvino, "cpu": _run_onnxruntime}[target]
     rows = []
-    for done, row in enumerate(run(data, decoded(files, size)), 1):
+    pixels = decoded(files, size)
+    if change:
+        pixels = (change(image, digest) for image, digest in zip(pixels, digests, strict=True))
+    for done, row in enumerate(run(data, pixels), 1):
         rows.append(row)
         if progress:
             progress(done, len(files))
@@ -102,8 +118,10 @@ def _run_onnxruntime(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.n
         yield session.run(["features"], {"image": pixels[np.newaxis]})[0][0]
 
 
-def _key(data: bytes, digests: Sequence[str], size: tuple[int, int], target: str) -> str:
+def _key(data: bytes, digests: Sequence[str], size: tuple[int, int], target: str, change: Changed | None = None) -> str:
     whole = hashlib.sha256(data)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")  # it changes what OpenVINO's INT8 kernels answer
     whole.update(f"{size} {target} {limit} {' '.join(digests)}".encode())
+    if change:
+        whole.update(change.name.encode())
     return whole.hexdigest()[:32]

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from sklearn.exceptions import ConvergenceWarning
+from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -59,13 +60,21 @@ class Head:
 
 
 def fit_head(
-    features: np.ndarray, labels: np.ndarray, *, selector: str, classifier: str, count: int | None = None, seed: int = 0
+    features: np.ndarray,
+    labels: np.ndarray,
+    shown: np.ndarray | None = None,
+    *,
+    selector: str,
+    classifier: str,
+    count: int | None = None,
+    seed: int = 0,
 ) -> Head:
     """Fit scaler, selector and classifier, in this order, on the same images.
 
     Args:
         features: ``float32 [N, C]``.
         labels: ``int64 [N]``, numbers from 0.
+        shown: ``int64 [N]``: which image each row shows, itself or changed; None is one row an image.
         selector: A file of ``selectors/``.
         classifier: A file of ``classifiers/``.
         count: Features to keep; None is the selector's default, or all where there are fewer.
@@ -75,12 +84,13 @@ def fit_head(
         HeadError: More features asked for than there are, features that are not finite, too few classes or images, or
             a selection that came out empty.
     """
-    _check(features, labels)
+    shown = np.arange(len(labels)) if shown is None else shown
+    _check(features, labels, shown)
     count = _count(features, count, selector)
     steps = [
         ("scaler", StandardScaler()),
         ("selector", selectors.build(selector, count, seed)),
-        ("classifier", classifiers.build(classifier, seed)),
+        ("classifier", classifiers.build(classifier, seed, _splits(labels, shown, seed))),
     ]
     scaled = steps[0][1].fit_transform(features.astype(np.float32))
     with warnings.catch_warnings():
@@ -97,21 +107,33 @@ def fit_head(
     return Head(Pipeline(steps), features.shape[1], int(labels.max()) + 1)
 
 
-def to_onnx(head: Head) -> onnx.ModelProto:
+def to_onnx(head: Head, *, selected: bool = False) -> onnx.ModelProto:
     """Convert a head through skl2onnx, with the converters of ``onnx_ops``.
+
+    Args:
+        head: Fitted.
+        selected: The graph's input is to be ``head.kept`` alone, `C` of them, and nothing is selected in it.
 
     Returns:
         ``float32 [N, C]`` "features" to ``float32 [N, K]`` "probabilities" and ``int64 [N]`` "label" (the most probable
         class, the first at a tie), in standard ``ai.onnx`` operators and float32 only.
     """
-    return onnx_ops.convert(head.pipeline, head.channels)
+    return onnx_ops.convert(head.pipeline, head.channels, selected=selected)
 
 
-def _check(features: np.ndarray, labels: np.ndarray) -> None:
+def _splits(labels: np.ndarray, shown: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds that never have a copy of an image on the other side."""
+    images, first = np.unique(shown, return_index=True)
+    of_images = StratifiedKFold(LEAST_PER_CLASS, shuffle=True, random_state=seed).split(images, labels[first])
+    tested = [np.isin(shown, images[there]) for _, there in of_images]
+    return [(np.flatnonzero(~there), np.flatnonzero(there)) for there in tested]
+
+
+def _check(features: np.ndarray, labels: np.ndarray, shown: np.ndarray) -> None:
     if not np.isfinite(features).all():
         rows = int((~np.isfinite(features).all(axis=1)).sum())
         raise HeadError(f"{rows} of {len(features)} images have features that are not finite; check the weights")
-    counts = np.bincount(labels)
+    counts = np.bincount(labels[np.unique(shown, return_index=True)[1]])
     if len(counts) < 2 or (counts == 0).any():
         raise HeadError(f"{np.count_nonzero(counts)} class with images was given; wanted at least 2, each with images")
     if counts.min() < LEAST_PER_CLASS:

@@ -16,11 +16,26 @@ from edge_all import machine, probe
 from edge_all.bench.accuracy import TRAINING_IMAGES
 from edge_all.bundle import Bundle
 
-from . import backbone_graph, backbones, calibration, card, evaluate, features, quantize, tools, weights
+from . import (
+    augment,
+    backbone_graph,
+    backbones,
+    calibration,
+    card,
+    evaluate,
+    features,
+    quantize,
+    report,
+    robustness,
+    taps,
+    tools,
+    weights,
+)
+from .cut import cut, sentence
 from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, leaks, read
+from .evaluate import Rows
 from .fuse import fuse
 from .head import fit_head
-from .head import to_onnx as head_to_onnx
 from .int8 import Case, Found, search
 from .int8.heads import Exact
 from .probe_inputs import probe_inputs
@@ -49,10 +64,13 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         EdgeAllError: The data, the weights, the head or the place to write to will not do; nothing is written then.
     """
     backbone = backbones.load(recipe.backbone)
-    tap = backbones.tap(backbone, recipe.tap)
     size = recipe.size or backbone.input_size
-    out = recipe.out or Path("models", "-".join((recipe.backbone, tap.name, recipe.selector, recipe.classifier)))
+    if recipe.tap != taps.AUTO:
+        backbones.places(backbone, recipe.tap)  # says at once if there is no such tap
+    out = recipe.out or _default_place(recipe)
     bundles.check_writable(out)
+    if recipe.report:
+        report.check(recipe.report)
     schemes_of = _schemes(recipe)
     fit = partial(
         fit_head, selector=recipe.selector, classifier=recipe.classifier, count=recipe.features, seed=recipe.seed
@@ -61,39 +79,55 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     with step("Reading images") as progress:
         everything = read(recipe.data or kaggle.download(), progress=progress)
     data, held_out = _hold_out(everything) if recipe.hold_out else (everything, None)
-    with step("Loading the backbone"):
-        pretrained = weights.load(backbone, recipe.weights, seed=recipe.seed)
-        graph = backbone_graph.build(backbone, pretrained, tap_name=tap.name, input_size=size, equalize=recipe.equalize)
-    if not pretrained.pretrained:
-        tell(f"weights are {pretrained.source}: this bundle can show that everything works, and nothing else")
-    with step("Extracting features") as progress:
-        rows = features.extract(graph, data.paths, data.digests, size, progress=progress)
-
     duplicates = groups(data)
     splits = {name: folds(data, name, seed=recipe.seed, groups=duplicates) for name in PROTOCOLS}
+    with step("Loading the backbone"):
+        pretrained = weights.load(backbone, recipe.weights, seed=recipe.seed)
+    if not pretrained.pretrained:
+        tell(f"weights are {pretrained.source}: this bundle can show that everything works, and nothing else")
+    tap_name, compared = recipe.tap, None
+    if recipe.tap == taps.AUTO:
+        with step("Comparing taps") as progress:
+            looked = taps.Search(
+                backbone, pretrained, data, splits["block"], size, recipe.equalize, fit,
+                least=recipe.features or 1, augmented=recipe.augment > 0, seed=recipe.seed, target=_timed_on(recipe),
+            )  # fmt: skip
+            tap_name, compared = taps.choose(looked, recipe.prefer, progress)
+        tell(taps.sentence(compared))
+    places = backbones.places(backbone, tap_name)
+    graph = backbone_graph.build(backbone, pretrained, tap_name=tap_name, input_size=size, equalize=recipe.equalize)
+    copies = augment.copies(recipe.augment, recipe.seed)
+    with step("Extracting features") as progress:
+        extract = partial(features.extract, graph, data.paths, data.digests, size, progress=progress)
+        rows = Rows(extract(), tuple(extract(change=copy) for copy in copies))
     with step("Cross-validating") as progress:
         heads = {}
         for done, (name, split) in enumerate(splits.items()):
             progress(done, len(splits))
             heads[name] = evaluate.fold_heads(rows, data.labels, split, fit)
-    halves = calibration.halves(splits["block"], duplicates)
-    answers = {name: evaluate.answer(heads[name], rows, split) for name, split in splits.items()}
+    answers = {name: evaluate.answer(heads[name], rows.plain, split) for name, split in splits.items()}
     scores = {name: evaluate.score(data.labels, given, data.classes) for name, given in answers.items()}
     exact = Exact(data, rows, splits, heads, answers, scores)
-    case = Case(graph, size, exact, halves, fit)
+    case = Case(graph, size, exact, calibration.halves(splits["block"], duplicates), fit, copies)
+    with step("Changing the light, the focus and the turn") as progress:
+        robust: dict[str, Any] = {"protocol": robustness.PROTOCOL, "images": len(robustness.numbers(data))}
+        robust["fp32"] = robustness.fp32(case, progress)
     found = {
         target: search(target, case, schemes=schemes, thorough=recipe.thorough, step=step, tell=tell)
         for target, schemes in schemes_of.items()
     }
     int8 = {target: result.shipped for target, result in found.items() if result.shipped}
+    with step("The same with INT8"):
+        robust["int8"] = {target: robustness.int8(target, made, case) for target, made in int8.items()}
 
     with step("Fitting the head"):
-        head = fit(rows, data.labels)
-        heads_of = {"fp32": head}
-        heads_of |= {target: made.trained.ship(head) for target, made in int8.items()}
+        head = evaluate.fit(rows, data.labels, fit)
+        heads_of = {"fp32": head} | {target: made.trained.ship(head) for target, made in int8.items()}
     name = f"{recipe.backbone}-{recipe.selector}-{recipe.classifier}"
     backbone_of = {"fp32": graph} | {target: made.pair.graphs[0] for target, made in int8.items()}
-    fused = {key: fuse(model, head_to_onnx(heads_of[key]), name=name) for key, model in backbone_of.items()}
+    cut_of = {key: cut(model, heads_of[key]) for key, model in backbone_of.items()}
+    fused = {key: fuse(made.backbone, made.head, name=name) for key, made in cut_of.items()}
+    tell(sentence(cut_of["fp32"]))
     graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
     named = {"fp32": "model.fp32.onnx"} | _int8_files({target: graphs[target] for target in int8})
     models = {
@@ -101,9 +135,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         for target in recipe.targets
     }
     with step("Verifying the fused graphs"):
-        staged = {"fp32": rows} | {target: made.whole[0] for target, made in int8.items()}
-        verified = verify_fused(graphs, models, heads_of, staged, data, size)
-    inputs = probe_inputs(data, head.predict_proba(rows), size, drawn=recipe.drawn_probe, seed=recipe.seed)
+        verified = verify_fused(graphs, models, heads_of, backbone_of, data, size)
+    inputs = probe_inputs(data, head.predict_proba(rows.plain), size, drawn=recipe.drawn_probe, seed=recipe.seed)
     answers = {f"{t}.{p}": probabilities(t, graphs[graph_key(t, p)], inputs) for t, ps in models.items() for p in ps}
     kept_apart = None
     if held_out:
@@ -115,9 +148,12 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(data.classes),
         "backbone": recipe.backbone,
-        "tap": tap.name,
-        "channels": tap.channels,
-        "backbone_macs": tap.macs,
+        "tap": "+".join(place.name for place in places),
+        "channels": sum(place.channels for place in places),
+        "backbone_macs": max(place.tap.macs for place in places),
+        "taps": compared,
+        "cut": {key: made.record for key, made in cut_of.items()},
+        "augment": recipe.augment,
         "selector": recipe.selector,
         "classifier": recipe.classifier,
         "features": head.features,
@@ -126,6 +162,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
                   "mean": list(backbone.mean), "std": list(backbone.std)},
         "models": models,
         "metrics": _metrics(exact, found),
+        "robustness": robust,
         "gate": _gate(found),
         "verified": verified,
         "dataset": {"name": everything.root.name, "source": recipe.source or _source(recipe),
@@ -144,7 +181,20 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         TRAINING_IMAGES: "".join(f"{d[:16]}\n" for d in sorted(data.digests)).encode(),
         "MODEL_CARD.md": card.write(record).encode(),
     }
-    return bundles.write(out, record, files)
+    written = bundles.write(out, record, files)
+    if recipe.report and compared:
+        report.write(recipe.report, record)
+    return written
+
+
+def _default_place(recipe: Recipe) -> Path:
+    tap = recipe.tap.replace(":", "-")
+    return Path("models", "-".join((recipe.backbone, tap, recipe.selector, recipe.classifier)))
+
+
+def _timed_on(recipe: Recipe) -> str:
+    """The engine that taps are timed in: OpenVINO's, where the bundle is for it."""
+    return "openvino" if "openvino" in recipe.targets else "cpu"
 
 
 def _source(recipe: Recipe) -> str:

@@ -16,7 +16,11 @@ class Recipe:
         classifier: A file of ``classifiers/``.
         data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
         weights: ``auto`` (the publisher's download), ``random``, or a file.
-        tap: Where features are taken: ``last`` (the paper's) or the name of one of the backbone's taps.
+        tap: Where features are taken: ``auto`` compares all taps, ``last`` is the paper's; or a name as in
+            `edge_all.export.backbones.places`.
+        prefer: What ``auto`` takes: ``speed``, ``accuracy`` or ``balanced``.
+        augment: Changed copies of every training image that the head is fitted on beside the image itself.
+        report: A folder for the table and the plot of the taps; None writes none.
         features: How many features the selector keeps; None is 300 (pca: 32), or all where there are fewer.
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
@@ -35,7 +39,10 @@ class Recipe:
     classifier: str = "svm"
     data: Path | None = None
     weights: str = "auto"
-    tap: str = "last"
+    tap: str = "auto"
+    prefer: str = "balanced"
+    augment: int = 3
+    report: Path | None = None
     features: int | None = None
     targets: tuple[str, ...] = ("cpu", "openvino")
     out: Path | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
+import onnx
 
 from edge_all.errors import EdgeAllError
 from edge_all.targets import open_engine
@@ -40,7 +41,7 @@ def verify_fused(
     graphs: Mapping[str, bytes],
     models: Mapping[str, Mapping[str, str]],
     heads: Mapping[str, Head],
-    staged: Mapping[str, np.ndarray],
+    backbones: Mapping[str, onnx.ModelProto],
     data: Dataset,
     size: tuple[int, int],
 ) -> dict[str, dict[str, float]]:
@@ -50,7 +51,7 @@ def verify_fused(
         graphs: Fused graphs by key: ``fp32``, or the target of an INT8 one.
         models: The bundle's table of targets and precisions.
         heads: The heads that were fused, by the same keys.
-        staged: Features ``float32 [N, C]`` that were extracted before the fusion, likewise.
+        backbones: The uncut backbones, likewise.
         data: The images they came from.
         size: Height and width of the input.
 
@@ -61,13 +62,17 @@ def verify_fused(
         EdgeAllError: They disagree, so the bundle must not be written.
     """
     numbers = calibration.spread(np.arange(len(data)), SAMPLE)
-    images = list(features.decoded([data.paths[i] for i in numbers], size))
+    part = data.subset(np.isin(np.arange(len(data)), numbers))
+    images = list(features.decoded(part.paths, size))
     found = {}
     for target, precisions in models.items():
         for precision in precisions:
             key = graph_key(target, precision)
             fused = probabilities(target, graphs[key], images)
-            apart = heads[key].predict_proba(staged[key][numbers])
+            engine = "cpu" if target == "gpu" else target
+            apart = heads[key].predict_proba(
+                features.extract(backbones[key], part.paths, part.digests, size, target=engine)
+            )
             agreement = evaluate.agreement(fused, apart)
             if agreement < LEAST_AGREEMENT:
                 raise EdgeAllError(

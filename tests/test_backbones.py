@@ -49,12 +49,12 @@ def test_taps_are_what_the_network_says(name: str) -> None:
             found[stage] = backbones.Tap(stage, values.shape[1], macs)
     assert backbone.taps == tuple(found[tap.name] for tap in backbone.taps)
     assert [stage for stage in found if stage in {tap.name for tap in backbone.taps}] == [t.name for t in backbone.taps]
-    assert list(found)[-1] == backbone.taps[-1].name == backbones.tap(backbone, "last").name
+    assert list(found)[-1] == backbone.taps[-1].name == backbones.places(backbone, "last")[0].name
 
 
 def test_an_unknown_tap_is_answered_with_those_there_are() -> None:
     with pytest.raises(EdgeAllError, match=r"features\.99.*features\.14") as caught:
-        backbones.tap(backbones.load("mobilenetv2"), "features.99")
+        backbones.places(backbones.load("mobilenetv2"), "features.99")
     assert "\n" not in str(caught.value)
 
 
@@ -74,7 +74,7 @@ def test_graph_gives_the_features_of_torch(name: str) -> None:
     check_standard(model)
     assert [(entry.domain, entry.version) for entry in model.opset_import] == [("", OPSET)]
     assert not model.functions
-    assert all(node.name.startswith(("preprocess/", "backbone/")) for node in model.graph.node)
+    assert all(node.name.startswith(("preprocess/", "backbone/", "pooling/")) for node in model.graph.node)
     assert len({node.name for node in model.graph.node}) == len(model.graph.node)
     kinds = [node.op_type for node in model.graph.node]
     assert not {"Shape", "Pad", "Identity", "Constant"} & set(kinds), "shape arithmetic or leftovers"

@@ -27,6 +27,7 @@ from edge_all.errors import DataError, EdgeAllError
 from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, int8, weights
 from edge_all.export.dataset import folds, groups, read
 from edge_all.export.dataset.synthetic import draw
+from edge_all.export.evaluate import Rows
 from edge_all.export.fuse import fuse
 from edge_all.export.head import fit_head, to_onnx
 
@@ -230,7 +231,7 @@ def test_scaling_and_selection_see_training_folds_only() -> None:
     rows, labels = rng.normal(size=(200, 1000)).astype(np.float32), rng.integers(0, 4, 200)
     split = np.arange(200) % 5
     fit = partial(fit_head, selector="anova", classifier="naive_bayes", count=20)
-    heads = evaluate.fold_heads(rows, labels, split, fit)
+    heads = evaluate.fold_heads(Rows(rows), labels, split, fit)
     score = evaluate.score(labels, evaluate.answer(heads, rows, split), list("abcd"))
     assert score["accuracy"] < 40
     leaked = fit(rows, labels)

@@ -47,36 +47,40 @@ def command(
     the same, and the exit status is 1 at the end.
     """
     from edge_all import bundle as bundles
-    from edge_all import image, self_check
-    from edge_all.classifier import start
+    from edge_all import image, machine, self_check
+    from edge_all.classifier import classify_all, start
     from edge_all.errors import ImageError
 
     loaded = bundles.load(bundle or bundles.default())
+    paths = list(image.find(list(inputs)))
+    streams = machine.usable_cores() if len(paths) >= _MANY and target != "gpu" else 1
     if precision == "auto":
-        classifier = self_check.choose(loaded, target, device, threads, _warn)
+        classifier = self_check.choose(loaded, target, device, threads, _warn, streams)
     else:
-        classifier = start(loaded, target, precision, device, threads)
+        classifier = start(loaded, target, precision, device, threads, streams)
         if wrong := self_check.recall(loaded, target, precision, device):
             _warn(f"{precision} on {target} answered differently on this machine ({wrong}): try --precision auto")
     answered, refused = {None: _table, "json": _json, "csv": _csv}[form](classifier)
-    failed = count = 0
-    for path in image.find(list(inputs)):
-        count += 1
-        try:
-            answered(path, classifier.classify(path))
-        except ImageError as error:
+    failed = 0
+    for path, found in classify_all(classifier, paths, streams):
+        if isinstance(found, ImageError):
             failed += 1
-            refused(path, str(error))
-    if not count:
+            refused(path, str(found))
+        else:
+            answered(path, found)
+    if not paths:
         raise ImageError(f"{', '.join(map(str, inputs))}: no image there; wanted files ending in {_suffixes()}")
     if form is None:
         from edge_all.cli.output import NOTICE
 
         click.echo(NOTICE, err=True)
     if failed:
-        click.echo(f"edge-all: {failed} of {count} could not be classified", err=True)
+        click.echo(f"edge-all: {failed} of {len(paths)} could not be classified", err=True)
         sys.exit(1)
 
+
+_MANY = 32
+"""From so many images on, several are in hand at once: the time for one is longer then, the time for all shorter."""
 
 Answered = Callable[[Path, "Prediction"], None]
 Refused = Callable[[Path, str], None]

@@ -58,7 +58,28 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--classifier", default="svm", show_default=True, type=PartName("classifiers"))
 @click.option("--data", type=options.PATH, help="One folder of images a class.  [default: the Kaggle set, downloaded]")
 @click.option("--weights", default="auto", show_default=True, metavar="auto|random|FILE", help="Of the backbone.")
-@click.option("--tap", default="last", show_default=True, metavar="last|NAME", help="Where features are taken.")
+@click.option(
+    "--tap",
+    default="auto",
+    show_default=True,
+    metavar="auto|last|NAME",
+    help="Where features are taken: auto compares all places, last is the paper's.",
+)
+@click.option(
+    "--prefer",
+    type=click.Choice(["speed", "balanced", "accuracy"]),
+    default="balanced",
+    show_default=True,
+    help="What --tap auto looks for.",
+)
+@click.option(
+    "--augment",
+    type=click.IntRange(0, 20),
+    default=3,
+    show_default=True,
+    metavar="N",
+    help="Changed copies of every training image for the head: turned, tinted, dimmed, blurred.",
+)
 @click.option("--features", type=click.IntRange(min=1), metavar="K", help="Features to keep.  [default: 300; pca 32]")
 @click.option("--target", "targets", type=click.Choice(options.TARGETS), multiple=True, help="[default: cpu, openvino]")
 @click.option("--out", type=options.PATH, help="Folder or .zip of the bundle.  [default: models/NAME]")
@@ -79,6 +100,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--source", default="", metavar="TEXT", help="Where the images come from, for the model card.")
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the probe, none of the data set.")
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
+@click.option("--report", type=options.PATH, metavar="DIR", help="Write the tap table and its plot there (--tap auto).")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
 def command(
     backbone: str,
@@ -87,6 +109,8 @@ def command(
     data: Path | None,
     weights: str,
     tap: str,
+    prefer: str,
+    augment: int,
     features: int | None,
     targets: tuple[str, ...],
     out: Path | None,
@@ -99,11 +123,14 @@ def command(
     source: str,
     drawn_probe: bool,
     seed: int,
+    report: Path | None,
     as_json: bool,
 ) -> None:
     """Train a head on a backbone's features, fuse both into one graph, quantize it, and write a bundle."""
     from edge_all.errors import GateError, ToolchainError
 
+    if report and tap != "auto":
+        raise click.UsageError(f"--report {report} shows what --tap auto compared, and --tap {tap} was given")
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
         from edge_all.export.recipe import Recipe  # noqa: TID251
@@ -116,6 +143,9 @@ def command(
         data=data,
         weights=weights,
         tap=tap,
+        prefer=prefer,
+        augment=augment,
+        report=report,
         features=features,
         targets=targets or ("cpu", "openvino"),
         out=out,
@@ -155,7 +185,18 @@ def _step(title: str) -> Iterator[Progress]:
 
 
 def _summary(bundle: Bundle) -> dict[str, object]:
-    keys = ("backbone", "tap", "selector", "classifier", "features", "classes", "metrics", "gate", "held_out")
+    keys = (
+        "backbone",
+        "tap",
+        "selector",
+        "classifier",
+        "features",
+        "classes",
+        "metrics",
+        "robustness",
+        "gate",
+        "held_out",
+    )
     return {"bundle": str(bundle.path)} | {key: bundle.record[key] for key in keys}
 
 

@@ -19,7 +19,7 @@ TARGETS = tuple(_MODULES)
 
 
 class Engine(Protocol):
-    """A loaded graph.
+    """A loaded graph. As many threads may run it at once as it was opened with streams.
 
     Attributes:
         description: Engine, version and device that it really runs on.
@@ -32,21 +32,24 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(target: str, model: bytes, *, device: str | None = None, threads: int | None = None) -> Engine:
+def open_engine(
+    target: str, model: bytes, *, device: str | None = None, threads: int | None = None, streams: int = 1
+) -> Engine:
     """Load a fused graph into the engine of `target`.
 
     Args:
         target: One of `TARGETS`.
         model: The ONNX file's bytes.
         device: OpenVINO device (``CPU``, ``GPU``, ``NPU``); only target ``openvino`` has a choice.
-        threads: Threads for one inference; None leaves it to the engine, which takes the physical cores.
+        threads: Threads for all inferences together; None leaves it to the engine, which takes the physical cores.
+        streams: Inferences at once: 1 answers one image soonest, more answer many images soonest.
 
     Raises:
         TargetError: The engine or the device is not there, with what to install; or it refuses the graph.
     """
     if device is not None and target != "openvino":
         raise TargetError(f"--device {device} was given for target {target}; only target openvino has devices")
-    engine: Engine = _module(target).open_engine(model, device, threads)
+    engine: Engine = _module(target).open_engine(model, device, threads, streams)
     return engine
 
 

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
+
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from edge_all.errors import TargetError
+from edge_all.targets import engine_cache
 
 _ERRORS_ONLY = 3  # ONNX Runtime's severity level: its warnings about hardware discovery are no news to the user
 
@@ -23,7 +27,7 @@ class OnnxRuntimeEngine:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = ort.InferenceSession(model, options, providers=[provider])
+            self._session = _session(model, options, provider)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise TargetError(f"ONNX Runtime refuses the graph: {str(error).splitlines()[0]}") from error
         obtained = self._session.get_providers()[0]
@@ -36,7 +40,35 @@ class OnnxRuntimeEngine:
         return probabilities
 
 
-def open_engine(model: bytes, device: str | None, threads: int | None) -> OnnxRuntimeEngine:
+def _session(model: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+    """Open a graph; on the CPU, as ONNX Runtime optimized it for this machine in an earlier process, if one did."""
+    if provider != "CPUExecutionProvider":
+        return ort.InferenceSession(model, options, providers=[provider])
+    kept = engine_cache.place("onnxruntime", model, {})
+    known = engine_cache.recall(kept)
+    if known is not None:
+        level = options.graph_optimization_level
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+        try:
+            return ort.InferenceSession(known, options, providers=[provider])
+        except Exception:  # onnxruntime's exceptions share no base class; the graph itself is still there
+            kept.unlink(missing_ok=True)
+            options.graph_optimization_level = level
+    try:
+        room = tempfile.TemporaryDirectory()
+    except OSError:  # no place to write: nothing is kept
+        return ort.InferenceSession(model, options, providers=[provider])
+    with room as folder:
+        optimized = Path(folder, "optimized.onnx")
+        options.optimized_model_filepath = str(optimized)
+        session = ort.InferenceSession(model, options, providers=[provider])
+        engine_cache.keep(kept, optimized.read_bytes())
+    return session
+
+
+def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OnnxRuntimeEngine:
+    if streams > 1:  # each caller's own thread does all the work of its image
+        threads = 1
     return OnnxRuntimeEngine(model, "CPUExecutionProvider", threads)
 
 

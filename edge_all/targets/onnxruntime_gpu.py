@@ -10,7 +10,7 @@ from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine
 PROVIDER = "CUDAExecutionProvider"
 
 
-def open_engine(model: bytes, device: str | None, threads: int | None) -> OnnxRuntimeEngine:
+def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OnnxRuntimeEngine:
     check_available()
     return OnnxRuntimeEngine(model, PROVIDER, threads)
 

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
+from queue import SimpleQueue
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_all.errors import TargetError
+from edge_all.targets import engine_cache
 
 try:
     import openvino as ov
 except ImportError:
     raise TargetError('target openvino is not installed: pip install "edge-all[openvino]"') from None
+
+
+_REQUESTS_PER_STREAM = 2
+"""So that a stream has its next image while the answer to its last one is being taken."""
 
 
 class OpenVinoEngine:
@@ -25,35 +32,58 @@ class OpenVinoEngine:
     Reference: https://docs.openvino.ai/2025/openvino-workflow/running-inference.html
     """
 
-    def __init__(self, model: bytes, device: str, threads: int | None) -> None:
+    def __init__(self, model: bytes, device: str, threads: int | None, streams: int) -> None:
         core = ov.Core()
         available = core.available_devices
         if device.split(".")[0] not in {name.split(".")[0] for name in available}:
             raise TargetError(f"OpenVINO finds no device {device} here; it finds {', '.join(available) or 'none'}")
         options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+        if streams > 1:
+            options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": streams}
         if threads is not None and device == "CPU":
             options["INFERENCE_NUM_THREADS"] = threads
         try:
-            graph = core.read_model(io.BytesIO(model))
-            graph.reshape([1, *list(graph.input("image").partial_shape)[1:]])
-            compiled = core.compile_model(graph, device, options)
+            compiled = _compiled(core, model, device, options)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-300:]
             raise TargetError(f"OpenVINO refuses the graph on device {device}: {reason}") from error
-        self._request = compiled.create_infer_request()
+        self._requests: SimpleQueue[ov.InferRequest] = SimpleQueue()
+        for _ in range(_REQUESTS_PER_STREAM * streams if streams > 1 else 1):
+            self._requests.put(compiled.create_infer_request())
         self._output = compiled.output("probabilities")
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
 
     def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        answers = [
-            np.array(self._request.infer({"image": image[np.newaxis]}, share_inputs=True)[self._output])
-            for image in images
-        ]
+        request = self._requests.get()
+        try:
+            answers = [
+                np.array(request.infer({"image": image[np.newaxis]}, share_inputs=True)[self._output])
+                for image in images
+            ]
+        finally:
+            self._requests.put(request)
         return np.concatenate(answers)
 
 
-def open_engine(model: bytes, device: str | None, threads: int | None) -> OpenVinoEngine:
-    return OpenVinoEngine(model, device or "CPU", threads)
+def _compiled(core: ov.Core, model: bytes, device: str, options: Mapping[str, str | int]) -> ov.CompiledModel:
+    """Compile for one image, or take what an earlier process compiled here."""
+    kept = engine_cache.place("openvino", model, {**options, "device": device})
+    known = engine_cache.recall(kept)
+    if known is not None:
+        try:
+            return core.import_model(known, device, options)
+        except RuntimeError:  # written by an OpenVINO that this one does not understand
+            kept.unlink(missing_ok=True)
+    graph = core.read_model(io.BytesIO(model))
+    graph.reshape([1, *list(graph.input("image").partial_shape)[1:]])
+    compiled = core.compile_model(graph, device, options)
+    if "EXPORT_IMPORT" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
+        engine_cache.keep(kept, compiled.export_model().getvalue())
+    return compiled
+
+
+def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OpenVinoEngine:
+    return OpenVinoEngine(model, device or "CPU", threads, streams)
 
 
 def check_available() -> None:

@@ -24,11 +24,11 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 @dataclass(frozen=True)
 class Tap:
-    """A place where features may be taken: the global average of a stage's output.
+    """A stage whose output may be pooled into features.
 
     Attributes:
         name: The stage, by its path in the reference implementation.
-        channels: How many features there are.
+        channels: How many its output has.
         macs: Multiply-accumulates of one image from the input up to here, at the backbone's own input size.
     """
 
@@ -77,19 +77,54 @@ def load(name: str) -> Backbone:
     return backbone
 
 
-def tap(backbone: Backbone, name: str) -> Tap:
-    """The tap of that name; ``last`` is the paper's.
+@dataclass(frozen=True)
+class Place:
+    """A tap, and what is taken from its map.
+
+    Attributes:
+        tap: Where.
+        std: Each channel's standard deviation over the map beside its average: its texture.
+    """
+
+    tap: Tap
+    std: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.tap.name}{STD}" if self.std else self.tap.name
+
+    @property
+    def channels(self) -> int:
+        """How many features it gives."""
+        return self.tap.channels * (2 if self.std else 1)
+
+
+STD = ":std"
+"""Ends the name of a place where standard deviations are taken too."""
+
+
+def places(backbone: Backbone, name: str) -> tuple[Place, ...]:
+    """The places of a name such as ``features.7``, ``features.7:std`` or ``features.3:std+features.7``.
+
+    Args:
+        backbone: Whose.
+        name: Taps joined by ``+``, each with or without ``:std``; ``last`` is the paper's.
 
     Raises:
-        EdgeAllError: There is none; the message lists them.
+        EdgeAllError: There is no such tap, or one is named twice; the message lists what there is.
     """
-    if name == "last":
-        return backbone.taps[-1]
-    for candidate in backbone.taps:
-        if candidate.name == name:
-            return candidate
-    known = ", ".join(candidate.name for candidate in backbone.taps)
-    raise EdgeAllError(f"--tap {name}: {backbone.name} has no such tap; wanted last or one of {known}")
+    known = {tap.name: tap for tap in backbone.taps} | {"last": backbone.taps[-1]}
+    found = []
+    for part in name.split("+"):
+        tap = known.get(part.removesuffix(STD))
+        if tap is None or tap in [place.tap for place in found]:
+            listed = ", ".join(tap.name for tap in backbone.taps)
+            raise EdgeAllError(
+                f"--tap {name}: {backbone.name} has no such tap; wanted auto, last, or one of {listed}, "
+                f"with {STD} for standard deviations too, or several different ones joined by +"
+            )
+        found.append(Place(tap, part.endswith(STD)))
+    return tuple(found)
 
 
 def torchvision_weights(enum: str) -> tuple[Mapping[str, Tensor], str]:

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from sklearn.neighbors import KNeighborsClassifier
 
+from . import Splits
+
 NEIGHBOURS = 5
 
 
-def build(seed: int) -> KNeighborsClassifier:
+def build(seed: int, splits: Splits) -> KNeighborsClassifier:
     return KNeighborsClassifier(NEIGHBOURS, algorithm="brute")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sklearn.naive_bayes import GaussianNB
 
+from . import Splits
 
-def build(seed: int) -> GaussianNB:
+
+def build(seed: int, splits: Splits) -> GaussianNB:
     return GaussianNB(var_smoothing=1e-3)

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from sklearn.ensemble import RandomForestClassifier
 
+from . import Splits
+
 TREES = 200
 DEEPEST = 14
 
 
-def build(seed: int) -> RandomForestClassifier:
+def build(seed: int, splits: Splits) -> RandomForestClassifier:
     return RandomForestClassifier(TREES, max_depth=DEEPEST, min_samples_leaf=2, random_state=seed)

@@ -11,14 +11,13 @@ Platt 1999, Probabilistic outputs for support vector machines; Rifkin and Klauta
 from __future__ import annotations
 
 from sklearn.calibration import CalibratedClassifierCV
-from sklearn.model_selection import StratifiedKFold
 from sklearn.multiclass import OneVsRestClassifier
 from sklearn.svm import SVC
 
+from . import Splits
+
 PENALTY = 10.0
-CALIBRATION_FOLDS = 3
 
 
-def build(seed: int) -> CalibratedClassifierCV:
-    splits = StratifiedKFold(CALIBRATION_FOLDS, shuffle=True, random_state=seed)
+def build(seed: int, splits: Splits) -> CalibratedClassifierCV:
     return CalibratedClassifierCV(OneVsRestClassifier(SVC(C=PENALTY)), cv=splits, ensemble=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ import onnx
 
 from edge_all.errors import EdgeAllError
 from edge_all.export import calibration, evaluate, features
+from edge_all.export.augment import Copy
+from edge_all.export.evaluate import Rows
 from edge_all.export.quantize import SCHEMES, Scheme, quantize, sensitivity
 
 from . import heads, trial
@@ -31,6 +34,7 @@ class Case:
         exact: FP32's answers.
         halves: Who is calibrated on, and who is judged.
         fit: Fits a head.
+        copies: What heads are trained on beside the images as they are.
         made: Quantized graphs by scheme and half, for targets that share a scheme; added to.
     """
 
@@ -39,6 +43,7 @@ class Case:
     exact: Exact
     halves: calibration.Halves
     fit: evaluate.Fit
+    copies: Sequence[Copy] = ()
     made: dict[tuple[str, bool], onnx.ModelProto] = field(default_factory=dict)
 
 
@@ -49,14 +54,12 @@ class Attempt:
     Attributes:
         scheme: How it was made.
         pair: The graphs; the first ships.
-        whole: ``float32 [N, C]``: every image's features by the one graph and by the other.
         trained: The head that loses least, of those tried.
         graph_ms: Median time of the backbone for one image, FP32's and this one's, alternating.
     """
 
     scheme: Scheme
     pair: Pair
-    whole: tuple[np.ndarray, np.ndarray]
     trained: Trained
     graph_ms: tuple[float, float]
 
@@ -102,7 +105,7 @@ def search(
         target: A key of `SCHEMES`.
         case: What to quantize.
         schemes: What to try; None is the target's own list.
-        thorough: Try all of them and keep the fastest; else the first that passes.
+        thorough: Try all of them, with refitted heads as well, and keep the fastest; else the first that passes.
         step: Opens a step under a title.
         tell: Says what was refused.
 
@@ -117,7 +120,7 @@ def search(
     def attempt(scheme: Scheme) -> bool:
         try:
             with step(f"Quantizing for {target} ({scheme.name})") as progress:
-                made, records = _attempt(target, scheme, case, progress)
+                made, records = _attempt(target, scheme, case, thorough, progress)
         except EdgeAllError:
             raise
         except Exception as error:  # quantizers fail in many ways; another scheme may still do
@@ -163,7 +166,7 @@ def _with_float_layers(
 
 
 def _attempt(
-    target: str, scheme: Scheme, case: Case, progress: features.Progress
+    target: str, scheme: Scheme, case: Case, refit: bool, progress: features.Progress
 ) -> tuple[Attempt, list[dict[str, Any]]]:
     """Quantize, time, extract, judge.
 
@@ -182,14 +185,16 @@ def _attempt(
 
     judged = halves.judged_by_shipped, ~halves.judged_by_shipped
     data = exact.data
-    whole = [
-        features.extract(graph, data.paths, data.digests, case.size, target=target, progress=progress)
-        for graph in graphs
-    ]
-    rows = np.where(judged[0][:, None], *whole)
-    pair = Pair((graphs[0], graphs[1]), judged, rows)
-    both = whole[0], whole[1]
-    trained = [heads.plain(pair, exact), heads.realigned(pair, exact), heads.refitted(pair, both, exact, case.fit)]
+    run = partial(features.extract, size=case.size, target=target, progress=progress)
+    quantized = np.empty_like(exact.rows.plain)
+    for graph, own in zip(graphs, judged, strict=True):
+        part = data.subset(own)
+        quantized[own] = run(graph, part.paths, part.digests)
+    pair = Pair((graphs[0], graphs[1]), judged, quantized)
+    trained = [heads.plain(pair, exact), heads.realigned(pair, exact)]
+    if refit:
+        first, second = (_whole(graph, case, run) for graph in graphs)
+        trained.append(heads.refitted(pair, (first, second), exact, case.fit))
     records = [
         {"scheme": scheme.name, "head": t.kind, "graph_ms": round(int8_ms, 3), "fp32_graph_ms": round(fp32_ms, 3)}
         | {"block": {key: t.scores["block"][key] for key in ("accuracy", "balanced_accuracy", "agreement_fp32")}}
@@ -197,7 +202,14 @@ def _attempt(
         for t in trained
     ]
     best = max(trained, key=lambda t: (t.verdict["passed"], t.scores["block"]["agreement_fp32"]))
-    return Attempt(scheme, pair, both, best, (fp32_ms, int8_ms)), records
+    return Attempt(scheme, pair, best, (fp32_ms, int8_ms)), records
+
+
+def _whole(graph: onnx.ModelProto, case: Case, run: Callable[..., np.ndarray]) -> Rows:
+    """All images by one graph, and all their copies."""
+    data = case.exact.data
+    changed = [run(graph, data.paths, data.digests, change=copy) for copy in case.copies]
+    return Rows(run(graph, data.paths, data.digests), tuple(changed))
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt | None:

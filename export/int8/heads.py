@@ -17,11 +17,16 @@ import onnx
 
 from edge_all.export import evaluate, gate
 from edge_all.export.dataset import Dataset
+from edge_all.export.evaluate import Rows
 from edge_all.export.head import Head
 
 KINDS = ("fp32", "realigned", "refitted")
 
 _PRIOR = 4.0  # images' worth of belief that a channel needs no stretching
+
+
+FoldHeads = Mapping[str, list[Head]]
+"""A head for each fold, by protocol."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +35,7 @@ class Exact:
 
     Attributes:
         data: The training images.
-        features: ``float32 [N, C]``.
+        rows: Their features.
         splits: Fold of each image, ``int64 [N]``, by protocol.
         heads: One head a fold, by protocol.
         answers: Class probabilities ``[N, K]``, each image's by the head that has not seen it, by protocol.
@@ -38,9 +43,9 @@ class Exact:
     """
 
     data: Dataset
-    features: np.ndarray
+    rows: Rows
     splits: Mapping[str, np.ndarray]
-    heads: Mapping[str, list[Head]]
+    heads: FoldHeads
     answers: Mapping[str, np.ndarray]
     scores: Mapping[str, dict[str, Any]]
 
@@ -66,13 +71,14 @@ class Trained:
 
     Attributes:
         kind: One of `KINDS`.
-        scores: By protocol, with ``agreement_fp32``; no image counts that its graph was calibrated on, and no head that
-            was fitted or realigned on it.
+        heads: For the images of either graph of the pair, heads that were neither fitted nor realigned on them.
+        scores: By protocol, with ``agreement_fp32``; no image counts that its graph was calibrated on.
         verdict: The gate's.
         ship: Makes the head that ships, from FP32's.
     """
 
     kind: str
+    heads: tuple[FoldHeads, FoldHeads]
     scores: Mapping[str, dict[str, Any]]
     verdict: Mapping[str, Any]
     ship: Callable[[Head], Head]
@@ -80,43 +86,43 @@ class Trained:
 
 def plain(pair: Pair, exact: Exact) -> Trained:
     """FP32's heads on the quantized features."""
-    answers = {name: evaluate.answer(exact.heads[name], pair.rows, split) for name, split in exact.splits.items()}
-    return _judged("fp32", answers, exact, lambda head: head)
+    return _judged("fp32", (exact.heads, exact.heads), pair, exact, lambda head: head)
 
 
 def realigned(pair: Pair, exact: Exact) -> Trained:
     """FP32's heads, the quantized features laid onto FP32's by the training folds."""
-    answers = {}
-    for name, split in exact.splits.items():
-        given = np.empty((len(split), len(exact.data.classes)))
-        for own in pair.judged:
-            for fold, head in enumerate(exact.heads[name]):
-                tested, others = own & (split == fold), own & (split != fold)
-                if tested.any():
-                    fitted = realign(head, pair.rows[others], exact.features[others])
-                    given[tested] = fitted.predict_proba(pair.rows[tested])
-        answers[name] = given
+    quantized, wanted = pair.rows, exact.rows.plain
+
+    def by_fold(own: np.ndarray) -> FoldHeads:
+        return {
+            name: [
+                realign(head, quantized[own & (split != fold)], wanted[own & (split != fold)])
+                for fold, head in enumerate(exact.heads[name])
+            ]
+            for name, split in exact.splits.items()
+        }
+
     shipped = pair.judged[0]
-    return _judged("realigned", answers, exact, lambda head: realign(head, pair.rows[shipped], exact.features[shipped]))
+    made = by_fold(shipped), by_fold(pair.judged[1])
+    return _judged("realigned", made, pair, exact, lambda head: realign(head, quantized[shipped], wanted[shipped]))
 
 
-def refitted(pair: Pair, whole: tuple[np.ndarray, np.ndarray], exact: Exact, fit: evaluate.Fit) -> Trained:
+def refitted(pair: Pair, whole: tuple[Rows, Rows], exact: Exact, fit: evaluate.Fit) -> Trained:
     """Heads fitted on the quantized features, each on those of the graph whose answers it turns into labels.
 
     Args:
         pair: The graphs.
-        whole: ``float32 [N, C]``: every image's features by the one graph and by the other.
+        whole: Every image's features by the one graph and by the other, copies and all.
         exact: FP32's answers.
         fit: Fits a head.
     """
-    answers = {}
-    for name, split in exact.splits.items():
-        given = np.empty((len(split), len(exact.data.classes)))
-        for rows, own in zip(whole, pair.judged, strict=True):
-            heads = evaluate.fold_heads(rows, exact.data.labels, split, fit)
-            given[own] = evaluate.answer(heads, rows[own], split[own])
-        answers[name] = given
-    return _judged("refitted", answers, exact, lambda head: fit(whole[0], exact.data.labels))
+
+    def by_fold(rows: Rows) -> FoldHeads:
+        labels = exact.data.labels
+        return {name: evaluate.fold_heads(rows, labels, split, fit) for name, split in exact.splits.items()}
+
+    made = by_fold(whole[0]), by_fold(whole[1])
+    return _judged("refitted", made, pair, exact, lambda head: evaluate.fit(whole[0], exact.data.labels, fit))
 
 
 def realign(head: Head, quantized: np.ndarray, features: np.ndarray) -> Head:
@@ -131,9 +137,15 @@ def realign(head: Head, quantized: np.ndarray, features: np.ndarray) -> Head:
     return head.on_line(slope, means[1] - slope * means[0])
 
 
-def _judged(kind: str, answers: Mapping[str, np.ndarray], exact: Exact, ship: Callable[[Head], Head]) -> Trained:
+def _judged(
+    kind: str, heads: tuple[FoldHeads, FoldHeads], pair: Pair, exact: Exact, ship: Callable[[Head], Head]
+) -> Trained:
     scores = {}
-    for name, given in answers.items():
+    for name, split in exact.splits.items():
+        given = np.empty_like(exact.answers[name])
+        for by_fold, own in zip(heads, pair.judged, strict=True):
+            given[own] = evaluate.answer(by_fold[name], pair.rows[own], split[own])
         score = evaluate.score(exact.data.labels, given, exact.data.classes)
         scores[name] = score | {"agreement_fp32": evaluate.agreement(given, exact.answers[name])}
-    return Trained(kind, scores, gate.judge(exact.scores["block"], scores["block"], exact.data.counts), ship)
+    verdict = gate.judge(exact.scores["block"], scores["block"], exact.data.counts)
+    return Trained(kind, heads, scores, verdict, ship)

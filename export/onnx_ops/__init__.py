@@ -17,6 +17,7 @@ import onnx
 from onnx import helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
+from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from ._graph import OPSET
@@ -33,19 +34,24 @@ def estimators() -> dict[type, ModuleType]:
     return {module.ESTIMATOR: module for module in modules}
 
 
-def convert(pipeline: Pipeline, channels: int) -> onnx.ModelProto:
+def convert(pipeline: Pipeline, channels: int, *, selected: bool = False) -> onnx.ModelProto:
     """Convert a fitted pipeline with the steps ``scaler``, ``selector`` and ``classifier``.
 
     Args:
         pipeline: Fitted on ``float32 [N, channels]``.
         channels: Width of its input.
+        selected: The graph gets what the selector would keep, and nothing else; not for PCA.
 
     Returns:
         A model with "features" in, "probabilities" and "label" out; every node's name starts with ``head/``.
     """
     modules = estimators()
+    steps = _gather_first(pipeline)
+    if selected:
+        steps = steps[1:]
+        channels = pipeline["classifier"].n_features_in_
     model = convert_sklearn(
-        _gather_first(pipeline),
+        Pipeline(steps),
         initial_types=[("features", FloatTensorType([None, channels]))],
         target_opset={"": OPSET},
         options={"zipmap": False},
@@ -55,15 +61,15 @@ def convert(pipeline: Pipeline, channels: int) -> onnx.ModelProto:
     return _tidy(model)
 
 
-def _gather_first(pipeline: Pipeline) -> Pipeline:
-    """The same function with the selection first, so that only what is kept is scaled; PCA becomes one affine map."""
+def _gather_first(pipeline: Pipeline) -> list[tuple[str, BaseEstimator]]:
+    """Steps of the same function, selection first, so that only what is kept is scaled; PCA is one affine map."""
     scaler, selector, classifier = pipeline["scaler"], pipeline["selector"], pipeline["classifier"]
     if hasattr(selector, "get_support"):
         kept = selector.get_support(indices=True)
         steps = [("gather", Gather(kept)), ("scale", Affine.scaling(scaler.mean_[kept], scaler.scale_[kept]))]
     else:
         steps = [("project", Affine.projection(scaler, selector))]
-    return Pipeline([*steps, ("classifier", classifier)])
+    return [*steps, ("classifier", classifier)]
 
 
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:

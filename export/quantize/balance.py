@@ -97,8 +97,9 @@ def _factors(
             limit = float(arrays[node.input[2]])
             peak = np.maximum(peaks[node.output[0]], 1e-12)
             np.minimum.at(factor, channels.find(of[node.output[0]]), np.maximum(limit / peak, 1.0) ** _SHARE)
-    for fixed in ("normalized", "map"):
-        factor[channels.find(of[fixed])] = 1.0
+    for name, numbers in of.items():
+        if name == "normalized" or name.startswith("map_"):  # what comes in, and what is pooled, stays as it is
+            factor[channels.find(numbers)] = 1.0
     return factor
 
 

@@ -116,7 +116,7 @@ def _walk(
     constant: Callable[[Tensor], Value],
 ) -> None:
     """Visit the backbone's nodes in order; a tensor is dropped after its last reader."""
-    nodes = [n for n in model.graph.node if n.name.startswith("backbone/") and n.op_type not in _POOLING]
+    nodes = [n for n in model.graph.node if n.name.startswith("backbone/")]
     last = {name: i for i, node in enumerate(nodes) for name in node.input}
     arrays = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
     known = {SOURCE: pixels} | {name: constant(array) for name, array in arrays.items()}
@@ -129,9 +129,6 @@ def _walk(
 
 def _itself(value: Tensor) -> Tensor:
     return value
-
-
-_POOLING = ("GlobalAveragePool", "Flatten")
 
 
 def _peaks(model: onnx.ModelProto, pixels: Tensor) -> dict[str, np.ndarray]:

@@ -1,0 +1,94 @@
+"""Channels are cut exactly: what is left is computed from the same numbers as before, in FP32 and in INT8."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from graphs import ENGINES, by_onnxruntime, pictures, random_weights
+
+from edge_all.export import backbone_graph, backbones
+from edge_all.export.cut import cut, sentence
+from edge_all.export.fuse import fuse
+from edge_all.export.head import fit_head
+from edge_all.export.head import to_onnx as head_to_onnx
+from edge_all.export.prune import prune, size
+from edge_all.export.quantize import layerwise
+
+SIZE = (80, 80)
+PLACES = {
+    "mobilenetv2": ["last", "features.13", "features.3:std+features.8:std"],  # 13 ends in a residual sum
+    "efficientnet_lite0": ["blocks.1.0"],
+    "resnet101": ["layer1.2"],
+    "densenet121": ["denseblock1", "relu5"],
+    "inceptionv3": ["Mixed_5b", "Mixed_7a+last:std"],  # 7a feeds the layers above it, whole
+    "vgg19": ["last"],
+}
+CASES = [(name, place) for name, places in PLACES.items() for place in places]
+
+
+def _graph(name: str, place: str) -> onnx.ModelProto:
+    return backbone_graph.build(backbones.load(name), random_weights(name), tap_name=place, input_size=SIZE)
+
+
+def _kept(channels: int, share: float = 0.3) -> np.ndarray:
+    return np.sort(np.random.default_rng(0).choice(channels, max(1, int(share * channels)), replace=False))
+
+
+def _width(model: onnx.ModelProto) -> int:
+    return int(model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+
+
+@pytest.mark.parametrize(("name", "place"), CASES)
+def test_kept_features_are_those_of_before(name: str, place: str) -> None:
+    model = _graph(name, place)
+    kept = _kept(_width(model))
+    lesser = prune(model, kept)
+    images = pictures(2, SIZE)
+    for engine in ENGINES:
+        wanted = engine(model, image=images)["features"][:, kept]
+        np.testing.assert_allclose(engine(lesser, image=images)["features"], wanted, atol=1e-5 * np.abs(wanted).max())
+    before, after = size(model), size(lesser)
+    assert after.bytes < before.bytes and after.macs <= before.macs
+    if place in ("last", "features.13", "Mixed_5b", "layer1.2"):
+        assert after.macs < before.macs, "the last convolution computes what nobody reads"
+
+
+@pytest.mark.parametrize(("name", "place"), [("mobilenetv2", "features.13"), ("mobilenetv2", "last")])
+def test_quantized_graphs_too(name: str, place: str) -> None:
+    images = pictures(2, SIZE)
+    model = layerwise.quantize(_graph(name, place), images, weight_bits=7)
+    kept = _kept(_width(model))
+    lesser = prune(model, kept)
+    assert size(lesser).macs < size(model).macs and lesser.ByteSize() < model.ByteSize()
+    for engine in ENGINES:
+        wanted = engine(model, image=images)["features"][:, kept]
+        np.testing.assert_allclose(engine(lesser, image=images)["features"], wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_order_and_range_of_what_stays() -> None:
+    model = _graph("mobilenetv2", "features.4")
+    images = pictures(2, SIZE)
+    every = by_onnxruntime(model, image=images)["features"]
+    turned = np.array([30, 2, 7])
+    np.testing.assert_allclose(by_onnxruntime(prune(model, turned), image=images)["features"], every[:, turned], 1e-5)
+    whole = prune(model, np.arange(32))
+    np.testing.assert_allclose(by_onnxruntime(whole, image=images)["features"], every, rtol=1e-6)
+    assert size(whole).macs == size(model).macs
+    for wrong in ([], [32], [-1]):
+        with pytest.raises(ValueError, match="wanted some of 0 to 31"):
+            prune(model, np.array(wrong, int))
+
+
+@pytest.mark.parametrize("selector", ["anova", "pca"])
+def test_a_cut_bundle_answers_as_an_uncut_one(selector: str) -> None:
+    model, images = _graph("mobilenetv2", "features.8:std"), pictures(24, SIZE, seed=2)
+    labels = np.arange(24) % 3
+    images[labels == 1] //= 2
+    features = by_onnxruntime(model, image=images)["features"]
+    head = fit_head(features, labels, selector=selector, classifier="svm", count=20)
+    made = cut(model, head)
+    whole, lesser = fuse(model, head_to_onnx(head), name="x"), fuse(made.backbone, made.head, name="x")
+    given, wanted = (by_onnxruntime(graph, image=images)["probabilities"] for graph in (lesser, whole))
+    assert np.abs(given - wanted).max() <= 1e-5
+    assert ("no channel" in sentence(made)) == (selector == "pca") == (made.before == made.after)

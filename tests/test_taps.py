@@ -1,0 +1,175 @@
+"""Where features are taken: names of places, changed images, and what `--tap auto` chooses."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import by_onnxruntime, pictures, random_weights
+
+from edge_all.errors import EdgeAllError
+from edge_all.export import augment, backbone_graph, backbones, evaluate, features, report, robustness, taps
+from edge_all.export.dataset import folds, read
+from edge_all.export.dataset.synthetic import draw
+from edge_all.export.evaluate import Rows
+from edge_all.export.head import fit_head
+
+SIZE = (64, 64)
+
+
+def test_several_places_stand_side_by_side() -> None:
+    backbone = backbones.load("mobilenetv2")
+    images = pictures(3, SIZE)
+
+    def at(name: str) -> np.ndarray:
+        graph = backbone_graph.build(backbone, random_weights(backbone.name), tap_name=name, input_size=SIZE)
+        return by_onnxruntime(graph, image=images)["features"]
+
+    both = at("features.2:std+features.5")
+    assert both.shape == (3, 2 * 24 + 32)
+    np.testing.assert_allclose(both[:, :24], at("features.2"), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(both[:, 48:], at("features.5"), rtol=1e-4, atol=1e-6)
+
+
+def test_std_is_the_standard_deviation_over_the_map() -> None:
+    import torch
+
+    backbone = backbones.load("mobilenetv2")
+    images, weights = pictures(2, SIZE), random_weights(backbone.name)
+    graph = backbone_graph.build(backbone, weights, tap_name="features.3:std", input_size=SIZE)
+    given = by_onnxruntime(graph, image=images)["features"]
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (backbone.mean, backbone.std))
+    with torch.inference_mode():
+        (maps,) = backbone_graph.Trunk(backbone, weights, ["features.3"]).eval()((pixels - mean) / std)
+    wanted = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], 1).numpy()
+    np.testing.assert_allclose(given, wanted, rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", ["features.99", "features.2+features.2", "features.2:var", "", "last+features.18"])
+def test_a_place_that_is_not_there(name: str) -> None:
+    with pytest.raises(EdgeAllError, match="no such tap; wanted auto, last, or one of") as caught:
+        backbones.places(backbones.load("mobilenetv2"), name)
+    assert "\n" not in str(caught.value)
+
+
+def test_changes_are_what_they_are_called() -> None:
+    pixels = pictures(1, (48, 64))[0]
+    by_name = {change.name: change(pixels, "") for change in augment.BATTERY}
+    assert all(changed.shape == pixels.shape and changed.dtype == np.uint8 for changed in by_name.values())
+    np.testing.assert_array_equal(by_name["half turn"], pixels[::-1, ::-1])
+    np.testing.assert_array_equal(by_name["mirrored"], pixels[:, ::-1])
+    square = pixels[:, :48]
+    np.testing.assert_array_equal(augment.BATTERY[0](square, ""), np.rot90(square))
+    red = by_name["red -10 %"].astype(int)
+    assert np.abs(red[..., 0] - 0.9 * pixels[..., 0]).max() <= 0.5 and (red[..., 1:] == pixels[..., 1:]).all()
+    assert by_name["15 % brighter"].mean() > pixels.mean() > by_name["15 % darker"].mean()
+    assert by_name["blur of 2 px"].astype(float).std() < pixels.astype(float).std()
+
+
+def test_copies_depend_on_the_image_and_the_seed_only() -> None:
+    pixels = pictures(1, SIZE)[0]
+    one, two = augment.copies(2, seed=0)
+    np.testing.assert_array_equal(one(pixels, "a"), augment.copies(2, seed=0)[0](pixels, "a"))
+    others = [two(pixels, "a"), one(pixels, "b"), augment.copies(1, seed=1)[0](pixels, "a")]
+    assert all((other != one(pixels, "a")).any() for other in others)
+
+
+def test_no_copy_of_a_test_image_is_trained_on() -> None:
+    seen: list[tuple[set[float], set[int]]] = []
+
+    def spy(rows: np.ndarray, labels: np.ndarray, shown: np.ndarray) -> None:
+        seen.append((set(rows[:, 0].tolist()), set(shown.tolist())))
+
+    numbers = np.arange(20, dtype=np.float32)[:, None]
+    rows = Rows(numbers, (numbers + 100, numbers + 200))
+    evaluate.fit(rows, np.arange(20) % 4, spy, np.arange(20) >= 5)  # type: ignore[arg-type]
+    ((values, shown),) = seen
+    assert shown == set(range(5, 20)) and values == {v + c for v in range(5, 20) for c in (0.0, 100.0, 200.0)}
+
+
+def test_calibration_keeps_an_images_copies_together() -> None:
+    """An SVM whose copies leak into its own calibration is sure of noise; told what belongs together, it is not."""
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(60, 30)).astype(np.float32), np.arange(60) % 2
+    fit = partial(fit_head, selector="anova", classifier="svm", count=30)
+    thrice = np.tile(rows, (3, 1)) + rng.normal(scale=0.01, size=(180, 30)).astype(np.float32)
+    fresh = rng.normal(size=(200, 30)).astype(np.float32)
+    told = fit(thrice, np.tile(labels, 3), np.tile(np.arange(60), 3)).predict_proba(fresh).max(1).mean()
+    untold = fit(thrice, np.tile(labels, 3)).predict_proba(fresh).max(1).mean()
+    assert told < 0.7 < untold
+
+
+def _search(root: Path, **changed: object) -> taps.Search:
+    backbone = backbones.load("mobilenetv2")
+    data = read(draw(root, per_class=10, seed=3))
+    given = {"least": 1, "augmented": True, "seed": 0, "target": "cpu"} | changed
+    fit = partial(fit_head, selector="anova", classifier="naive_bayes")
+    return taps.Search(
+        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, False, fit, **given  # type: ignore
+    )  # fmt: skip
+
+
+def test_auto_compares_every_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(taps.trial, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
+    search = _search(tmp_path / "data")
+    name, table = taps.choose(search, "balanced", lambda done, total: None)
+    named = {candidate["tap"] for candidate in table["candidates"]}
+    assert {f"{tap.name}:std" for tap in search.backbone.taps} <= named and name in named
+    backbones.places(search.backbone, name)
+    assert len(table["first_choice_without_fold"]) == 5 and table["images"] == len(search.data)
+    for candidate in table["candidates"]:
+        assert set(candidate["changes"]) == {change.name for change in augment.BATTERY}
+        assert candidate["worst"] == min(candidate["changes"].values())
+        assert candidate["worst"] == candidate["changes"][candidate["worst_change"]]
+    assert name in taps.sentence(table) and f"**{name}**" in "\n".join(report.lines(table))
+
+    record = {"taps": table, "backbone": "mobilenetv2", "selector": "anova", "classifier": "naive_bayes"}
+    report.check(tmp_path / "report")
+    report.write(tmp_path / "report", record)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"taps.md", "taps.json", "taps.png"}
+
+
+def test_more_features_than_any_tap_has(tmp_path: Path) -> None:
+    with pytest.raises(EdgeAllError, match="no tap of mobilenetv2 has as many: give at most 2560"):
+        taps.choose(_search(tmp_path / "data", least=3000), "speed", lambda done, total: None)
+
+
+def _candidate(name: str, ms: float, clean: float, worst: float) -> taps.Candidate:
+    right = np.arange(1000) < 10 * clean
+    return taps.Candidate(name, 10, 1, ms, right, {"a": right, "b": np.arange(1000) < 10 * worst})
+
+
+def test_prefer_says_how_much_accuracy_a_millisecond_is_worth() -> None:
+    found = [_candidate("slow", 3, 99, 98), _candidate("middle", 2, 98.8, 97.8), _candidate("fast", 1, 98, 97.5)]
+    found.append(_candidate("fragile", 0.5, 99.5, 70))
+    every = np.ones(1000, bool), np.ones(1000, bool)
+    chosen = {prefer: taps.pick(found, prefer, *every).name for prefer in taps.TOLERANCE}
+    assert chosen == {"accuracy": "slow", "balanced": "middle", "speed": "fast"}
+
+
+def test_the_battery_is_felt(tmp_path: Path) -> None:
+    """Dark and light classes: only the change of brightness may cost anything."""
+    right = np.array([True] * 9 + [False])
+    table = robustness.table(right, {"turned": right, "dimmed": np.arange(10) < 4})
+    assert table == {
+        "clean": 90.0,
+        "worst": 40.0,
+        "worst_change": "dimmed",
+        "changes": {"turned": 90.0, "dimmed": 40.0},
+    }
+
+
+def test_features_of_changed_images_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
+    data = read(draw(tmp_path / "data", per_class=5, seed=3))
+    backbone = backbones.load("mobilenetv2")
+    graph = backbone_graph.build(backbone, random_weights(backbone.name), tap_name="features.2", input_size=SIZE)
+    extract = partial(features.extract, graph, data.paths, data.digests, SIZE)
+    dark = next(change for change in augment.BATTERY if "darker" in change.name)
+    plain, changed = extract(), extract(change=dark)
+    assert np.abs(plain - changed).max() > 1e-3
+    np.testing.assert_array_equal(extract(change=dark), changed)
+    np.testing.assert_array_equal(extract(), plain)
