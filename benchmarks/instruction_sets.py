@@ -26,6 +26,7 @@ from edge_all import machine
 from edge_all.bundle import Bundle
 from edge_all.export import calibration, evaluate, features
 from edge_all.export.dataset import Dataset, folds, read
+from edge_all.export.evaluate import Rows
 from edge_all.export.head import fit_head
 from edge_all.export.int8 import heads, trial
 
@@ -70,7 +71,7 @@ def _rows(bundle: Bundle, data: Dataset, folder: Path) -> list[dict[str, Any]]:
         fit_head, selector=record["selector"], classifier=record["classifier"], count=record["features"],
         seed=record["seed"],
     )  # fmt: skip
-    fitted = evaluate.fold_heads(exact, data.labels, split, fit)
+    fitted = evaluate.fold_heads(Rows(exact), data.labels, split, fit)
     wanted = evaluate.answer(fitted, exact, split)[chosen]
     rows, usual = [], None
     for limit in LIMITS:

@@ -32,6 +32,9 @@ graph's input: libjpeg leaves out what resizing would average away (https://pill
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
 """File names that count as images when a folder is given; a file named on its own is tried whatever its name."""
 
+_ORIENTATION = 0x0112
+"""EXIF's tag; most images have none or 1, upright, and are not copied to be turned."""
+
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF begins; there are more kinds of it than Pillow reads."""
 
@@ -74,7 +77,9 @@ def read(source: Path | bytes, *, draft: int | None = None) -> Image.Image:
             _check(image)
             if draft and image.format == "JPEG":
                 image.draft(None, (draft, draft))
-            return _rgb(ImageOps.exif_transpose(image))
+            image.load()
+            upright = image if image.getexif().get(_ORIENTATION, 1) == 1 else ImageOps.exif_transpose(image)
+            return _rgb(upright)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -134,4 +139,4 @@ def _rgb(image: Image.Image) -> Image.Image:
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         rgba = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")

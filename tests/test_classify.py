@@ -9,12 +9,16 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import CLASSES, colour_picture
 
 import edge_all
+from edge_all import classifier as classifiers
 from edge_all.bundle import Bundle
-from edge_all.errors import BundleError, TargetError
+from edge_all.classifier import Classifier, Prediction, classify_all
+from edge_all.errors import BundleError, ImageError, TargetError
+from edge_all.targets import open_engine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -32,12 +36,37 @@ def test_labels_and_probabilities(colour_bundle: Bundle, tmp_path: Path) -> None
 
 
 def test_a_batch_answers_as_one_by_one(colour_bundle: Bundle) -> None:
-    import numpy as np
-
     classifier = edge_all.load(colour_bundle.path, precision="fp32")
     images = np.stack([np.asarray(colour_picture(k % 3, seed=k)) for k in range(7)])
     alone = np.concatenate([classifier.probabilities(image[None]) for image in images])
     np.testing.assert_allclose(classifier.probabilities(images), alone, atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_many_at_once_answer_as_one_by_one(edge_all: Run, colour_bundle: Bundle, tmp_path: Path, target: str) -> None:
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for i in range(40):
+        colour_picture(i % 3, seed=i).save(folder / f"{i:02d}.png")
+    (folder / "07.png").write_bytes(b"no image")
+    words = ("classify", folder, "--bundle", colour_bundle.path, "--target", "cpu", "--json")
+    done = edge_all(*words)
+    assert done.returncode == 1 and "1 of 40" in done.stderr
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    assert [Path(line["file"]).name for line in lines] == [f"{i:02d}.png" for i in range(40)]
+    one = classifiers.load(colour_bundle.path, precision="int8")
+    model = colour_bundle.read("model.cpu.int8.onnx")
+    several = Classifier(colour_bundle, target, "int8", open_engine(target, model, streams=2))
+    given = dict(classify_all(several, sorted(folder.iterdir()), 2))
+    for line in lines:
+        if "error" in line:
+            assert isinstance(given[Path(line["file"])], ImageError)
+            continue
+        wanted = list(one.classify(line["file"]).probabilities.values())
+        found = given[Path(line["file"])]
+        assert isinstance(found, Prediction)
+        np.testing.assert_allclose(list(line["probabilities"].values()), wanted, atol=1e-6)
+        np.testing.assert_allclose(list(found.probabilities.values()), wanted, atol=1e-5)
 
 
 def test_precision_and_target_that_are_not_there(colour_bundle: Bundle) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -119,6 +120,7 @@ def test_a_damaged_memory_is_made_again(colour_bundle: Bundle, cache: Path) -> N
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(colour_bundle: Bundle, cache: Path) -> None:
+    shutil.rmtree(cache, ignore_errors=True)
     cache.write_text("a file in the way")
     assert self_check.choose(colour_bundle, "cpu", None, None, print).precision == "int8"
 

@@ -75,6 +75,23 @@ def test_multi_strip_and_compressed_tiff() -> None:
         np.testing.assert_array_equal(given, np.asarray(picture))
 
 
+@pytest.mark.parametrize("turned", [1, 6])  # EXIF: upright, and a quarter turn
+def test_a_large_jpeg_is_decoded_small_and_looks_the_same(turned: int) -> None:
+    rng = np.random.default_rng(0)
+    blobs = Image.fromarray(rng.integers(0, 256, (12, 16, 3), dtype=np.uint8))
+    scene = blobs.resize((2592, 1944), Image.Resampling.BICUBIC)
+    exif = Image.Exif()
+    exif[0x0112] = turned
+    file = io.BytesIO()
+    scene.save(file, "JPEG", quality=95, exif=exif)
+    whole = image.read(file.getvalue())
+    drafted = image.read(file.getvalue(), draft=448)
+    assert min(drafted.size) >= 448 and 4 * drafted.size[0] == whole.size[0]
+    wanted = np.asarray(whole.resize((224, 224), Image.Resampling.BILINEAR)).astype(int)
+    given = image.decode(file.getvalue(), (224, 224)).astype(int)
+    assert np.abs(given - wanted).max() <= 6 and np.abs(given - wanted).mean() < 1
+
+
 def test_resizes_to_the_input() -> None:
     assert image.decode(encoded(colour_picture(0, size=(500, 700)), "PNG"), SIZE).shape == (*SIZE, 3)
 

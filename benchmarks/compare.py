@@ -1,0 +1,264 @@
+"""Ours against the ways people do it now, from encoded bytes to the label, on the same images, in alternating turns.
+
+    python benchmarks/compare.py --data DIR --weights FILE --last models/LAST --auto models/AUTO --out compare.json
+
+Both bundles are of the same backbone, made with ``--tap last --augment 0`` and ``--tap auto``. Every contender runs in
+a process of its own, round after round, so that no engine's threads disturb another's:
+
+- a: the paper's way: torchvision's network in eager mode, FP32, and scikit-learn's pipeline
+- b: the same compiled by torch.compile, or in bfloat16 with channels last, whichever is faster here
+- c: ONNX Runtime's FP32 backbone and scikit-learn's pipeline
+- d: OpenVINO's benchmark_app on the bare INT8 backbones of both bundles: the floor, nothing decoded, nothing labelled
+- e, f: the bundles with ``--target openvino`` and with ``--target cpu``
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from edge_all import bundle as bundles
+from edge_all import image, machine
+
+ROUNDS, QUERIES, IMAGES, MANY = 1, 200, 64, 512
+THREADS = 2
+
+Ask = Callable[[bytes], np.ndarray]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", required=True)
+    parser.add_argument("--last", type=Path, required=True)
+    parser.add_argument("--auto", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--one", help=argparse.SUPPRESS)
+    parser.add_argument("--room", type=Path, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        print(json.dumps(_measured(given)))
+        return
+    with tempfile.TemporaryDirectory() as room:
+        given.room = Path(room)
+        _prepare(given)
+        size = bundles.load(given.last).input_size
+        names = ["a", "b-compile", "b-bfloat16", "c", "e-openvino", "e-cpu", "f-openvino", "f-cpu"]
+        found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+        floors: dict[str, list[dict[str, float]]] = {"last": [], "auto": []}
+        for turn in range(ROUNDS):
+            for name in list(found):
+                try:
+                    found[name].append(_turn(given, name))
+                except RuntimeError as error:
+                    print(f"{name}: left out ({error})", file=sys.stderr)
+                    del found[name]
+            for which, runs in floors.items():
+                bare = given.room / f"{which}.onnx"
+                runs.append({hint: _benchmark_app(bare, hint, size) for hint in ("latency", "tput")})
+            print(f"round {turn + 1} of {ROUNDS}", file=sys.stderr)
+    report = _report(given, found, floors)
+    given.out.write_text(json.dumps(report, indent=1) + "\n")
+    for row in report["rows"]:
+        print(json.dumps(row))
+
+
+def _prepare(given: argparse.Namespace) -> None:
+    """The scikit-learn head of the last layer, and the bare backbones."""
+    import joblib
+    import onnx
+
+    from edge_all.export import backbone_graph, backbones, evaluate, features, weights
+    from edge_all.export.dataset import read
+    from edge_all.export.evaluate import Rows
+    from edge_all.export.head import fit_head
+
+    record = bundles.load(given.last).record
+    data = read(given.data)
+    backbone = backbones.load(record["backbone"])
+    pretrained = weights.load(backbone, given.weights, seed=0)
+    graph = backbone_graph.build(backbone, pretrained)
+    onnx.save(graph, given.room / "backbone.onnx")
+    rows = features.extract(graph, data.paths, data.digests, backbone.input_size)
+    fit = partial(
+        fit_head, selector=record["selector"], classifier=record["classifier"], count=record["features"], seed=0
+    )
+    joblib.dump(evaluate.fit(Rows(rows), data.labels, fit).pipeline, given.room / "head.joblib")
+    for which in ("last", "auto"):
+        bundle = bundles.load(getattr(given, which))
+        model = onnx.load_from_string(bundle.read(bundle.model_file("openvino", "int8")))
+        onnx.save(onnx.utils.Extractor(model).extract_model(["image"], ["features"]), given.room / f"{which}.onnx")
+    chosen = np.linspace(0, len(data) - 1, IMAGES).astype(int)
+    (given.room / "images.json").write_text(json.dumps([str(data.paths[i]) for i in chosen]))
+
+
+def _turn(given: argparse.Namespace, name: str) -> dict[str, Any]:
+    command = [sys.executable, __file__, "--one", name, "--room", str(given.room)]
+    for option in ("data", "weights", "last", "auto", "out"):
+        command += [f"--{option}", str(getattr(given, option))]
+    environment = os.environ | {"OMP_NUM_THREADS": str(THREADS), "STARTED": str(time.time())}
+    done = subprocess.run(command, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        raise RuntimeError((done.stderr.strip().splitlines() or ["no message"])[-1])
+    return dict(json.loads(done.stdout.splitlines()[-1]))
+
+
+def _measured(given: argparse.Namespace) -> dict[str, Any]:
+    """One contender's turn, in its own process."""
+    paths = [Path(path) for path in json.loads((given.room / "images.json").read_text())]
+    encoded = [path.read_bytes() for path in paths]
+    ask, all_of = _contender(given, given.one)
+    answers = [ask(encoded[0])]
+    first = time.time() - float(os.environ["STARTED"])
+    memory = machine.peak_memory_mb()
+    answers += [ask(file) for file in encoded[1:]]
+    taken = []
+    for i in range(QUERIES):
+        start = time.perf_counter()
+        ask(encoded[i % len(encoded)])
+        taken.append((time.perf_counter() - start) * 1e3)
+    files = [paths[i % len(paths)] for i in range(MANY)]
+    all_of(files[:64])
+    start = time.perf_counter()
+    all_of(files)
+    per_second = MANY / (time.perf_counter() - start)
+    labels = [int(answer.argmax()) for answer in answers]
+    return {"ms": taken, "first_label_s": first, "rss_mb": memory, "throughput_ips": per_second, "labels": labels}
+
+
+def _contender(given: argparse.Namespace, name: str) -> tuple[Ask, Callable[[list[Path]], None]]:
+    kind, _, variant = name.partition("-")
+    if kind in "ef":
+        return _ours(given.last if kind == "e" else given.auto, variant)
+    import joblib
+
+    head = joblib.load(given.room / "head.joblib")
+    features = _onnxruntime(given.room / "backbone.onnx") if kind == "c" else _torch(given, variant)
+    size = bundles.load(given.last).input_size
+
+    def ask(file: bytes) -> np.ndarray:
+        return np.asarray(head.predict_proba(features(image.decode(file, size)[np.newaxis]))[0])
+
+    def all_of(paths: list[Path]) -> None:
+        for i in range(0, len(paths), 32):
+            head.predict_proba(features(np.stack([image.decode(path, size) for path in paths[i : i + 32]])))
+
+    return ask, all_of
+
+
+def _ours(path: Path, target: str) -> tuple[Ask, Callable[[list[Path]], None]]:
+    from edge_all.classifier import classify_all, start
+
+    bundle = bundles.load(path)
+    classifier = start(bundle, target, "int8")
+    several: list[Any] = []
+
+    def all_of(paths: list[Path]) -> None:
+        if not several:
+            several.append(start(bundle, target, "int8", streams=THREADS))
+        for _ in classify_all(several[0], paths, THREADS):
+            pass
+
+    return lambda file: np.array(list(classifier.classify(file).probabilities.values())), all_of
+
+
+def _onnxruntime(model: Path) -> Callable[[np.ndarray], np.ndarray]:
+    import onnxruntime as ort
+
+    session = ort.InferenceSession(str(model), providers=["CPUExecutionProvider"])
+    return lambda pixels: session.run(None, {"image": pixels})[0]
+
+
+def _torch(given: argparse.Namespace, variant: str) -> Callable[[np.ndarray], np.ndarray]:
+    import torch
+
+    from edge_all.export import backbones, weights
+    from edge_all.export.backbone_graph import Trunk
+
+    torch.set_num_threads(THREADS)
+    backbone = backbones.load(bundles.load(given.last).record["backbone"])
+    trunk = Trunk(backbone, weights.load(backbone, given.weights, seed=0), [backbone.taps[-1].name]).eval()
+    mean, std = (torch.tensor(value).view(3, 1, 1) for value in (backbone.mean, backbone.std))
+    kind = torch.bfloat16 if variant == "bfloat16" else torch.float32
+    if variant == "bfloat16":
+        trunk = trunk.to(memory_format=torch.channels_last)
+    run = torch.compile(trunk) if variant == "compile" else trunk
+
+    def features(pixels: np.ndarray) -> np.ndarray:
+        with torch.inference_mode(), torch.autocast("cpu", kind, enabled=variant == "bfloat16"):
+            x = (torch.from_numpy(pixels.copy()).permute(0, 3, 1, 2).float() / 255 - mean) / std
+            return run(x)[0].float().mean((2, 3)).numpy()
+
+    return features
+
+
+def _benchmark_app(model: Path, hint: str, size: tuple[int, int]) -> float:
+    """Median ms for one image, or images a second, of OpenVINO's own tool."""
+    shape = "[" + ",".join(map(str, (1, *size, 3))) + "]"
+    command = [str(Path(sys.executable).with_name("benchmark_app")), "-m", str(model), "-shape", shape, "-hint", hint]
+    command += ["-infer_precision", "f32", "-t", "4", "-d", "CPU"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    wanted = r"Median:\s+([\d.]+) ms" if hint == "latency" else r"Throughput:\s+([\d.]+) FPS"
+    found = re.search(wanted, done.stdout)
+    assert found, done.stdout[-500:]
+    return float(found[1])
+
+
+def _report(given: argparse.Namespace, found: dict[str, Any], floors: dict[str, Any]) -> dict[str, Any]:
+    records = {which: bundles.load(getattr(given, which)).record for which in ("last", "auto")}
+    fp32 = records["last"]["metrics"]["block"]["fp32"]["accuracy"]
+    rows = []
+    for name, turns in found.items():
+        kind, _, target = name.partition("-")
+        if kind in "ef":
+            scores = records["last" if kind == "e" else "auto"]["metrics"]["block"]["int8"]["targets"]
+            accuracy = scores[target]["accuracy"]
+        else:
+            accuracy = fp32 if kind in "ac" else None  # bfloat16's own was not measured
+        same = np.mean(np.equal(found["a"][0]["labels"], turns[0]["labels"]))
+        pooled = np.concatenate([turn["ms"] for turn in turns])
+        keys = ("first_label_s", "rss_mb", "throughput_ips")
+        medians = {key: statistics.median(turn[key] for turn in turns) for key in keys}
+        rows.append(
+            {"contender": name, "block_accuracy": accuracy, "same_label_as_a": round(100 * float(same), 1)}
+            | {"p50_ms": round(float(np.median(pooled)), 3), "p90_ms": round(float(np.quantile(pooled, 0.9)), 3)}
+            | {key: round(value, 3) for key, value in medians.items()}
+        )
+    for which, runs in floors.items():
+        rows.append(
+            {"contender": f"d-{which}", "p50_ms": statistics.median(run["latency"] for run in runs)}
+            | {"throughput_ips": statistics.median(run["tput"] for run in runs)}
+        )
+    decode = _decode_ms(given)
+    return {"machine": machine.describe(), "rounds": ROUNDS, "queries": QUERIES, "decode_ms": decode, "rows": rows}
+
+
+def _decode_ms(given: argparse.Namespace) -> float:
+    """Median time to decode one of the images: the floor's other part."""
+    from edge_all.image import find
+
+    files = [path.read_bytes() for path in list(find([given.data]))[:IMAGES]]
+    size = bundles.load(given.last).input_size
+    taken = []
+    for i in range(500):
+        start = time.perf_counter()
+        image.decode(files[i % len(files)], size)
+        taken.append((time.perf_counter() - start) * 1e3)
+    return round(statistics.median(taken), 3)
+
+
+if __name__ == "__main__":
+    main()
