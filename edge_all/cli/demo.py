@@ -46,7 +46,7 @@ Made in {out}/
   bench.json                   the measurements of this machine
 
 On real images, one folder a class:
-  edge-all export --backbone efficientnet_lite0 --tap blocks.4.0 --data DIR
+  edge-all export --backbone efficientnet_lite0 --data DIR
   edge-all classify IMAGE... --target openvino
   edge-all bench --data DIR"""
     )
