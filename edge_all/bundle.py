@@ -57,6 +57,11 @@ class Bundle:
         return int(self.record["input"]["height"]), int(self.record["input"]["width"])
 
     @property
+    def least_probability(self) -> float:
+        """Of the most probable class: under it an image is referred and not answered."""
+        return float(self.record.get("referral", {}).get("threshold", 0.0))
+
+    @property
     def digest(self) -> str:
         return str(self.record["digest"])
 

@@ -17,7 +17,7 @@ from edge_all import bundle as bundles
 from edge_all import image
 from edge_all.bundle import Bundle
 from edge_all.errors import ImageError, TargetError
-from edge_all.targets import Engine, check_available, open_engine
+from edge_all.targets import Answers, Engine, check_available, open_engine
 
 _LOG = logging.getLogger("edge_all")
 
@@ -27,13 +27,16 @@ class Prediction:
     """One image's answer.
 
     Attributes:
-        label: The most probable class.
+        label: The most probable class, whatever `status` says.
+        status: ``ok``; ``refer`` where no class is probable enough for an answer; ``unfamiliar`` where the picture is
+            not like the images that the bundle was made from, and the label means nothing.
         probabilities: Probability of every class, in the bundle's order.
         ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
         graph_ms: The engine's share of it.
     """
 
     label: str
+    status: str
     probabilities: dict[str, float]
     ms: float
     graph_ms: float
@@ -65,11 +68,17 @@ class Classifier:
         encoded = source if isinstance(source, bytes) else Path(source)
         pixels = image.decode(encoded, self.bundle.input_size)
         ready = time.perf_counter()
-        probabilities = self.probabilities(pixels[np.newaxis])[0]
+        answers = self._run(pixels[np.newaxis])
         done = time.perf_counter()
+        probabilities = answers.probabilities[0]
         label = self.bundle.classes[int(probabilities.argmax())]
         named = dict(zip(self.bundle.classes, map(float, probabilities), strict=True))
-        return Prediction(label, named, (time.perf_counter() - start) * 1e3, (done - ready) * 1e3)
+        status = "ok"
+        if answers.unfamiliarity is not None and answers.unfamiliarity[0] > 1:
+            status = "unfamiliar"
+        elif named[label] < self.bundle.least_probability:
+            status = "refer"
+        return Prediction(label, status, named, (time.perf_counter() - start) * 1e3, (done - ready) * 1e3)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
@@ -77,13 +86,16 @@ class Classifier:
         Raises:
             TargetError: The engine answered with something that is no probability.
         """
-        probabilities = self.engine.run(images)
-        if not np.isfinite(probabilities).all():
+        return self._run(images).probabilities
+
+    def _run(self, images: npt.NDArray[np.uint8]) -> Answers:
+        answers = self.engine.run(images)
+        if not all(np.isfinite(values).all() for values in answers if values is not None):
             raise TargetError(
                 f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
                 "use --precision fp32 or another --target"
             )
-        return probabilities
+        return answers
 
 
 def classify_all(

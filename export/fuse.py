@@ -15,7 +15,8 @@ def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx
         name: Name of the graph.
 
     Returns:
-        ``uint8 [N, H, W, 3]`` "image" to "probabilities" and "label", in standard operators only.
+        ``uint8 [N, H, W, 3]`` "image" to "probabilities", "label" and what else the head gives, in standard
+        operators only.
 
     Raises:
         ValueError: A node is outside the standard ``ai.onnx`` domain, or the channels differ.
@@ -29,7 +30,7 @@ def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx
         if _opset(model) != opset:
             raise ValueError(f"the backbone is in opset {_opset(backbone)} and the head in {_opset(head)}")
     graph = compose.merge_graphs(backbone.graph, inner.graph, io_map=[("features", "head/features")], name=name)
-    _rename_outputs(graph, {"head/probabilities": "probabilities", "head/label": "label"})
+    _rename_outputs(graph, {f"head/{value.name}": value.name for value in head.graph.output})
     for value in (*graph.input, *graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = "N"
     fused = helper.make_model(

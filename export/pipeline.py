@@ -23,6 +23,7 @@ from . import (
     calibration,
     card,
     evaluate,
+    familiarity,
     features,
     quantize,
     report,
@@ -36,7 +37,7 @@ from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, leaks, read
 from .evaluate import Rows
 from .fuse import fuse
 from .head import fit_head
-from .int8 import Case, Found, search
+from .int8 import Attempt, Case, Found, search
 from .int8.heads import Exact
 from .probe_inputs import probe_inputs
 from .recipe import Recipe
@@ -126,7 +127,14 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     name = f"{recipe.backbone}-{recipe.selector}-{recipe.classifier}"
     backbone_of = {"fp32": graph} | {target: made.pair.graphs[0] for target, made in int8.items()}
     cut_of = {key: cut(model, heads_of[key]) for key, model in backbone_of.items()}
-    fused = {key: fuse(made.backbone, made.head, name=name) for key, made in cut_of.items()}
+    most, familiar = _familiarity(case, int8)
+    usual = familiarity.fit(head, rows)
+    fused = {}
+    for key, made in cut_of.items():
+        refitted = key in int8 and int8[key].trained.kind == "refitted"
+        gaussian = familiarity.fit(heads_of[key], Rows(int8[key].pair.rows)) if refitted else usual
+        knowing = familiarity.with_output(made.head, heads_of[key], gaussian, most)
+        fused[key] = fuse(made.backbone, knowing, name=name)
     tell(sentence(cut_of["fp32"]))
     graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
     named = {"fp32": "model.fp32.onnx"} | _int8_files({target: graphs[target] for target in int8})
@@ -163,6 +171,8 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "models": models,
         "metrics": _metrics(exact, found),
         "robustness": robust,
+        "familiarity": familiar,
+        "referral": familiarity.referral(data.labels, exact.answers["block"]),
         "gate": _gate(found),
         "verified": verified,
         "dataset": {"name": everything.root.name, "source": recipe.source or _source(recipe),
@@ -181,10 +191,28 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         TRAINING_IMAGES: "".join(f"{d[:16]}\n" for d in sorted(data.digests)).encode(),
         "MODEL_CARD.md": card.write(record).encode(),
     }
+    tell(familiarity.sentence(record))
     written = bundles.write(out, record, files)
     if recipe.report and compared:
         report.write(recipe.report, record)
     return written
+
+
+def _familiarity(case: Case, int8: dict[str, Attempt]) -> tuple[float, dict[str, Any]]:
+    """The limit of what is familiar, and the share of held-out fields within it, in percent."""
+    exact, folds = case.exact, case.exact.splits["block"]
+    gaussians = familiarity.fit_folds(exact.heads["block"], exact.rows, folds)
+    distances = familiarity.held_out(gaussians, exact.heads["block"], exact.rows.plain, folds)
+    most = familiarity.limit(distances)
+    accepted = {"fp32": familiarity.accepted(distances, most)}
+    for target, made in int8.items():
+        if made.trained.kind == "refitted":
+            continue  # its heads read other features; only FP32's share is known
+        found = np.zeros(len(folds))
+        for heads, own in zip(made.trained.heads, made.pair.judged, strict=True):
+            found[own] = familiarity.held_out(gaussians, heads["block"], made.pair.rows, folds)[own]
+        accepted[target] = familiarity.accepted(found, most)
+    return most, {"protocol": "block", "asked": familiarity.ACCEPTED, "limit": most, "accepted": accepted}
 
 
 def _default_place(recipe: Recipe) -> Path:

@@ -34,7 +34,7 @@ def probabilities(target: str, model: bytes, images: Iterable[np.ndarray]) -> np
         ``float32 [N, K]``.
     """
     engine = open_engine("cpu" if target == "gpu" else target, model)
-    return np.concatenate([engine.run(image[np.newaxis]) for image in images])
+    return np.concatenate([engine.run(image[np.newaxis]).probabilities for image in images])
 
 
 def verify_fused(

@@ -69,7 +69,7 @@ def write_colour_bundle(out: Path, known: tuple[str, ...] = ()) -> Bundle:
     graphs = {"model.fp32.onnx": colour_graph(), "model.cpu.int8.onnx": colour_graph(7.5)}
     inputs = np.stack([np.asarray(colour_picture(k, seed=9)) for k in range(3)])
     answers = {
-        f"cpu.{precision}": open_engine("cpu", graphs[name]).run(inputs)
+        f"cpu.{precision}": open_engine("cpu", graphs[name]).run(inputs).probabilities
         for precision, name in (("fp32", "model.fp32.onnx"), ("int8", "model.cpu.int8.onnx"))
     }
     figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "agreement_fp32": 99.0}

@@ -23,10 +23,10 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_the_second_start_takes_what_the_first_kept(target: str, cache: Path) -> None:
     graph = colour_graph()
-    wanted = open_engine(target, graph).run(IMAGES)
+    wanted = open_engine(target, graph).run(IMAGES).probabilities
     (kept,) = cache.iterdir()
     written = kept.stat().st_mtime_ns
-    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES), wanted)
+    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES).probabilities, wanted)
     assert [file.stat().st_mtime_ns for file in cache.iterdir()] == [written], "it was compiled again"
     open_engine(target, colour_graph(7.0))
     assert len(list(cache.iterdir())) == 2, "another graph has a file of its own"
@@ -35,14 +35,14 @@ def test_the_second_start_takes_what_the_first_kept(target: str, cache: Path) ->
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_a_kept_file_that_is_no_good_is_made_again(target: str, cache: Path) -> None:
     graph = colour_graph()
-    wanted = open_engine(target, graph).run(IMAGES)
+    wanted = open_engine(target, graph).run(IMAGES).probabilities
     (kept,) = cache.iterdir()
     sound = kept.read_bytes()
     kept.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
     assert engine_cache.recall(kept) is None
-    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES), wanted)
+    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES).probabilities, wanted)
     engine_cache.keep(kept, b"whole, and of another engine")
-    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES), wanted)
+    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES).probabilities, wanted)
     assert engine_cache.recall(kept) not in (None, b"whole, and of another engine")
 
 
@@ -58,4 +58,4 @@ def test_the_name_says_for_what_it_was_made(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_no_place_to_keep_anything(target: str, cache: Path) -> None:
     cache.parent.write_text("a file in the way")
-    assert open_engine(target, colour_graph()).run(IMAGES).shape == (3, 3)
+    assert open_engine(target, colour_graph()).run(IMAGES).probabilities.shape == (3, 3)

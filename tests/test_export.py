@@ -192,7 +192,7 @@ def test_fused_graph_is_its_parts(drawn: Path) -> None:
 
     images = np.stack(list(features.decoded(data.paths, (64, 64))))
     for target in ("cpu", "openvino"):
-        given = open_engine(target, fused.SerializeToString()).run(images)
+        given = open_engine(target, fused.SerializeToString()).run(images).probabilities
         assert np.abs(given - head.predict_proba(rows)).max() <= 1e-3
     other = fit_head(rows[:, :5], data.labels, selector="anova", classifier="svm", count=3)
     with pytest.raises(ValueError, match="the backbone gives 32 features and the head takes 5"):

@@ -10,6 +10,7 @@ import json
 import statistics
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Row:
         self._latency: list[float] = []
         self._graph: list[float] = []
         self._answers: list[int] = []
+        self._statuses: Counter[str] = Counter()
         self._asked = 0
         self._seconds = 0.0
         _warm_up(self._loaded, _bytes(self._sources[0]))
@@ -89,6 +91,7 @@ class Row:
             "threads": self._job["threads"] or machine.usable_cores(),
             "probe": {"images": verdict.images, "same_label": verdict.same_label,
                       "max_difference": verdict.max_difference, "passed": verdict.passed},
+            "statuses": dict(self._statuses) if self._labelled else None,
             "answers": self._answers if self._labelled else [],
         }  # fmt: skip
 
@@ -109,6 +112,8 @@ class Row:
             self._latency.append(prediction.ms)
             self._graph.append(prediction.graph_ms)
             answer = self._bundle.classes.index(prediction.label)
+            if self._asked < len(self._sources):
+                self._statuses[prediction.status] += 1
         except ImageError:
             pass
         if self._asked < len(self._sources):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import sys
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -62,17 +63,22 @@ def command(
             _warn(f"{precision} on {target} answered differently on this machine ({wrong}): try --precision auto")
     answered, refused = {None: _table, "json": _json, "csv": _csv}[form](classifier)
     failed = 0
+    statuses: Counter[str] = Counter()
     for path, found in classify_all(classifier, paths, streams):
         if isinstance(found, ImageError):
             failed += 1
             refused(path, str(found))
         else:
             answered(path, found)
+            statuses[found.status] += 1
     if not paths:
         raise ImageError(f"{', '.join(map(str, inputs))}: no image there; wanted files ending in {_suffixes()}")
     if form is None:
         from edge_all.cli.output import NOTICE
 
+        for status, meaning in _MEANINGS.items():
+            if statuses[status]:
+                click.echo(f"edge-all: {statuses[status]} of {len(paths)} {meaning}", err=True)
         click.echo(NOTICE, err=True)
     if failed:
         click.echo(f"edge-all: {failed} of {len(paths)} could not be classified", err=True)
@@ -81,6 +87,11 @@ def command(
 
 _MANY = 32
 """From so many images on, several are in hand at once: the time for one is longer then, the time for all shorter."""
+
+_MEANINGS = {
+    "unfamiliar": "unfamiliar: not like the images that the bundle was made from, so no class is named",
+    "refer": "undecided (marked ?): no class is probable enough; have them looked at",
+}
 
 Answered = Callable[[Path, "Prediction"], None]
 Refused = Callable[[Path, str], None]
@@ -97,7 +108,9 @@ def _json(classifier: Classifier) -> tuple[Answered, Refused]:
         click.echo(json.dumps({"file": click.format_filename(path)} | fields, ensure_ascii=False))
 
     def answered(path: Path, p: Prediction) -> None:
-        line(path, {"label": p.label, "probabilities": p.probabilities, **how, "ms": round(p.ms, 3)})
+        line(
+            path, {"label": p.label, "status": p.status, "probabilities": p.probabilities, **how, "ms": round(p.ms, 3)}
+        )
 
     return answered, lambda path, error: line(path, {"error": error})
 
@@ -106,7 +119,9 @@ def _csv(classifier: Classifier) -> tuple[Answered, Refused]:
     classes = classifier.bundle.classes
     how = classifier.target, classifier.precision
     table = csv.writer(sys.stdout, lineterminator="\n")
-    table.writerow(["file", "label", *(f"p_{name}" for name in classes), "target", "precision", "ms", "error"])
+    table.writerow(
+        ["file", "label", "status", *(f"p_{name}" for name in classes), "target", "precision", "ms", "error"]
+    )
 
     def answered(path: Path, p: Prediction) -> None:
         probabilities = [f"{v:.6f}" for v in p.probabilities.values()]
@@ -114,6 +129,7 @@ def _csv(classifier: Classifier) -> tuple[Answered, Refused]:
             [
                 click.format_filename(path),
                 p.label,
+                p.status,
                 *probabilities,
                 *how,
                 f"{p.ms:.3f}",
@@ -122,7 +138,7 @@ def _csv(classifier: Classifier) -> tuple[Answered, Refused]:
         )
 
     def refused(path: Path, error: str) -> None:
-        table.writerow([click.format_filename(path), "", *[""] * len(classes), *how, "", error])
+        table.writerow([click.format_filename(path), "", "", *[""] * len(classes), *how, "", error])
 
     return answered, refused
 
@@ -131,12 +147,13 @@ def _table(classifier: Classifier) -> tuple[Answered, Refused]:
     """Aligned columns, line by line, so that a long run shows its answers as they come."""
     bundle = classifier.bundle
     click.echo(f"{bundle.name}, {classifier.target} {classifier.precision}: {', '.join(bundle.classes)}", err=True)
-    width = max(map(len, bundle.classes))
+    width = max(len("unfamiliar"), *map(len, bundle.classes))
 
     def answered(path: Path, p: Prediction) -> None:
-        click.echo(
-            f"{p.label:<{width}}  {p.probabilities[p.label]:6.1%}  {p.ms:7.1f} ms  {click.format_filename(path)}"
-        )
+        unfamiliar = p.status == "unfamiliar"
+        label = p.status if unfamiliar else f"{p.label}?" if p.status == "refer" else p.label
+        share = "-" if unfamiliar else f"{p.probabilities[p.label]:.1%}"
+        click.echo(f"{label:<{width}}  {share:>6}  {p.ms:7.1f} ms  {click.format_filename(path)}")
 
     def refused(path: Path, error: str) -> None:
         click.echo(f"{'-':<{width}}  {'-':>6}  {'-':>7}     {click.format_filename(path)}")

@@ -6,7 +6,7 @@ One file an engine; `open_engine` imports only the one that is asked for.
 from __future__ import annotations
 
 from importlib import import_module
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,19 @@ _MODULES = {"cpu": "onnxruntime_cpu", "gpu": "onnxruntime_gpu", "openvino": "ope
 TARGETS = tuple(_MODULES)
 
 
+class Answers(NamedTuple):
+    """What a graph gave for a batch.
+
+    Attributes:
+        probabilities: ``float32 [N, K]``.
+        unfamiliarity: ``float32 [N]``, above 1 where a picture is not like the training images; None where the graph
+            does not tell.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    unfamiliarity: npt.NDArray[np.float32] | None
+
+
 class Engine(Protocol):
     """A loaded graph. As many threads may run it at once as it was opened with streams.
 
@@ -27,8 +40,8 @@ class Engine(Protocol):
 
     description: str
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Answer a batch: ``uint8 [N, H, W, 3]`` in, class probabilities ``float32 [N, K]`` out."""
+    def run(self, images: npt.NDArray[np.uint8]) -> Answers:
+        """Answer a batch ``uint8 [N, H, W, 3]``."""
         ...
 
 

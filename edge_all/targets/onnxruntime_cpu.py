@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 
 from edge_all.errors import TargetError
-from edge_all.targets import engine_cache
+from edge_all.targets import Answers, engine_cache
 
 _ERRORS_ONLY = 3  # ONNX Runtime's severity level: its warnings about hardware discovery are no news to the user
 
@@ -35,9 +35,12 @@ class OnnxRuntimeEngine:
             raise TargetError(f"ONNX Runtime was asked for {provider} and came up with {obtained}")
         self.description = f"onnxruntime {ort.__version__} {provider}"
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        probabilities: npt.NDArray[np.float32] = self._session.run(["probabilities"], {"image": images})[0]
-        return probabilities
+        given = {output.name for output in self._session.get_outputs()}
+        self._wanted = [name for name in ("probabilities", "unfamiliarity") if name in given]
+
+    def run(self, images: npt.NDArray[np.uint8]) -> Answers:
+        probabilities, *unfamiliarity = self._session.run(self._wanted, {"image": images})
+        return Answers(probabilities, unfamiliarity[0] if unfamiliarity else None)
 
 
 def _session(model: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_all.errors import TargetError
-from edge_all.targets import engine_cache
+from edge_all.targets import Answers, engine_cache
 
 try:
     import openvino as ov
@@ -52,12 +52,16 @@ class OpenVinoEngine:
             self._requests.put(_Bound(compiled))
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
 
-    def run(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    def run(self, images: npt.NDArray[np.uint8]) -> Answers:
         request = self._requests.get()
         try:
-            return np.concatenate([request.run(image) for image in images])
+            answers = [request.run(image) for image in images]
         finally:
             self._requests.put(request)
+        far = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
+        return Answers(
+            np.concatenate([answer.probabilities for answer in answers]), np.concatenate(far) if far else None
+        )
 
 
 class _Bound:
@@ -68,12 +72,15 @@ class _Bound:
         self._image = np.zeros(compiled.input("image").shape, np.uint8)
         self._request.set_tensor("image", ov.Tensor(self._image, shared_memory=True))
         self._answer = self._request.get_tensor("probabilities")
+        told = any("unfamiliarity" in output.names for output in compiled.outputs)
+        self._unfamiliarity = self._request.get_tensor("unfamiliarity") if told else None
 
-    def run(self, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Answer ``uint8 [H, W, 3]`` with ``float32 [1, K]``."""
+    def run(self, image: npt.NDArray[np.uint8]) -> Answers:
+        """Answer one image, ``uint8 [H, W, 3]``."""
         self._image[0] = image
         self._request.infer(share_outputs=True)
-        return np.array(self._answer.data)
+        far = None if self._unfamiliarity is None else np.array(self._unfamiliarity.data)
+        return Answers(np.array(self._answer.data), far)
 
 
 def _compiled(core: ov.Core, model: bytes, device: str, options: Mapping[str, str | int]) -> ov.CompiledModel:

@@ -1,0 +1,144 @@
+"""Answers that know their limits: unfamiliar pictures and undecided ones, in the graph and in the runtime."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import CLASSES, colour_picture, write_colour_bundle
+from graphs import ENGINES
+
+from edge_all import bundle as bundles
+from edge_all.bundle import Bundle
+from edge_all.classifier import load
+from edge_all.export import familiarity
+from edge_all.export.evaluate import Rows
+from edge_all.export.head import Head, fit_head, to_onnx
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def _training(seed: int = 0) -> tuple[Rows, np.ndarray]:
+    """Features with a tight correlation that an outsider breaks while every single one stays in its range."""
+    rng = np.random.default_rng(seed)
+    labels = np.arange(300) % 3
+    hidden = rng.normal(size=(300, 6)) + 0.8 * np.eye(6)[labels]
+    mixing = np.random.default_rng(99).normal(size=(6, 20))
+    rows = (hidden @ mixing + 0.05 * rng.normal(size=(300, 20)) + 4).astype(np.float32)
+    return Rows(rows, (rows + 0.05 * rng.normal(size=rows.shape).astype(np.float32),)), labels
+
+
+def _fit(selector: str) -> tuple[Head, Rows, np.ndarray]:
+    rows, labels = _training()
+    shown = np.tile(np.arange(300), 2)
+    whole = np.concatenate([rows.plain, *rows.copies])
+    head = fit_head(whole, labels[shown], shown, selector=selector, classifier="svm", count=12)
+    return head, rows, labels
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("selector", ["anova", "pca"])
+def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Callable[..., dict[str, np.ndarray]]) -> None:
+    head, rows, labels = _fit(selector)
+    folds = np.arange(300) % 5
+    most = familiarity.limit(
+        familiarity.held_out(familiarity.fit_folds([head] * 5, rows, folds), [head] * 5, rows.plain, folds)
+    )
+    gaussian = familiarity.fit(head, rows)
+    model = familiarity.with_output(to_onnx(head), head, gaussian, most)
+    wanted = gaussian.distance(familiarity.chosen(head, rows.plain)) / most
+    given = engine(model, features=rows.plain)
+    np.testing.assert_allclose(given["unfamiliarity"], wanted, rtol=5e-3, atol=1e-4)
+    assert np.abs(given["probabilities"] - head.predict_proba(rows.plain)).max() <= 1e-3
+    assert (given["unfamiliarity"] <= 1).mean() >= 0.97
+    rng = np.random.default_rng(5)
+    shuffled = np.stack([rng.permutation(column) for column in rows.plain.T], axis=1)
+    if selector == "anova":
+        assert (engine(model, features=shuffled)["unfamiliarity"] > 1).mean() >= 0.95
+    far = rows.plain + 8 * rows.plain.std(0)
+    assert (engine(model, features=far)["unfamiliarity"] > 1).mean() >= 0.95
+
+
+def test_with_the_selection_already_made() -> None:
+    head, rows, _ = _fit("anova")
+    gaussian = familiarity.fit(head, rows)
+    whole = familiarity.with_output(to_onnx(head), head, gaussian, 3.0)
+    lesser = familiarity.with_output(to_onnx(head, selected=True), head, gaussian, 3.0)
+    for engine in ENGINES:
+        a = engine(whole, features=rows.plain)["unfamiliarity"]
+        b = engine(lesser, features=rows.plain[:, head.kept])["unfamiliarity"]
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-5)
+
+
+def test_the_limit_is_set_on_what_was_not_seen() -> None:
+    """With more features than the fit can bear, seen rows lie far nearer than unseen ones."""
+    rng = np.random.default_rng(0)
+    rows, labels = Rows(rng.normal(size=(60, 40)).astype(np.float32)), np.arange(60) % 2
+    head = fit_head(rows.plain, labels, selector="anova", classifier="naive_bayes", count=40)
+    folds = np.arange(60) % 5
+    unseen = familiarity.held_out(familiarity.fit_folds([head] * 5, rows, folds), [head] * 5, rows.plain, folds)
+    seen = familiarity.fit(head, rows).distance(familiarity.chosen(head, rows.plain))
+    assert np.median(unseen) > 1.2 * np.median(seen)
+    assert familiarity.accepted(unseen, familiarity.limit(unseen)) >= 98
+
+
+def test_referral_keeps_the_share_that_it_says() -> None:
+    rng = np.random.default_rng(0)
+    sure = rng.uniform(0.5, 1, 2000)
+    right = rng.random(2000) < sure
+    probabilities = np.stack([sure, 1 - sure], 1)
+    found = familiarity.referral(np.where(right, 0, 1), probabilities)
+    assert abs(found["coverage"] - familiarity.COVERAGE) < 0.2
+    errors = [point["error"] for point in found["curve"]]
+    assert errors[0] == pytest.approx(100 * (1 - right.mean()), abs=0.01) and errors[-1] < errors[0]
+    assert [round(point["coverage"]) for point in found["curve"]] == [100, 99, 98, 95, 90, 85, 80, 70]
+
+
+@pytest.fixture
+def careful(tmp_path: Path) -> Bundle:
+    """The bundle of colours, which refers what is under 60 %."""
+    made = write_colour_bundle(tmp_path / "careful")
+    record = dict(made.record)
+    files = {name: made.read(name) for name in record.pop("files")}
+    return bundles.write(made.path, record | {"referral": {"threshold": 0.6}}, files)
+
+
+def test_undecided_is_said(careful: Bundle, edge_all: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    grey, clear = tmp_path / "grey.png", tmp_path / "clear.png"
+    Image.new("RGB", (64, 48), (90, 90, 90)).save(grey)
+    colour_picture(0).save(clear)
+    classifier = load(careful.path)
+    assert classifier.classify(grey).status == "refer" and classifier.classify(clear).status == "ok"
+    done = edge_all("classify", grey, clear, "--bundle", careful.path, "--json")
+    assert [json.loads(line)["status"] for line in done.stdout.splitlines()] == ["refer", "ok"]
+    shown = edge_all("classify", grey, clear, "--bundle", careful.path)
+    assert f"{load(careful.path).classify(grey).label}?" in shown.stdout and "1 of 2 undecided" in shown.stderr
+    table = edge_all("classify", grey, clear, "--bundle", careful.path, "--csv").stdout.splitlines()
+    assert table[0].startswith("file,label,status,") and ",refer," in table[1] and ",ok," in table[2]
+    assert len(CLASSES) == 3
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_the_built_in_bundle_names_no_class_for_what_is_no_smear(target: str, edge_all: Run, tmp_path: Path) -> None:
+    from PIL import Image
+
+    rng = np.random.default_rng(0)
+    pictures = {
+        "noise": Image.fromarray(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)),
+        "black": Image.new("RGB", (300, 300)),
+        "white": Image.new("RGB", (300, 300), "white"),
+        "stripes": Image.fromarray(np.tile((np.arange(256) // 16 % 2 * 255).astype(np.uint8), (256, 3, 1)).transpose(0, 2, 1)),
+    }  # fmt: skip
+    for name, picture in pictures.items():
+        picture.save(tmp_path / f"{name}.png")
+    done = edge_all("classify", tmp_path, "--target", target, "--json")
+    found = {Path(line["file"]).stem: line["status"] for line in map(json.loads, done.stdout.splitlines())}
+    assert found == dict.fromkeys(pictures, "unfamiliar")
+    shown = edge_all("classify", tmp_path / "black.png", "--target", target)
+    assert shown.stdout.startswith("unfamiliar") and "1 of 1 unfamiliar" in shown.stderr
