@@ -63,6 +63,7 @@ def write(record: Mapping[str, Any]) -> str:
         "",
         *_recall(r),
         *_robustness(r),
+        *_limits(r),
         *_held_out(r),
         *(["## Taps compared", "", *report.lines(r["taps"]), ""] if r["taps"] else []),
         "## INT8 gate",
@@ -72,7 +73,7 @@ def write(record: Mapping[str, Any]) -> str:
         "## Not for",
         "",
         "Diagnosis, screening, or any decision about a patient; other stains, cameras, magnifications or diseases than "
-        "those of the training data. It always names one of its classes, also for a picture that is no blood smear.",
+        "those of the training data.",
         "",
     ]
     return "\n".join(lines)
@@ -122,6 +123,29 @@ def _robustness(record: Mapping[str, Any]) -> list[str]:
         "|---|" + "---|" * len(by_precision),
         row("none", (figures["clean"] for figures in by_precision.values())),
         *(row(name, (figures["changes"][name] for figures in by_precision.values())) for name in changes),
+        "",
+    ]
+
+
+def _limits(record: Mapping[str, Any]) -> list[str]:
+    familiar, referred = record["familiarity"], record["referral"]
+    accepted = ", ".join(
+        f"{'FP32' if name == 'fp32' else f'INT8 {name}'} {share:.2f} %" for name, share in familiar["accepted"].items()
+    )
+    curve = [f"| {c['coverage']:.1f} | {c['threshold']:.3f} | {c['error']:.2f} |" for c in referred["curve"]]
+    return [
+        "### What it does not answer",
+        "",
+        "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of fields that the "
+        f"Gaussian was not fitted on, under `{familiar['protocol']}`, {accepted} pass. The limit knows what it was shown: it is no "
+        "proof that what passes is a smear like those.",
+        "",
+        f"An image whose most probable class is under {referred['threshold']:.3f} is to be referred. Under "
+        f"`{referred['protocol']}`, FP32:",
+        "",
+        "| answered, % | least probability | error among them, % |",
+        "|---|---|---|",
+        *curve,
         "",
     ]
 

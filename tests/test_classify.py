@@ -105,7 +105,7 @@ def test_json_lines_in_order_with_errors(edge_all: Run, colour_bundle: Bundle, c
     assert done.returncode == 1
     assert [Path(row["file"]).name for row in rows[:4]] == ["0.png", bad.name, "1.png", "missing.png"]
     assert [set(row) == {"file", "error"} for row in rows] == [False, True, False, True] + [False] * 4
-    assert set(rows[0]) == {"file", "label", "probabilities", "target", "precision", "ms"}
+    assert set(rows[0]) == {"file", "label", "status", "probabilities", "target", "precision", "ms"}
     assert [row["label"] for row in rows[4:]] == ["Green"] * 4
     assert list(rows[0]["probabilities"]) == list(CLASSES)
     assert rows[0]["target"] == "cpu" and rows[0]["precision"] == "int8"

@@ -75,14 +75,14 @@ def test_with_the_selection_already_made() -> None:
 
 
 def test_the_limit_is_set_on_what_was_not_seen() -> None:
-    """With more features than the fit can bear, seen rows lie far nearer than unseen ones."""
+    """With many features and few images, an image lies nearer to a Gaussian that has seen it: that must not count."""
     rng = np.random.default_rng(0)
     rows, labels = Rows(rng.normal(size=(60, 40)).astype(np.float32)), np.arange(60) % 2
     head = fit_head(rows.plain, labels, selector="anova", classifier="naive_bayes", count=40)
     folds = np.arange(60) % 5
     unseen = familiarity.held_out(familiarity.fit_folds([head] * 5, rows, folds), [head] * 5, rows.plain, folds)
     seen = familiarity.fit(head, rows).distance(familiarity.chosen(head, rows.plain))
-    assert np.median(unseen) > 1.2 * np.median(seen)
+    assert (unseen > 1.01 * seen).mean() >= 0.95
     assert familiarity.accepted(unseen, familiarity.limit(unseen)) >= 98
 
 
@@ -129,11 +129,12 @@ def test_the_built_in_bundle_names_no_class_for_what_is_no_smear(target: str, ed
     from PIL import Image
 
     rng = np.random.default_rng(0)
+    stripes = (np.arange(256) // 16 % 2 * 255).astype(np.uint8)
     pictures = {
         "noise": Image.fromarray(rng.integers(0, 256, (224, 224, 3), dtype=np.uint8)),
         "black": Image.new("RGB", (300, 300)),
         "white": Image.new("RGB", (300, 300), "white"),
-        "stripes": Image.fromarray(np.tile((np.arange(256) // 16 % 2 * 255).astype(np.uint8), (256, 3, 1)).transpose(0, 2, 1)),
+        "stripes": Image.fromarray(np.repeat(stripes[:, None, None], 256, 1).repeat(3, 2)),
     }  # fmt: skip
     for name, picture in pictures.items():
         picture.save(tmp_path / f"{name}.png")
