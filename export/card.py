@@ -137,8 +137,8 @@ def _limits(record: Mapping[str, Any]) -> list[str]:
         "### What it does not answer",
         "",
         "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of fields that the "
-        f"Gaussian was not fitted on, under `{familiar['protocol']}`, {accepted} pass. The limit knows what it was shown: it is no "
-        "proof that what passes is a smear like those.",
+        f"Gaussian was not fitted on, under `{familiar['protocol']}`, {accepted} pass. The limit knows what it was "
+        "shown: it is no proof that what passes is a smear like those.",
         "",
         f"An image whose most probable class is under {referred['threshold']:.3f} is to be referred. Under "
         f"`{referred['protocol']}`, FP32:",
