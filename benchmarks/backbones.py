@@ -11,6 +11,8 @@ import click
 from edge_all import bundle
 
 KEYS = ("backbone", "tap", "selector", "classifier", "features", "weights", "metrics", "gate", "schemes", "tools")
+LATER = ("taps", "robustness", "familiarity", "referral", "cut", "augment")
+"""Fields that bundles made before them lack."""
 
 
 @click.command()
@@ -19,20 +21,24 @@ KEYS = ("backbone", "tap", "selector", "classifier", "features", "weights", "met
 def main(paths: tuple[Path, ...], report: Path | None) -> None:
     """Print Markdown tables of the accuracies of bundles, in percent; in brackets, labels that are FP32's."""
     records = [bundle.load(path).record for path in paths]
-    print("| backbone | FP32 `random` | `grouped` | `block` | INT8 cpu, `block` | INT8 openvino, `block` |")
+    print("| backbone, tap | FP32 `random` | `grouped` | `block` | INT8 cpu, `block` | INT8 openvino, `block` |")
     print("|---|---|---|---|---|---|")
     for record in records:
         exact = [f"{record['metrics'][name]['fp32']['accuracy']:.1f}" for name in ("random", "grouped", "block")]
         rounded = [_int8(record, target) for target in ("cpu", "openvino")]
-        print(f"| {' | '.join((record['backbone'], *exact, *rounded))} |")
-    print("\n| backbone | target | FP32's head | realigned | refitted | ships |")
+        print(f"| {record['backbone']}, {record['tap']} | {' | '.join((*exact, *rounded))} |")
+    print("\n| backbone | target | FP32's head | realigned | refitted, with --effort full | ships |")
     print("|---|---|---|---|---|---|")
     for record in records:
         for target, verdict in record["gate"]["targets"].items():
             print(f"| {record['backbone']} | {target} | {' | '.join(_heads(verdict))} |")
     if report:
-        content = {"machine": records[0]["machine"], "rows": [{key: record[key] for key in KEYS} for record in records]}
+        content = {"machine": records[0]["machine"], "rows": [_figures(record) for record in records]}
         report.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+
+
+def _figures(record: dict[str, Any]) -> dict[str, Any]:
+    return {key: record[key] for key in KEYS} | {key: record[key] for key in LATER if key in record}
 
 
 def _int8(record: dict[str, Any], target: str) -> str:
@@ -46,7 +52,8 @@ def _int8(record: dict[str, Any], target: str) -> str:
 def _heads(verdict: dict[str, Any]) -> list[str]:
     """Accuracy and agreement under ``block`` with each head on the scheme that ships, or came nearest."""
     tried = {t["head"]: t["block"] for t in verdict["tried"] if t["scheme"] == verdict.get("scheme")}
-    cells = [f"{tried[kind]['accuracy']:.2f} ({tried[kind]['agreement_fp32']:.2f})" for kind in tried]
+    given = {kind: f"{block['accuracy']:.2f} ({block['agreement_fp32']:.2f})" for kind, block in tried.items()}
+    cells = [given.get(kind, "-") for kind in ("fp32", "realigned", "refitted")]
     return [*cells, f"{verdict['scheme']}, {verdict['head']}" if verdict["passed"] else "FP32"]
 
 

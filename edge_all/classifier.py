@@ -122,8 +122,8 @@ def classify_all(
         yield from ((path, one(path)) for path in paths)
         return
     waiting: deque[tuple[Path, Future[Prediction | ImageError]]] = deque()
-    # A thread more than streams: while they compute, the next image is decoded.
-    with ThreadPoolExecutor(streams + 1) as pool:
+    # More threads than streams: while these compute, the next images are decoded.
+    with ThreadPoolExecutor(2 * streams) as pool:
         for path in paths:
             waiting.append((path, pool.submit(one, path)))
             while waiting and (waiting[0][1].done() or len(waiting) > _AHEAD * streams):

@@ -40,6 +40,8 @@ class OpenVinoEngine:
         options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
         if streams > 1:
             options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": streams}
+            if device == "CPU":  # the threads that decode need the same cores
+                options["ENABLE_CPU_PINNING"] = False
         if threads is not None and device == "CPU":
             options["INFERENCE_NUM_THREADS"] = threads
         try:
