@@ -8,6 +8,7 @@ EdgeAllError                exit 1
 ├── DataError               a data set that cannot be trained on
 ├── WeightsError            pretrained weights that cannot be had or do not fit
 ├── HeadError               a selector or classifier that cannot be fitted as asked
+├── StudyError              a study that cannot go on, or is not what was asked for
 └── GateError               exit 3: an exported bundle that failed its own check
 """
 
@@ -46,6 +47,10 @@ class WeightsError(EdgeAllError):
 
 class HeadError(EdgeAllError):
     """A selector or a classifier that cannot be fitted as asked."""
+
+
+class StudyError(EdgeAllError):
+    """A study's folder that cannot be continued, or that holds no such result."""
 
 
 class GateError(EdgeAllError):

@@ -7,6 +7,7 @@ at the size of the graph's input.
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -34,6 +35,9 @@ class Change:
         mirrored: Left and right exchanged.
         gains: Factor of red, green and blue; what passes 255 is cut.
         blur: Standard deviation of the Gaussian, in pixels; 0 is none.
+        angle: Degrees, counter-clockwise, about the middle; what comes in from outside is the mirror image.
+        zoom: Magnification about the middle, likewise.
+        jpeg: Quality that it is compressed with, 1 to 95; 0 is not at all.
     """
 
     name: str
@@ -41,21 +45,44 @@ class Change:
     mirrored: bool = False
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     blur: float = 0.0
+    angle: float = 0.0
+    zoom: float = 1.0
+    jpeg: int = 0
 
     def __call__(self, pixels: np.ndarray, digest: str) -> np.ndarray:
         """Change ``uint8 [H, W, 3]``; the result has the same shape."""
         height, width = pixels.shape[:2]
-        turned = np.rot90(pixels, self.turns)
+        turned = np.rot90(_turned(pixels, self.angle, self.zoom), self.turns)
         if self.mirrored:
             turned = turned[:, ::-1]
         if self.gains != (1.0, 1.0, 1.0):
             turned = np.clip(np.rint(turned * np.array(self.gains)), 0, 255).astype(np.uint8)
-        if not self.blur and turned.shape == pixels.shape:
+        if not self.blur and not self.jpeg and turned.shape == pixels.shape:
             return np.ascontiguousarray(turned)
         picture = Image.fromarray(np.ascontiguousarray(turned))
         if self.blur:
             picture = picture.filter(ImageFilter.GaussianBlur(self.blur))
+        if self.jpeg:
+            encoded = io.BytesIO()
+            picture.save(encoded, "JPEG", quality=self.jpeg)
+            picture = Image.open(encoded)
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def _turned(pixels: np.ndarray, angle: float, zoom: float) -> np.ndarray:
+    """About the middle, at the same size, mirrored at the edges."""
+    if not angle and zoom == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    margin = max(height, width)
+    around = Image.fromarray(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "symmetric"))
+    cos, sin = np.cos(np.deg2rad(angle)) / zoom, np.sin(np.deg2rad(angle)) / zoom
+    x, y = (width - 1) / 2, (height - 1) / 2  # pixel centres of the result, and of the picture with its margin
+    rows = (cos, -sin, x + margin + 0.5 - cos * (x + 0.5) + sin * (y + 0.5)), (
+        sin, cos, y + margin + 0.5 - sin * (x + 0.5) - cos * (y + 0.5)
+    )  # fmt: skip
+    kind, how = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(around.transform((width, height), kind, (*rows[0], *rows[1]), how))
 
 
 @dataclass(frozen=True)
@@ -106,3 +133,20 @@ BATTERY: tuple[Change, ...] = (
 def copies(count: int, seed: int) -> Sequence[Copy]:
     """The changes that make `count` copies of every training image."""
     return [Copy(number, seed) for number in range(count)]
+
+
+def plan(count: int, balance: bool, labels: np.ndarray) -> tuple[int, np.ndarray | None]:
+    """How many copies are made, and of which images.
+
+    Args:
+        count: Copies of every image, where `balance` is false.
+        balance: Copies of the smallest class's images alone, as many as bring it up to the largest class.
+        labels: ``int64 [N]``.
+
+    Returns:
+        The number of copies, and ``bool [N]`` the images whose copies are trained on, or None for all.
+    """
+    if not balance:
+        return count, None
+    sizes = np.bincount(labels)
+    return round(sizes.max() / sizes.min()) - 1, labels == sizes.argmin()

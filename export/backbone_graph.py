@@ -14,10 +14,12 @@ import torch
 from onnx import TensorProto, compose, helper, numpy_helper
 from torch import nn
 
-from . import equalize as equalization
 from .backbones import Backbone, Place, places
 from .onnx_ops import OPSET
+from .preprocess import Preprocess
 from .weights import Weights, network
+
+PLAIN = Preprocess()
 
 
 def build(
@@ -26,7 +28,7 @@ def build(
     *,
     tap_name: str = "last",
     input_size: tuple[int, int] | None = None,
-    equalize: bool = False,
+    preprocess: Preprocess = PLAIN,
 ) -> onnx.ModelProto:
     """Export a backbone.
 
@@ -36,7 +38,7 @@ def build(
         tap_name: Where features are taken (`edge_all.export.backbones.places`); those of several places stand side by
             side, each place's averages before its standard deviations. Nothing above is in the graph.
         input_size: Height and width of the input; None is the backbone's own.
-        equalize: Histogram equalisation, per channel, before anything else.
+        preprocess: What is done to the image before it is normalised.
 
     Returns:
         ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features", N free; nodes are named ``preprocess/...``,
@@ -46,7 +48,7 @@ def build(
     ends = places(backbone, tap_name)
     trunk = Trunk(backbone, weights, [end.tap.name for end in ends])
     convolutions = _convolutions(trunk, (height, width))
-    pixels = _preprocess(backbone, (height, width), equalize)
+    pixels = preprocess.graph(backbone, (height, width))
     graph = compose.merge_graphs(pixels, convolutions, io_map=[("normalized", "x")], name=backbone.name)
     nodes, constants = _pooling(ends)
     graph.node.extend(nodes)
@@ -106,28 +108,6 @@ def _pooling(ends: Sequence[Place]) -> tuple[list[onnx.NodeProto], list[onnx.Ten
 
 
 _TINY = "pooling/tiny"
-
-
-def _preprocess(backbone: Backbone, size: tuple[int, int], equalize: bool) -> onnx.GraphProto:
-    """Pixels to what the network was trained on: ``(x / 255 - mean) / std`` as one product and one sum."""
-    mean, std = np.array(backbone.mean), np.array(backbone.std)
-    constants = {"preprocess/factor": 1 / (255 * std), "preprocess/offset": -mean / std}
-    nodes, arrays, source = [], [], "image"
-    if equalize:
-        nodes, arrays, source = equalization.nodes("image", size)
-    steps = [
-        ("Cast", [source], {"to": TensorProto.FLOAT}),
-        ("Mul", ["preprocess/Cast", "preprocess/factor"], {}),
-        ("Add", ["preprocess/Mul", "preprocess/offset"], {}),
-        ("Transpose", ["preprocess/Add"], {"perm": [0, 3, 1, 2]}),
-    ]
-    for kind, inputs, attributes in steps:
-        output = "normalized" if kind == "Transpose" else f"preprocess/{kind}"
-        nodes.append(helper.make_node(kind, inputs, [output], name=f"preprocess/{kind}", **attributes))
-    arrays += [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
-    image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, 3])
-    out = helper.make_tensor_value_info("normalized", TensorProto.FLOAT, ["N", 3, *size])
-    return helper.make_graph(nodes, "preprocess", [image], [out], arrays)
 
 
 def _convolutions(module: Trunk, size: tuple[int, int]) -> onnx.GraphProto:

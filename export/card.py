@@ -35,9 +35,10 @@ def write(record: Mapping[str, Any]) -> str:
         f"| backbone | {r['backbone']}, features taken at `{r['tap']}` ({r['channels']} channels) |",
         f"| weights | {r['weights']['source']} (digest {r['weights']['digest'][:16]}) |",
         f"| selector | {r['selector']}, {r['features']} features |",
-        f"| trained on | every image, and {r['augment']} changed copies of it |",
-        f"| classifier | {r['classifier']} |",
+        f"| trained on | {_trained_on(r)} |",
+        f"| classifier | {r['classifier']}{_setting(r)} |",
         f"| histogram equalisation | {'yes' if r['input']['equalize'] else 'no'} |",
+        f"| scale bar's corner masked | {'yes' if r['input']['mask_corner'] else 'no'} |",
         f"| made | {r['created']} by edge_all {r['tools']['edge-all']}, seed {r['seed']} |",
         "",
         "## Training data",
@@ -77,6 +78,16 @@ def write(record: Mapping[str, Any]) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _trained_on(record: Mapping[str, Any]) -> str:
+    if record["balance"]:
+        return "every image, and changed copies of the smallest class's"
+    return f"every image, and {record['augment']} changed copies of it"
+
+
+def _setting(record: Mapping[str, Any]) -> str:
+    return "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in (record["setting"] or {}).items())
 
 
 def _leaks(data: Mapping[str, Any]) -> list[str]:

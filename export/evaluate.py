@@ -25,14 +25,30 @@ class Rows:
     Attributes:
         plain: ``float32 [N, C]``: the images as they are.
         copies: ``float32 [N, C]`` each: all of them changed (`edge_all.export.augment`), to be trained on as well.
+        copied: ``bool [N]``: the images whose copies are trained on; None is all.
     """
 
     plain: np.ndarray
     copies: tuple[np.ndarray, ...] = ()
+    copied: np.ndarray | None = None
 
     def take(self, columns: np.ndarray) -> Rows:
         """Only the features of these numbers."""
-        return Rows(self.plain[:, columns], tuple(rows[:, columns] for rows in self.copies))
+        return Rows(self.plain[:, columns], tuple(rows[:, columns] for rows in self.copies), self.copied)
+
+    def training(self, images: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Images with their copies.
+
+        Args:
+            images: ``bool [N]``: which; None is all.
+
+        Returns:
+            ``float32 [M, C]``, and which image each row shows, ``int64 [M]``.
+        """
+        numbers = np.arange(len(self.plain)) if images is None else np.flatnonzero(images)
+        again = numbers if self.copied is None else numbers[self.copied[numbers]]
+        whole = np.concatenate([self.plain[numbers], *(copy[again] for copy in self.copies)])
+        return whole, np.concatenate([numbers, np.tile(again, len(self.copies))])
 
 
 def fit(rows: Rows, labels: np.ndarray, fit_head: Fit, images: np.ndarray | None = None) -> Head:
@@ -44,9 +60,7 @@ def fit(rows: Rows, labels: np.ndarray, fit_head: Fit, images: np.ndarray | None
         fit_head: Fits a head.
         images: ``bool [N]``: those to fit on; None is all.
     """
-    numbers = np.arange(len(labels)) if images is None else np.flatnonzero(images)
-    whole = np.concatenate([rows.plain[numbers], *(copy[numbers] for copy in rows.copies)])
-    shown = np.tile(numbers, 1 + len(rows.copies))
+    whole, shown = rows.training(images)
     return fit_head(whole, labels[shown], shown)
 
 

@@ -28,7 +28,7 @@ ACCEPTED = 99.0
 COVERAGE = 95.0
 """Percent of images that are answered and not referred, on the same terms."""
 
-_CURVE = (100, 99, 98, 95, 90, 85, 80, 70)
+COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70)
 
 
 @dataclass(frozen=True)
@@ -56,9 +56,7 @@ def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    numbers = slice(None) if images is None else np.flatnonzero(images)
-    whole = np.concatenate([rows.plain[numbers], *(copy[numbers] for copy in rows.copies)])
-    found = LedoitWolf().fit(chosen(head, whole))
+    found = LedoitWolf().fit(chosen(head, rows.training(images)[0]))
     return Gaussian(found.location_, np.linalg.cholesky(found.precision_))
 
 
@@ -163,7 +161,7 @@ def referral(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
         return threshold, round(100 * float(answered.mean()), 2), round(100 * float(wrong[answered].mean()), 3)
 
     threshold, coverage, error = at(COVERAGE)
-    curve = [dict(zip(("threshold", "coverage", "error"), at(share), strict=True)) for share in _CURVE]
+    curve = [dict(zip(("threshold", "coverage", "error"), at(share), strict=True)) for share in COVERAGES]
     return {"threshold": threshold, "coverage": coverage, "error": error, "protocol": "block", "curve": curve}
 
 

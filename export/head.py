@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
+from sklearn.base import BaseEstimator
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -59,6 +60,43 @@ class Head:
         return np.asarray(self.pipeline.predict_proba(features), dtype=np.float64)
 
 
+@dataclass(frozen=True)
+class Selection:
+    """A fitted scaler and selector, and what they were fitted on.
+
+    Attributes:
+        scaler: Fitted on float32.
+        selector: Fitted on what the scaler gives.
+        chosen: ``[N, F]``: what a classifier is fitted on.
+        labels: ``int64 [N]``.
+        shown: ``int64 [N]``: which image each row shows.
+        channels: How many features went in.
+    """
+
+    scaler: StandardScaler
+    selector: BaseEstimator
+    chosen: np.ndarray
+    labels: np.ndarray
+    shown: np.ndarray
+    channels: int
+
+    @property
+    def count(self) -> int:
+        """How many features were kept."""
+        return int(self.chosen.shape[1])
+
+    def transform(self, features: np.ndarray) -> np.ndarray:
+        """Scaled and selected, ``[M, F]``, of ``float32 [M, C]``."""
+        return np.asarray(self.selector.transform(self.scaler.transform(features)))
+
+    def classify(self, classifier: str, seed: int, setting: classifiers.Setting | None = None) -> Head:
+        """Fit a classifier on the same rows: a file of ``classifiers/``, its random choices, its hyper-parameters."""
+        model = classifiers.build(classifier, seed, _splits(self.labels, self.shown, seed), setting)
+        model.fit(self.chosen, self.labels)
+        steps = [("scaler", self.scaler), ("selector", self.selector), ("classifier", model)]
+        return Head(Pipeline(steps), self.channels, int(self.labels.max()) + 1)
+
+
 def fit_head(
     features: np.ndarray,
     labels: np.ndarray,
@@ -68,6 +106,7 @@ def fit_head(
     classifier: str,
     count: int | None = None,
     seed: int = 0,
+    setting: classifiers.Setting | None = None,
 ) -> Head:
     """Fit scaler, selector and classifier, in this order, on the same images.
 
@@ -79,6 +118,26 @@ def fit_head(
         classifier: A file of ``classifiers/``.
         count: Features to keep; None is the selector's default, or all where there are fewer.
         seed: Of every random choice.
+        setting: The classifier's hyper-parameters; None is its default.
+
+    Raises:
+        HeadError: As `select`.
+    """
+    return select(features, labels, shown, selector=selector, count=count, seed=seed).classify(
+        classifier, seed, setting
+    )
+
+
+def select(
+    features: np.ndarray,
+    labels: np.ndarray,
+    shown: np.ndarray | None = None,
+    *,
+    selector: str,
+    count: int | None = None,
+    seed: int = 0,
+) -> Selection:
+    """Fit scaler and selector; arguments as of `fit_head`.
 
     Raises:
         HeadError: More features asked for than there are, features that are not finite, too few classes or images, or
@@ -87,24 +146,19 @@ def fit_head(
     shown = np.arange(len(labels)) if shown is None else shown
     _check(features, labels, shown)
     count = _count(features, count, selector)
-    steps = [
-        ("scaler", StandardScaler()),
-        ("selector", selectors.build(selector, count, seed)),
-        ("classifier", classifiers.build(classifier, seed, _splits(labels, shown, seed))),
-    ]
-    scaled = steps[0][1].fit_transform(features.astype(np.float32))
+    scaler, fitted = StandardScaler(), selectors.build(selector, count, seed)
+    scaled = scaler.fit_transform(features.astype(np.float32))
     with warnings.catch_warnings():
         for expected in ("(?s)Features .* are constant", "invalid value encountered", "No features were selected"):
             warnings.filterwarnings("ignore", message=expected)
         warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a selection needs no last digit
-        chosen = steps[1][1].fit(scaled, labels).transform(scaled)
+        chosen = fitted.fit(scaled, labels).transform(scaled)
     if not chosen.shape[1]:
         raise HeadError(
             f"selector {selector} kept none of {features.shape[1]} features: they tell nothing about the classes; "
             "look at the data, or take another --selector"
         )
-    steps[2][1].fit(chosen, labels)
-    return Head(Pipeline(steps), features.shape[1], int(labels.max()) + 1)
+    return Selection(scaler, fitted, chosen, labels, shown, features.shape[1])
 
 
 def to_onnx(head: Head, *, selected: bool = False) -> onnx.ModelProto:

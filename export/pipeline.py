@@ -39,6 +39,7 @@ from .fuse import fuse
 from .head import fit_head
 from .int8 import Attempt, Case, Found, search
 from .int8.heads import Exact
+from .preprocess import Preprocess
 from .probe_inputs import probe_inputs
 from .recipe import Recipe
 from .verify import graph_key, held_out_scores, probabilities, verify_fused
@@ -74,8 +75,10 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         report.check(recipe.report)
     schemes_of = _schemes(recipe)
     fit = partial(
-        fit_head, selector=recipe.selector, classifier=recipe.classifier, count=recipe.features, seed=recipe.seed
-    )
+        fit_head, selector=recipe.selector, classifier=recipe.classifier, count=recipe.features, seed=recipe.seed,
+        setting=recipe.setting,
+    )  # fmt: skip
+    preprocess = Preprocess(recipe.equalize, recipe.mask_corner)
 
     with step("Reading images") as progress:
         everything = read(recipe.data or kaggle.download(), progress=progress)
@@ -90,17 +93,18 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     if recipe.tap == taps.AUTO:
         with step("Comparing taps") as progress:
             looked = taps.Search(
-                backbone, pretrained, data, splits["block"], size, recipe.equalize, fit,
+                backbone, pretrained, data, splits["block"], size, preprocess, fit,
                 least=recipe.features or 1, augmented=recipe.augment > 0, seed=recipe.seed, target=_timed_on(recipe),
             )  # fmt: skip
             tap_name, compared = taps.choose(looked, recipe.prefer, progress)
         tell(taps.sentence(compared))
     places = backbones.places(backbone, tap_name)
-    graph = backbone_graph.build(backbone, pretrained, tap_name=tap_name, input_size=size, equalize=recipe.equalize)
-    copies = augment.copies(recipe.augment, recipe.seed)
+    graph = backbone_graph.build(backbone, pretrained, tap_name=tap_name, input_size=size, preprocess=preprocess)
+    count, copied = augment.plan(recipe.augment, recipe.balance, data.labels)
+    copies = augment.copies(count, recipe.seed)
     with step("Extracting features") as progress:
         extract = partial(features.extract, graph, data.paths, data.digests, size, progress=progress)
-        rows = Rows(extract(), tuple(extract(change=copy) for copy in copies))
+        rows = Rows(extract(), tuple(extract(change=copy) for copy in copies), copied)
     with step("Cross-validating") as progress:
         heads = {}
         for done, (name, split) in enumerate(splits.items()):
@@ -162,11 +166,14 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "taps": compared,
         "cut": {key: made.record for key, made in cut_of.items()},
         "augment": recipe.augment,
+        "balance": recipe.balance,
+        "setting": recipe.setting,
         "selector": recipe.selector,
         "classifier": recipe.classifier,
         "features": head.features,
         "seed": recipe.seed,
         "input": {"height": size[0], "width": size[1], "equalize": recipe.equalize,
+                  "mask_corner": recipe.mask_corner,
                   "mean": list(backbone.mean), "std": list(backbone.std)},
         "models": models,
         "metrics": _metrics(exact, found),

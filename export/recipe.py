@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,10 @@ class Recipe:
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
         seed: Of every random choice.
+        balance: Copies of the smallest class's images alone, as many as bring it up to the largest.
+        setting: The classifier's hyper-parameters; None is its default.
         equalize: Histogram equalisation inside the graph, as in the paper.
+        mask_corner: The corner with the public set's scale bar is painted grey, inside the graph.
         size: Height and width of the graph's input; None is the backbone's own.
         hold_out: Keep the last of the five ``block`` runs out of the training, and measure the finished bundle on it.
         source: Where the images come from, in words, for the model card.
@@ -47,7 +52,10 @@ class Recipe:
     targets: tuple[str, ...] = ("cpu", "openvino")
     out: Path | None = None
     seed: int = 0
+    balance: bool = False
+    setting: Mapping[str, Any] | None = None
     equalize: bool = False
+    mask_corner: bool = False
     size: tuple[int, int] | None = None
     hold_out: bool = False
     source: str = ""

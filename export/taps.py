@@ -21,6 +21,7 @@ from .backbones import STD, Backbone, places
 from .dataset import Dataset
 from .evaluate import Fit, Rows
 from .int8 import trial
+from .preprocess import Preprocess
 from .weights import Weights
 
 AUTO = "auto"
@@ -76,7 +77,7 @@ class Search:
         data: The training images.
         folds: ``int64 [N]``, each image's under ``block``.
         size: Height and width of the input.
-        equalize: Histogram equalisation in the graph.
+        preprocess: What is done to the image before it is normalised.
         fit: Fits a head.
         least: Features that a place must have.
         augmented: Heads are to be trained on copies.
@@ -89,7 +90,7 @@ class Search:
     data: Dataset
     folds: np.ndarray
     size: tuple[int, int]
-    equalize: bool
+    preprocess: Preprocess
     fit: Fit
     least: int
     augmented: bool
@@ -114,7 +115,7 @@ def choose(search: Search, prefer: str, progress: Callable[[int, int], None]) ->
     taps = search.backbone.taps
     whole = "+".join(tap.name + STD for tap in taps)
     graph = backbone_graph.build(
-        search.backbone, search.weights, tap_name=whole, input_size=search.size, equalize=search.equalize
+        search.backbone, search.weights, tap_name=whole, input_size=search.size, preprocess=search.preprocess
     )
     rows, changed = _features(search, graph, progress)
     starts = np.cumsum([0, *(2 * tap.channels for tap in taps)])

@@ -15,6 +15,7 @@ from edge_all.export.dataset import folds, read
 from edge_all.export.dataset.synthetic import draw
 from edge_all.export.evaluate import Rows
 from edge_all.export.head import fit_head
+from edge_all.export.preprocess import Preprocess
 
 SIZE = (64, 64)
 
@@ -108,7 +109,7 @@ def _search(root: Path, **changed: object) -> taps.Search:
     given = {"least": 1, "augmented": True, "seed": 0, "target": "cpu"} | changed
     fit = partial(fit_head, selector="anova", classifier="naive_bayes")
     return taps.Search(
-        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, False, fit, **given  # type: ignore
+        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), fit, **given  # type: ignore
     )  # fmt: skip
 
 

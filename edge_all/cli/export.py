@@ -5,18 +5,17 @@ from __future__ import annotations
 import importlib.util
 import json
 import pkgutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edge_all.cli import options
+from edge_all.cli.output import step
 
 if TYPE_CHECKING:
     from edge_all.bundle import Bundle
-    from edge_all.cli.output import Progress
 
 
 class PartName(click.ParamType[str]):
@@ -42,7 +41,7 @@ class PartName(click.ParamType[str]):
         return str(value)
 
 
-def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+def image_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
     """Height and width from "WIDTHxHEIGHT"."""
     if value is None:
         return None
@@ -53,7 +52,7 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 
 
 @click.command("export")
-@click.option("--backbone", required=True, type=PartName("backbones"), help="Pretrained CNN that gives the features.")
+@click.option("--backbone", type=PartName("backbones"), help="Pretrained CNN that gives the features.  [required]")
 @click.option("--selector", default="anova", show_default=True, type=PartName("selectors"))
 @click.option("--classifier", default="svm", show_default=True, type=PartName("classifiers"))
 @click.option("--data", type=options.PATH, help="One folder of images a class.  [default: the Kaggle set, downloaded]")
@@ -83,8 +82,10 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--features", type=click.IntRange(min=1), metavar="K", help="Features to keep.  [default: 300; pca 32]")
 @click.option("--target", "targets", type=click.Choice(options.TARGETS), multiple=True, help="[default: cpu, openvino]")
 @click.option("--out", type=options.PATH, help="Folder or .zip of the bundle.  [default: models/NAME]")
-@click.option("--resize", callback=_size, metavar="WxH", help="Input size, such as the paper's 320x240.")
+@click.option("--resize", callback=image_size, metavar="WxH", help="Input size, such as the paper's 320x240.")
 @click.option("--equalize", is_flag=True, help="Equalise the histogram inside the graph, as the paper does.")
+@click.option("--mask-corner", is_flag=True, help="Paint the corner with the scale bar grey, inside the graph.")
+@click.option("--balance", is_flag=True, help="Changed copies of the smallest class alone, up to the largest's size.")
 @click.option(
     "--hold-out", is_flag=True, help="Keep a fifth of the images out, and measure the finished bundle on them."
 )
@@ -101,9 +102,13 @@ def _size(ctx: click.Context, param: click.Parameter, value: str | None) -> tupl
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the probe, none of the data set.")
 @click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 @click.option("--report", type=options.PATH, metavar="DIR", help="Write the tap table and its plot there (--tap auto).")
+@click.option("--from-study", "study", type=options.PATH, metavar="DIR", help="Of edge-all study: its winner.")
+@click.option("--pick", type=click.IntRange(1), metavar="N", help="Another place in the study's ranking.  [default: 1]")
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
+@click.pass_context
 def command(
-    backbone: str,
+    ctx: click.Context,
+    backbone: str | None,
     selector: str,
     classifier: str,
     data: Path | None,
@@ -116,6 +121,8 @@ def command(
     out: Path | None,
     resize: tuple[int, int] | None,
     equalize: bool,
+    mask_corner: bool,
+    balance: bool,
     hold_out: bool,
     scheme: str | None,
     effort: str,
@@ -124,41 +131,64 @@ def command(
     drawn_probe: bool,
     seed: int,
     report: Path | None,
+    study: Path | None,
+    pick: int | None,
     as_json: bool,
 ) -> None:
     """Train a head on a backbone's features, fuse both into one graph, quantize it, and write a bundle."""
     from edge_all.errors import GateError, ToolchainError
 
-    if report and tap != "auto":
-        raise click.UsageError(f"--report {report} shows what --tap auto compared, and --tap {tap} was given")
+    if study is None and pick is not None:
+        raise click.UsageError(f"--pick {pick} is a place in a study's ranking: give --from-study DIR too")
+    if study is None and backbone is None:
+        raise click.UsageError(
+            "wanted --backbone NAME, or --from-study DIR to export what an edge-all study found best"
+        )
+    if study and (own := _given(ctx, _BY_STUDY)):
+        raise click.UsageError(f"--from-study {study} decides {own}: leave it out, or leave --from-study out")
+    if report and (study or tap != "auto"):
+        raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
         from edge_all.export.recipe import Recipe  # noqa: TID251
+        from edge_all.export.study import picks  # noqa: TID251
     except ModuleNotFoundError as error:
         raise ToolchainError(f'export needs {error.name}, which is not here: pip install "edge-all[export]"') from None
-    recipe = Recipe(
-        backbone=backbone,
-        selector=selector,
-        classifier=classifier,
-        data=data,
-        weights=weights,
-        tap=tap,
-        prefer=prefer,
-        augment=augment,
-        report=report,
-        features=features,
-        targets=targets or ("cpu", "openvino"),
-        out=out,
-        seed=seed,
-        equalize=equalize,
-        size=resize,
-        hold_out=hold_out,
-        source=source,
-        scheme=scheme,
-        thorough=effort == "full",
-        drawn_probe=drawn_probe,
-    )
-    bundle = export(recipe, step=_step, tell=lambda line: click.echo(f"edge-all: {line}", err=True))
+    asked = {
+        "targets": targets or ("cpu", "openvino"),
+        "out": out,
+        "hold_out": hold_out,
+        "source": source,
+        "scheme": scheme,
+        "thorough": effort == "full",
+        "drawn_probe": drawn_probe,
+    }
+    if study:
+        chosen = picks.pick(study, pick or 1)
+        moved = {name: value for name, value in (("data", data), ("weights", weights)) if _given(ctx, (name,))}
+        recipe = chosen.recipe(**asked, **moved)
+        click.echo(f"edge-all: {chosen.sentence()}", err=True)
+    else:
+        assert backbone is not None
+        recipe = Recipe(
+            backbone=backbone,
+            selector=selector,
+            classifier=classifier,
+            data=data,
+            weights=weights,
+            tap=tap,
+            prefer=prefer,
+            augment=augment,
+            report=report,
+            features=features,
+            seed=seed,
+            balance=balance,
+            equalize=equalize,
+            mask_corner=mask_corner,
+            size=resize,
+            **asked,
+        )
+    bundle = export(recipe, step=step, tell=lambda line: click.echo(f"edge-all: {line}", err=True))
     if as_json:
         click.echo(json.dumps(_summary(bundle), ensure_ascii=False))
     else:
@@ -171,17 +201,17 @@ def command(
         )
 
 
-@contextmanager
-def _step(title: str) -> Iterator[Progress]:
-    """A line for each step, with its time, and a bar inside it where stderr is a terminal."""
-    import time
+_BY_STUDY = (
+    *("backbone", "selector", "classifier", "tap", "prefer", "augment", "features"),
+    *("resize", "equalize", "mask_corner", "balance", "seed"),
+)
 
-    from edge_all.cli.output import progress
 
-    start = time.perf_counter()
-    with progress(title) as bar:
-        yield bar
-    click.echo(f"{title}: {time.perf_counter() - start:.1f} s", err=True)
+def _given(ctx: click.Context, names: Sequence[str]) -> str:
+    """The first of these options that was given on the command line, or nothing."""
+    on_line = click.core.ParameterSource.COMMANDLINE
+    found = (name for name in names if ctx.get_parameter_source(name) is on_line)
+    return next((f"--{name.replace('_', '-')}" for name in found), "")
 
 
 def _summary(bundle: Bundle) -> dict[str, object]:

@@ -1,13 +1,18 @@
-"""What the commands print: tables on stdout, progress on stderr where that is a terminal."""
+"""What the commands print: tables on stdout, progress on stderr."""
 
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
 
+import click
+
 NOTICE = "Research software, not a medical device: no label here is a diagnosis."
+
+_EVERY = 60.0  # seconds between lines of progress in a log file
 
 
 class Progress(Protocol):
@@ -32,9 +37,9 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, right:
 
 @contextmanager
 def progress(description: str) -> Iterator[Progress]:
-    """A progress bar on stderr; silent where stderr is no terminal."""
+    """A progress bar on stderr; where that is no terminal, a line a minute."""
     if not sys.stderr.isatty():
-        yield lambda done, total: None
+        yield _lines(description)
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
@@ -44,3 +49,28 @@ def progress(description: str) -> Iterator[Progress]:
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(description, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(description: str) -> Progress:
+    """What says now and then how far it is, for a log file."""
+    start = said = time.monotonic()
+
+    def tell(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < _EVERY or not 0 < done < total:
+            return
+        said = now
+        left = (now - start) * (total - done) / done
+        click.echo(f"{description}: {done} of {total}, about {left / 60:.0f} min left", err=True)
+
+    return tell
+
+
+@contextmanager
+def step(title: str) -> Iterator[Progress]:
+    """A step of a longer job: its progress, and a line with its time at the end."""
+    start = time.perf_counter()
+    with progress(title) as bar:
+        yield bar
+    click.echo(f"{title}: {time.perf_counter() - start:.1f} s", err=True)

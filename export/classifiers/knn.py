@@ -1,4 +1,4 @@
-"""The five nearest training images vote, one vote each.
+"""The nearest training images vote, one vote each.
 
 Cover and Hart 1967, Nearest neighbor pattern classification, doi 10.1109/TIT.1967.1053964.
 """
@@ -9,8 +9,8 @@ from sklearn.neighbors import KNeighborsClassifier
 
 from . import Splits
 
-NEIGHBOURS = 5
+SETTINGS = ({"neighbours": 5}, {"neighbours": 3}, {"neighbours": 9}, {"neighbours": 15})
 
 
-def build(seed: int, splits: Splits) -> KNeighborsClassifier:
-    return KNeighborsClassifier(NEIGHBOURS, algorithm="brute")
+def build(seed: int, splits: Splits, *, neighbours: int) -> KNeighborsClassifier:
+    return KNeighborsClassifier(neighbours, algorithm="brute")

@@ -6,6 +6,8 @@ from sklearn.naive_bayes import GaussianNB
 
 from . import Splits
 
+SETTINGS = ({"smoothing": 1e-3}, {"smoothing": 1e-9}, {"smoothing": 1e-2}, {"smoothing": 1e-1})
 
-def build(seed: int, splits: Splits) -> GaussianNB:
-    return GaussianNB(var_smoothing=1e-3)
+
+def build(seed: int, splits: Splits, *, smoothing: float) -> GaussianNB:
+    return GaussianNB(var_smoothing=smoothing)

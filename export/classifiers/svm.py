@@ -16,8 +16,8 @@ from sklearn.svm import SVC
 
 from . import Splits
 
-PENALTY = 10.0
+SETTINGS = ({"penalty": 10.0}, {"penalty": 1.0}, {"penalty": 100.0})
 
 
-def build(seed: int, splits: Splits) -> CalibratedClassifierCV:
-    return CalibratedClassifierCV(OneVsRestClassifier(SVC(C=PENALTY)), cv=splits, ensemble=False)
+def build(seed: int, splits: Splits, *, penalty: float) -> CalibratedClassifierCV:
+    return CalibratedClassifierCV(OneVsRestClassifier(SVC(C=penalty)), cv=splits, ensemble=False)

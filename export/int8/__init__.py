@@ -209,7 +209,7 @@ def _whole(graph: onnx.ModelProto, case: Case, run: Callable[..., np.ndarray]) -
     """All images by one graph, and all their copies."""
     data = case.exact.data
     changed = [run(graph, data.paths, data.digests, change=copy) for copy in case.copies]
-    return Rows(run(graph, data.paths, data.digests), tuple(changed))
+    return Rows(run(graph, data.paths, data.digests), tuple(changed), case.exact.rows.copied)
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt | None:

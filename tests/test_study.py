@@ -1,0 +1,286 @@
+"""A study on drawn images: what it tells, what it keeps, and that it goes on where it was killed."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from graphs import pictures
+
+from edge_all import bundle as bundles
+from edge_all.errors import StudyError
+from edge_all.export import augment, classifiers
+from edge_all.export.augment import Change
+from edge_all.export.dataset.synthetic import draw
+from edge_all.export.evaluate import Rows
+from edge_all.export.head import select
+from edge_all.export.preprocess import Preprocess
+from edge_all.export.study import audit, curves, grid, metrics, picks, table
+from edge_all.export.study import settings as kept
+from edge_all.export.study.settings import Settings
+from edge_all.export.study.table import Cell
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+SMALL = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.4", "--resize", "64x64")
+TWO = ("--selector", "anova", "--selector", "pca", "--classifier", "svm", "--classifier", "knn", "--features", 16)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=1)
+
+
+def command(*words: object) -> list[str]:
+    return [str(Path(sys.executable).with_name("edge-all")), "study", *map(str, words)]
+
+
+@pytest.fixture(scope="module")
+def study(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole study without INT8."""
+    out = tmp_path_factory.mktemp("study") / "s"
+    words = command(*SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0)
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == str(out) and "not a medical device" in done.stderr
+    return out
+
+
+def cells(folder: Path) -> list[dict[str, str]]:
+    with (folder / table.FILE).open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_cell_is_there_with_its_metrics(study: Path) -> None:
+    rows = cells(study)
+    assert len(rows) == 2 * 2 * 3 == len({tuple(row.values())[:5] for row in rows})
+    for row in rows:
+        assert 0 <= float(row["accuracy"]) <= 100 and 0 <= float(row["ece"]) <= 1 and 0 <= float(row["auroc"]) <= 1
+        assert float(row["graph_ms"]) > 0 and int(row["macs"]) > 0 and row["images"] == "48" and row["features"] == "16"
+        folds = [float(row[f"accuracy_fold_{k}"]) for k in range(1, 6)]
+        assert float(row["accuracy_fold_mean"]) == pytest.approx(np.mean(folds), abs=0.01)
+        assert json.loads(row["setting"]) in classifiers.settings(row["classifier"])
+    assert {"recall_Benign", "recall_Pro", "balanced_accuracy", "macro_f1"} <= set(rows[0])
+
+
+def test_the_report_holds_everything_in_one_file(study: Path) -> None:
+    html, markdown = ((study / name).read_text(encoding="utf-8") for name in ("report.html", "report.md"))
+    assert not re.search(r'(src|href)="(?!data:)', html), "the page must need nothing else"
+    assert html.count("data:image/png") == markdown.count("](plots/") == 8
+    assert "data:image/jpeg" in html, "the surest errors are shown"
+    for word in ("not a medical device", "byte for byte", "Colour alone", "scale bar", "gain of 10 %"):
+        assert word in html and word in markdown
+    for link in re.findall(r"\]\((plots/[^)]+)\)", markdown):
+        assert (study / link).read_bytes().startswith(b"\x89PNG")
+
+
+def test_going_on_changes_nothing_and_can_leave_the_images_out(study: Path, drawn: Path) -> None:
+    before = (study / table.FILE).read_bytes()
+    words = command(*SMALL, *TWO, "--data", drawn, "--out", study, "--int8", 0, "--no-images")
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 0 and "Grid" not in done.stderr, done.stderr
+    assert (study / table.FILE).read_bytes() == before
+    assert "data:image/jpeg" not in (study / "report.html").read_text(encoding="utf-8")
+
+
+def test_a_killed_study_goes_on_and_ends_with_the_same_table(study: Path, drawn: Path, tmp_path: Path) -> None:
+    out = tmp_path / "killed"
+    words = command(*SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0)
+    started = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+    limit = time.monotonic() + 120
+    while not (out / table.FILE).exists() and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    with (out / table.FILE).open("a", encoding="utf-8") as file:
+        file.write("mobilenetv2,features.4,anova,kn")  # a line that the kill cut short
+    done = len(table.read(out))
+    assert 0 < done <= 12
+    finished = subprocess.run(words, capture_output=True, text=True)
+    assert finished.returncode == 0, finished.stderr
+    timed = ("fit_s", "graph_ms")
+    first, second = ([{k: v for k, v in row.items() if k not in timed} for row in cells(f)] for f in (study, out))
+    assert first == second
+
+
+def test_other_conditions_need_another_folder(study: Path, drawn: Path, edge_all: Run, tmp_path: Path) -> None:
+    for words, named in ((("--seed", 1), "seed 0, and 1 was given"), (("--equalize",), "equalize False, and True")):
+        given = edge_all("study", *SMALL, *TWO, "--data", drawn, "--out", study, *words)
+        assert given.returncode == 1 and named in given.stderr and "another --out" in given.stderr
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("years of work")
+    given = edge_all("study", *SMALL, "--data", drawn, "--out", tmp_path / "full")
+    assert given.returncode == 1 and "holds something else" in given.stderr
+    assert os.listdir(tmp_path / "full") == ["thesis.tex"]
+
+
+@pytest.mark.parametrize("words", [("--tap", "vgg=last"), ("--weights", "mobilenetv2="), ("--protocol", "slide")])
+def test_what_is_no_option(edge_all: Run, drawn: Path, words: tuple[str, ...]) -> None:
+    given = edge_all("study", "--data", drawn, *words)
+    assert given.returncode == 2 and ("wanted" in given.stderr or "is not one of" in given.stderr)
+
+
+def test_the_winner_is_exported(study: Path, edge_all: Run, tmp_path: Path) -> None:
+    given = edge_all("export", "--from-study", study, "--target", "cpu", "--recipe", "layerwise-8bit", "--out", "b")
+    assert given.returncode == 0 and "pick 1 of" in given.stderr, given.stderr
+    record, best = bundles.load(tmp_path / "b").record, table.ranking(table.read(study))[0]
+    assert [record[name] for name in ("backbone", "tap", "selector", "classifier", "setting", "augment")] == [
+        *(best[name] for name in ("backbone", "tap", "selector", "classifier", "setting")), 0,
+    ]  # fmt: skip
+    assert record["input"]["height"] == 64 and record["features"] == 16
+    for words, named in (
+        (("--from-study", study, "--selector", "pca"), "--from-study"),
+        (("--from-study", study, "--pick", 5), "give 1 to 4"),
+        (("--from-study", tmp_path), "no study is there"),
+        (("--pick", 1), "give --from-study DIR too"),
+    ):
+        given = edge_all("export", *words)
+        assert given.returncode in (1, 2) and named in given.stderr
+
+
+def test_the_ranking_reads_block_and_prefers_the_cheap() -> None:
+    def row(name: str, accuracy: float, ms: float, protocol: str = "block") -> table.Row:
+        return vars(Cell(name, "last", "anova", "svm", protocol)) | {"accuracy": accuracy, "graph_ms": ms}
+
+    rows = [row("a", 97.0, 5.0), row("b", 98.0, 9.0), row("c", 98.0, 1.0), row("d", 99.9, 1.0, "random")]
+    assert [found["backbone"] for found in table.ranking(rows)] == ["c", "b", "a"]
+    with pytest.raises(StudyError, match="no finished cell"):
+        table.ranking([])
+
+
+def test_no_test_image_helps_to_choose_a_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tuning sees neither features nor labels of the fold that is tested: it may not change when they do."""
+    rng = np.random.default_rng(0)
+    labels, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
+    plain = rng.normal(size=(60, 8)).astype(np.float32) + labels[:, np.newaxis]
+    seen: list[bytes] = []
+    real = grid.tune
+
+    def spy(name: str, selection: object, judged: np.ndarray, true: np.ndarray, seed: int) -> classifiers.Setting:
+        seen.append(judged.tobytes() + true.tobytes() + selection.chosen.tobytes())  # type: ignore[attr-defined]
+        return real(name, selection, judged, true, seed)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(grid, "tune", spy)
+    job = grid.Job("x", "last", "anova", "block", ("knn",))
+    for k in range(5):
+        changed = plain.copy()
+        changed[folds == k] = 100
+        for rows in (plain, changed):
+            grid.work(job, Rows(rows), folds, grid.Ground(labels, ("a", "b"), {}, {}, 4, 0))
+        before, after = seen[-10:-5], seen[-5:]
+        assert before[k] == after[k] and before[(k + 1) % 5] != after[(k + 1) % 5]
+
+
+def test_tuning_takes_what_labels_best() -> None:
+    rng = np.random.default_rng(1)
+    labels = np.arange(200) % 2
+    rows = rng.normal(size=(200, 5)).astype(np.float32)
+    rows[:, 0] += 1.2 * labels
+    chosen = select(rows[:100], labels[:100], selector="anova", count=5)
+    judged = chosen.transform(rows[100:])
+    best = grid.tune("knn", chosen, judged, labels[100:], 0)
+    heads = {setting["neighbours"]: chosen.classify("knn", 0, setting) for setting in classifiers.settings("knn")}
+    right = {k: (head.predict_proba(rows[100:]).argmax(1) == labels[100:]).mean() for k, head in heads.items()}
+    assert right[best["neighbours"]] == max(right.values()) > min(right.values())
+
+
+def test_metrics_against_the_textbook() -> None:
+    labels = np.array([0, 0, 1, 1])
+    sure = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    assert metrics.auroc(labels, sure) == 1.0
+    # bins of 0.9, 0.6, 0.8 and 0.7; one of them wrong
+    assert metrics.calibration_error(labels, sure) == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4)
+    told = metrics.describe(labels, sure, np.array([0, 1, 0, 1]), ("a", "b"))
+    assert told["accuracy"] == 75 and told["recall_a"] == 50 and told["accuracy_fold_1"] == 100
+    assert told["accuracy_fold_std"] == pytest.approx(35.355, abs=0.001)
+
+
+def test_a_table_survives_being_written_and_read(tmp_path: Path) -> None:
+    row = vars(Cell("a", "last", "anova", "svm", "block")) | {"setting": {"penalty": 1.0}, "accuracy": 97.5, "macs": ""}
+    table.append(tmp_path, [row])
+    table.append(tmp_path, [row | {"backbone": "b"}])
+    assert table.read(tmp_path) == [row, row | {"backbone": "b"}]
+    assert table.rewrite(tmp_path, [row | {"backbone": "b"}, row])[0] == row == table.read(tmp_path)[0]
+
+
+def test_settings_are_checked_before_a_study_goes_on(tmp_path: Path) -> None:
+    asked = Settings(tmp_path / "s", backbones=("vgg19",))
+    kept.keep(asked, "data", {"vgg19": "w"})
+    kept.keep(asked, "data", {"densenet121": "x"})  # more backbones later
+    assert set(kept.load(asked.out)["weights"]) == {"vgg19", "densenet121"}
+    for fingerprint, digest, named in (("other", "w", "fingerprint"), ("data", "v", "other weights of vgg19")):
+        with pytest.raises(StudyError, match=named):
+            kept.keep(asked, fingerprint, {"vgg19": digest})
+
+
+def test_the_smallest_class_alone_is_augmented() -> None:
+    labels = np.array([0] * 10 + [1] * 29 + [2] * 20)
+    count, copied = augment.plan(3, True, labels)
+    assert count == 2 and copied is not None and (copied == (labels == 0)).all()
+    rows = Rows(np.arange(59.0)[:, np.newaxis], (np.arange(59.0)[:, np.newaxis] + 100,) * count, copied)
+    features, shown = rows.training(labels != 2)
+    assert len(features) == len(shown) == 10 + 29 + 20 and (features[39:59, 0] - 100 == shown[39:59]).all()
+    assert augment.plan(3, False, labels) == (3, None)
+
+
+def test_the_corner_is_grey_in_the_graph_and_nothing_else_is() -> None:
+    import onnxruntime as ort
+    from onnx import helper
+
+    from edge_all.export import backbones
+
+    backbone, images = backbones.load("mobilenetv2"), pictures(2, (224, 224))
+    given = []
+    for hidden in (False, True):
+        nodes = Preprocess(mask_corner=hidden).graph(backbone, (224, 224))
+        model = helper.make_model(nodes, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+        session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+        given.append(session.run(None, {"image": images})[0])
+    apart = np.abs(given[0] - given[1]).max((0, 1)) > 0
+    assert apart[190:, 190:].mean() > 0.9 and not apart[:190].any() and not apart[:, :190].any()
+    grey = (128 / 255 - np.array(backbone.mean)) / np.array(backbone.std)
+    np.testing.assert_allclose(given[1][:, :, 200, 200], np.tile(grey, (2, 1)), rtol=1e-5)
+
+
+def test_turns_scales_and_compression() -> None:
+    pixels = pictures(1, (64, 64))[0]
+    turned = Change("x", angle=90)(pixels, "").astype(int)
+    assert np.abs(turned - np.rot90(pixels)).max() <= 1
+    assert np.abs(Change("x", angle=360)(pixels, "").astype(int) - pixels).max() <= 1
+    middle = np.asarray(Change("x", zoom=2)(pixels, ""))
+    assert np.abs(middle[31:33, 31:33].astype(int).mean() - pixels[31:33, 31:33].mean()) < 3
+    rough = [np.abs(Change("x", jpeg=q)(pixels, "").astype(int) - pixels).mean() for q in (95, 50, 5)]
+    assert 0 < rough[0] < rough[1] < rough[2]
+
+
+def test_what_ten_percent_of_a_channel_cost() -> None:
+    points = [
+        {"level": level, "plain": 98 - lost, "augmented": 98 - lost / 2} for level, lost in ((0.9, 6), (1, 0), (1.1, 4))
+    ]
+    told = curves.gain_losses({f"{name} gain": points for name in curves.GAINS})
+    assert told["plain"]["mean"] == 5 and told["plain"]["worst"] == 6 and told["augmented"]["mean"] == 2.5
+
+
+def test_the_gap_is_of_the_same_pipelines() -> None:
+    def row(selector: str, protocol: str, accuracy: float) -> table.Row:
+        return vars(Cell("a", "last", selector, "svm", protocol)) | {"accuracy": accuracy}
+
+    rows = [row("anova", "random", 99), row("anova", "block", 97), row("pca", "random", 90), row("lasso", "block", 1)]
+    assert audit.gap(rows) == {"block": 2}
+
+
+def test_a_pick_knows_how_it_was_made(study: Path) -> None:
+    chosen = picks.pick(study, 2)
+    recipe = chosen.recipe(targets=("cpu",))
+    assert recipe.tap == "features.4" and recipe.augment == 0 and recipe.size == (64, 64) and recipe.weights == "random"
+    assert chosen.sentence().startswith(f"pick 2 of {study}: mobilenetv2 at features.4")
