@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_all.export import augment, backbones, evaluate, features, robustness
+from edge_all.export import augment, backbones, calibration, evaluate, features
 from edge_all.export.augment import Change
 from edge_all.export.evaluate import Rows
 
@@ -22,6 +22,8 @@ from .picks import Study
 FILE = "curves.json"
 HEADS = ("plain", "augmented")
 COPIES = 3
+IMAGES = 260
+"""Images that every level is tried on, spread over the data set."""
 
 GAINS = ("red", "green", "blue")
 
@@ -55,7 +57,7 @@ def write(study: Study, progress: Callable[[int, int], None]) -> None:
         return
     name, protocol, data = best["backbone"], best["protocol"], study.data
     graph, size = study.graphs[name], asked.size or backbones.load(name).input_size
-    tried = robustness.numbers(data)
+    tried = calibration.spread(np.arange(len(data)), IMAGES)
     part, folds = data.subset(np.isin(np.arange(len(data)), tried)), study.ground.splits[protocol]
     changes = [change for levels in CURVES.values() for change in levels.values() if change]
     total = len(changes) + COPIES
