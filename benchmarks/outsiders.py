@@ -2,25 +2,30 @@
 
 Fields that the bundle was not trained on should pass; everything else should be `unfamiliar`: crops of the photographs
 that scikit-learn ships, and of those in `--pictures` (scikit-image's data folder has some, with ihc.png for histology),
-noise, blank frames, smears blurred by 6 and 10 pixels, smears in negative.
+noise, blank frames, smears blurred by 6 and 10 pixels, smears in negative. Then what the third output costs: the graph
+with and without it, alternating, several times.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import click
 import numpy as np
+import onnx
 from PIL import Image, ImageFilter
 
 from edge_all import bench, classifier, machine
 from edge_all import bundle as bundles
+from edge_all.export.int8 import trial
 
 SIDE, CROPS, SMEARS = 224, 6, 30
+ROUNDS = 7
 
 
 @click.command()
@@ -45,10 +50,27 @@ def main(data: Path, bundle: Path, pictures: Path | None, target: str, report: P
         if not kind.startswith("fields"):
             outside += found
     print(_line("all but fields", outside))
+    cost = _cost(loaded.bundle, target)
+    print(f"\nthe output costs {cost['percent']:+.1f} % of the graph's time (median of {ROUNDS} runs, {target})")
     if report:
         content = {"machine": machine.describe(), "bundle": loaded.bundle.name, "digest": loaded.bundle.digest}
-        content |= {"target": target, "precision": loaded.precision, "statuses": counted}
+        content |= {"target": target, "precision": loaded.precision, "statuses": counted, "cost": cost}
         report.write_text(json.dumps(content, indent=1) + "\n")
+
+
+def _cost(bundle: bundles.Bundle, target: str) -> dict[str, object]:
+    """Median milliseconds of the preferred graph with and without "unfamiliarity", and the ratio's median."""
+    file = bundle.record["models"][target][bundle.precisions(target)[0]]
+    whole = onnx.load_from_string(bundle.read(file))
+    bare = onnx.ModelProto()
+    bare.CopyFrom(whole)
+    for nodes in (bare.graph.node, bare.graph.output):
+        kept = [one for one in nodes if "unfamiliarity" not in one.name]
+        del nodes[:]
+        nodes.extend(kept)
+    runs = [trial.times(target, [whole, bare]) for _ in range(ROUNDS)]
+    ratio = statistics.median(with_it / without for with_it, without in runs)
+    return {"ms": runs, "percent": 100 * (ratio - 1)}
 
 
 def _line(kind: str, found: Counter[str]) -> str:

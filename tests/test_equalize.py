@@ -10,6 +10,7 @@ from PIL import Image, ImageOps
 
 from edge_all.export import backbone_graph, backbones, equalize
 from edge_all.export.onnx_ops import OPSET
+from edge_all.export.preprocess import Preprocess
 
 
 def equalisation_graph(size: tuple[int, int]) -> onnx.ModelProto:
@@ -40,12 +41,12 @@ def test_equalisation_is_pillows_to_the_bit(engine: Run, size: tuple[int, int]) 
 
 
 def test_equalisation_inside_a_backbone() -> None:
-    backbone = backbones.load("mobilenetv2")
+    backbone, weights = backbones.load("mobilenetv2"), random_weights("mobilenetv2")
     made = [
         backbone_graph.build(
-            backbone, random_weights("mobilenetv2"), tap_name="features.2", input_size=(64, 96), equalize=e
+            backbone, weights, tap_name="features.2", input_size=(64, 96), preprocess=Preprocess(equalize=on)
         )
-        for e in (True, False)
+        for on in (True, False)
     ]
     images = pictures(2, (64, 96)) // 3
     equalised = np.stack([np.asarray(ImageOps.equalize(Image.fromarray(picture))) for picture in images])
