@@ -22,19 +22,21 @@ from .table import Row
 
 FILE = "audit.json"
 
+_LITTLE = 0.5  # points
 _SIDE = 224  # pixels, at which colour and corner are looked at
 
 
 def write(study: Study) -> None:
     """Write ``audit.json`` into the study's folder.
 
-    What is kept there from before is not worked out again; it depends on nothing but the data set and the winner.
+    What is kept there from before is not worked out again where it depends on nothing but the data set and the winner.
     """
     path = study.settings.out / FILE
     best = study.own[0]
     done = json.loads(path.read_text()) if path.exists() else {}
     whose = {"pipeline": table.cell(best).key, "protocols": sorted(study.ground.splits)}
     if done.get("whose") == whose:
+        settings.write(path, json.dumps(done | {"gap": gap(study.cells)}, indent=1))
         return
     colours, corners = looks(study)
     found = {
@@ -136,8 +138,8 @@ def gap(rows: Sequence[Row]) -> dict[str, float]:
 
 def sentences(found: Mapping[str, Any], best: Row) -> list[str]:
     """The audit, in words that a reader can act on."""
-    doubles, protocol, accuracy = found["duplicates"], best["protocol"], best["accuracy"]
-    colour, bar = max(found["colour"][protocol].values()), found["corner"][protocol]
+    doubles, protocol = found["duplicates"], best["protocol"]
+    bar = found["corner"][protocol]
     before, after = (found["mask"][key][protocol] for key in ("before", "after"))
     leaking = ", ".join(f"{count} under {name}" for name, count in doubles["leaks"].items())
     lines = [
@@ -145,23 +147,31 @@ def sentences(found: Mapping[str, Any], best: Row) -> list[str]:
         f"{doubles['in_groups']} are near-duplicates, in {doubles['groups']} groups. Images tested beside a "
         f"near-duplicate in training: {leaking}. Take the doubles out, or keep them on one side, before "
         "quoting a figure.",
-        f"Colour alone, six numbers an image, scores up to {colour:.1f} % under {protocol}; the best pipeline "
-        f"{accuracy:.1f} %. Only the {accuracy - colour:.1f} points between them must come from the cells' shape. On "
-        "slides of another stain, expect to lose what colour gave.",
+        colour(found, best),
         f"The corner with the scale bar alone scores {bar:.1f} %, where always naming the largest class scores "
         f"{found['largest_class']:.1f} %: its style tells of the class. Painting it grey takes the best pipeline from "
         f"{before:.2f} to {after:.2f} % under {protocol}: {_rests(before - after)}",
     ]
     for name, points in found["gap"].items():
-        lines.append(
-            f"Half of the pipelines lose {points:.1f} points or more from random to {name}: "
-            + ("quote block, not random." if name == "block" and points > 0 else "see the tables for each.")
-        )
+        advice = f"quote {name}, not random." if points > _LITTLE else "little."
+        lines.append(f"Half of the pipelines lose {points:.1f} points or more from random to {name}: {advice}")
     return lines
 
 
+def colour(found: Mapping[str, Any], best: Row) -> str:
+    """What colour alone scores, in words that a reader can act on."""
+    alone, reached = max(found["colour"][best["protocol"]].values()), best["accuracy"]
+    said = f"Colour alone, six numbers an image, scores up to {alone:.1f} % under {best['protocol']}; "
+    if reached <= alone:
+        return said + f"the best pipeline, at {reached:.1f} %, adds nothing to it."
+    return said + (
+        f"the best pipeline {reached:.1f} %. Only the {reached - alone:.1f} points between them cannot be had from "
+        "colour. On slides of another stain, expect to lose what colour gave."
+    )
+
+
 def _rests(lost: float) -> str:
-    if lost > 0.5:
+    if lost > _LITTLE:
         return "it does rest on the bar. Use --mask-corner."
     return "it does not rest on the bar, and --mask-corner is free."
 

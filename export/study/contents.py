@@ -22,6 +22,7 @@ _BEST = 15
 def sections(study: Study) -> list[Section]:
     """All of it; the plots are drawn on the way."""
     return [
+        _short(study),
         _what(study),
         _best(study),
         _audit(study),
@@ -32,6 +33,22 @@ def sections(study: Study) -> list[Section]:
         _deployed(study),
         *_examples(study),
     ]
+
+
+def _short(study: Study) -> Section:
+    best, judged = study.own[0], study.own[0]["protocol"]
+    near = [row for row in study.own if row["accuracy"] >= best["accuracy"] - best["accuracy_fold_std"]]
+    fast = min(near, key=lambda row: (row["graph_ms"], -row["accuracy"]))
+    points = [
+        f"Best under {judged}: {_title(table.cell(best))}, {best['accuracy']:.2f} % of {len(study.data)} images, "
+        f"{best['graph_ms']:.1f} ms. Its folds differ by {best['accuracy_fold_std']:.1f} points (standard deviation): "
+        f"{len(near)} of {len(study.own)} pipelines are within that."
+    ]
+    if fast is not best:
+        title = _title(table.cell(fast))
+        points.append(f"The fastest of these: {title}, {fast['accuracy']:.2f} %, {fast['graph_ms']:.1f} ms.")
+    points += [audit.colour(_read(study, audit.FILE), best), curves.sentence(_read(study, curves.FILE))]
+    return Section("In short", [Points(points)])
 
 
 def _what(study: Study) -> Section:
@@ -108,7 +125,7 @@ def _best(study: Study) -> Section:
         [
             winners,
             Table(columns, shown, figures=4),
-            Plot("plane.png", "Accuracy against time; the line: none is better."),
+            Plot("plane.png", "Accuracy against time; the line: none is better and faster."),
         ],
     )
 
@@ -188,7 +205,11 @@ def _believable(study: Study) -> Section:
     return Section(
         "Can its probabilities be believed",
         [
-            Plot("reliability.png", "The best pipeline of each classifier; dots by their share of the images."),
+            Plot(
+                "reliability.png",
+                "The best pipeline of each classifier; dots by their share of the images, bins of fewer than "
+                f"{plots.FEWEST} left out. Above the diagonal it is too modest, below it too sure.",
+            ),
             Plot("risk_coverage.png", "Error among what is answered when the least sure are referred; 95 % is marked."),
             Text("Wrong among the answered, percent, by the share that is to be answered:"),
             Table(["pipeline", *coverages], rows),

@@ -17,6 +17,10 @@ from .table import Row
 
 _COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red", "tab:purple", "tab:brown")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_LEAST_WRONG = 0.05
+_DOTS = 50  # points of a curve under which each is marked
+FEWEST = 10
+"""Images that a bin of the reliability diagram must have to be drawn."""
 
 
 @contextmanager
@@ -61,7 +65,7 @@ def heat_map(path: Path, rows: Sequence[Row], protocol: str, span: tuple[float, 
                     x, y, f"{value:.1f}", ha="center", va="center", fontsize=7, color="white" if dark else "black"
                 )
             panel.set_title(backbone, fontsize=9)
-            panel.set_xticks(range(len(names)), [_short(name) for name in names], fontsize=7, rotation=30, ha="right")
+            panel.set_xticks(range(len(names)), names, fontsize=7, rotation=30, ha="right")
             panel.set_yticks(range(len(selectors)), selectors if panel is axes[0][0] else [], fontsize=7)
         drawn.colorbar(image, ax=axes[0], shrink=0.8, label=f"accuracy under {protocol}, %")
 
@@ -82,20 +86,22 @@ def confusion(path: Path, labels: np.ndarray, answers: Mapping[str, np.ndarray],
 
 
 def reliability(path: Path, labels: np.ndarray, answers: Mapping[str, np.ndarray]) -> None:
-    """Accuracy over the largest probability; on the diagonal a pipeline can be believed."""
-    with figure(path, 1, 1, (5, 4.6)) as (_, axes):
+    """Accuracy over the largest probability, in bins of `FEWEST` or more; on the diagonal it can be believed."""
+    with figure(path, 1, 1, (5, 5.2)) as (_, axes):
         panel = axes[0][0]
         panel.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         for i, (name, probabilities) in enumerate(answers.items()):
             bins = metrics.reliability(labels, probabilities)
-            sure, right, share = (np.array(values) for values in zip(*bins, strict=True))
+            filled = [one for one in bins if one[2] * len(labels) >= FEWEST]
+            sure, right, share = np.array(filled).reshape(-1, 3).T
             error = metrics.calibration_error(labels, probabilities)
             panel.plot(sure, right, color=_COLOURS[i], linewidth=1, label=f"{name}, ECE {error:.3f}")
             panel.scatter(sure, right, s=6 + 200 * share, color=_COLOURS[i], alpha=0.6)
         panel.set_xlabel("largest probability")
         panel.set_ylabel("share that is right")
         panel.set_xlim(0.2, 1.02)
-        panel.legend(fontsize=7)
+        panel.set_ylim(0, 1.03)
+        panel.legend(fontsize=7, loc="upper center", bbox_to_anchor=(0.5, -0.13))
         panel.grid(alpha=0.25)
 
 
@@ -104,13 +110,15 @@ def risk_coverage(path: Path, labels: np.ndarray, answers: Mapping[str, np.ndarr
     with figure(path, 1, 1, (5.6, 4.2)) as (_, axes):
         panel = axes[0][0]
         for i, (name, probabilities) in enumerate(answers.items()):
-            order = np.argsort(-probabilities.max(1), kind="stable")
+            sure = probabilities.max(1)
+            order = np.argsort(-sure, kind="stable")
             wrong = (probabilities.argmax(1) != labels)[order]
             answered = np.arange(1, len(labels) + 1)
-            from_here = answered > 0.3 * len(labels)
+            # Images of the same probability are answered or referred together.
+            last = np.append(np.diff(sure[order]) != 0, True) & (answered > 0.3 * len(labels))
             panel.plot(
-                (100 * answered / len(labels))[from_here], (100 * np.cumsum(wrong) / answered)[from_here],
-                color=_COLOURS[i], label=name,
+                (100 * answered / len(labels))[last], (100 * np.cumsum(wrong) / answered)[last],
+                ".-" if last.sum() < _DOTS else "-", color=_COLOURS[i], label=name,
             )  # fmt: skip
         panel.axvline(95, color="0.7", linewidth=1)
         panel.set_xlabel("images answered, %")
@@ -141,7 +149,9 @@ def curves(path: Path, found: Mapping[str, Any], heads: Sequence[str]) -> None:
 
 
 def plane(path: Path, rows: Sequence[Row], deployed: Sequence[Mapping[str, Any]]) -> None:
-    """Accuracy over the graph's time, logarithmic, FP32, and what INT8 made of the best."""
+    """Accuracy over the graph's time, FP32, and what INT8 made of the best; time and errors on logarithmic scales."""
+    from matplotlib import ticker
+
     names, kinds = _values(rows, "backbone"), _values(rows, "classifier")
     with figure(path, 1, 1, (8, 5)) as (_, axes):
         panel = axes[0][0]
@@ -149,37 +159,41 @@ def plane(path: Path, rows: Sequence[Row], deployed: Sequence[Mapping[str, Any]]
         unbeaten = [row for row, best in zip(rows, verdict.pareto(placed), strict=True) if best]
         front = sorted(unbeaten, key=lambda row: row["graph_ms"])
         panel.step(
-            [row["graph_ms"] for row in front], [row["accuracy"] for row in front],
+            [row["graph_ms"] for row in front], [_wrong(row["accuracy"]) for row in front],
             where="post", color="0.6", linewidth=1,
         )  # fmt: skip
         for row in rows:
             colour = _COLOURS[names.index(row["backbone"]) % len(_COLOURS)]
             marker = _MARKERS[kinds.index(row["classifier"]) % len(_MARKERS)]
-            panel.plot(row["graph_ms"], row["accuracy"], marker, color=colour, markersize=5, alpha=0.7)
+            panel.plot(row["graph_ms"], _wrong(row["accuracy"]), marker, color=colour, markersize=5, alpha=0.7)
         for one in deployed:
             ms, metric = one["graph_ms"].get("openvino"), one["metrics"]["block"].get("int8")
             if ms and ms["int8"] and metric:
                 colour = _COLOURS[names.index(one["pipeline"].split("-")[0]) % len(_COLOURS)]
-                panel.plot(
-                    ms["int8"], metric["targets"]["openvino"]["accuracy"], "*", color=colour, markersize=15,
-                    markeredgecolor="black",
-                )  # fmt: skip
+                wrong = _wrong(metric["targets"]["openvino"]["accuracy"])
+                panel.plot(ms["int8"], wrong, "*", color=colour, markersize=15, markeredgecolor="black")
         for i, name in enumerate(names):
             panel.plot([], [], "o", color=_COLOURS[i % len(_COLOURS)], label=name)
         for i, name in enumerate(kinds):
             panel.plot([], [], _MARKERS[i % len(_MARKERS)], color="0.5", label=name)
         panel.plot([], [], "*", color="white", markeredgecolor="black", markersize=12, label="INT8")
         panel.set_xscale("log")
-        panel.xaxis.set_major_formatter(lambda value, position: f"{value:g}")
+        panel.set_yscale("log")
+        panel.invert_yaxis()
+        for axis, told in ((panel.xaxis, lambda ms: f"{ms:g}"), (panel.yaxis, lambda wrong: f"{100 - wrong:g}")):
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(lambda value, position, told=told: told(value))
+            axis.set_minor_formatter(ticker.NullFormatter())
         panel.set_xlabel("graph, median ms for one image, FP32, OpenVINO, this machine")
         panel.set_ylabel(f"accuracy under {rows[0]['protocol']}, %")
         panel.grid(alpha=0.25)
         panel.legend(fontsize=7, ncols=2, loc="lower right")
 
 
+def _wrong(accuracy: float) -> float:
+    """Percent that is wrong, never nothing: a logarithm has no place for it."""
+    return max(100 - accuracy, _LEAST_WRONG)
+
+
 def _values(rows: Sequence[Row], key: str) -> list[str]:
     return sorted({row[key] for row in rows})
-
-
-def _short(name: str) -> str:
-    return {"naive_bayes": "bayes", "random_forest": "forest"}.get(name, name)
