@@ -104,7 +104,7 @@ def _nearest(study: Study, rows: np.ndarray, folds: np.ndarray) -> float:
 
 
 def masked(study: Study, best: Row) -> dict[str, Any]:
-    """A pipeline's accuracy with the corner as it is and painted grey, its setting the usual one in both."""
+    """A pipeline's accuracy with the corner as it is and painted grey: usual setting, no copies."""
     asked, name = study.settings, best["backbone"]
     backbone = backbones.load(name)
     size = asked.size or backbone.input_size
@@ -149,8 +149,8 @@ def sentences(found: Mapping[str, Any], best: Row) -> list[str]:
         "quoting a figure.",
         colour(found, best),
         f"The corner with the scale bar alone scores {bar:.1f} %, where always naming the largest class scores "
-        f"{found['largest_class']:.1f} %: its style tells of the class. Painting it grey takes the best pipeline from "
-        f"{before:.2f} to {after:.2f} % under {protocol}: {_rests(before - after)}",
+        f"{found['largest_class']:.1f} %: its style tells of the class. Painting it grey takes the best pipeline, "
+        f"fitted without changed copies, from {before:.2f} to {after:.2f} % under {protocol}: {_rests(before - after)}",
     ]
     for name, points in found["gap"].items():
         advice = f"quote {name}, not random." if points > _LITTLE else "little."

@@ -51,6 +51,8 @@ def markdown(title: str, sections: Sequence[Section]) -> str:
                 lines += [_line(block.columns), _line(rule), *(_line(row) for row in block.rows), ""]
             elif block.kind == "plot":
                 lines += [f"![{block.caption}]({PLOTS}/{block.file})", "", f"*{block.caption}*", ""]
+        if any(block.kind == "pictures" for block in section.blocks):
+            lines += [f"The images are in {HTML} alone.", ""]
     return "\n".join(lines).rstrip()
 
 
