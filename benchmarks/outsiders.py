@@ -14,6 +14,7 @@ import statistics
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -50,15 +51,19 @@ def main(data: Path, bundle: Path, pictures: Path | None, target: str, report: P
         if not kind.startswith("fields"):
             outside += found
     print(_line("all but fields", outside))
-    cost = _cost(loaded.bundle, target)
-    print(f"\nthe output costs {cost['percent']:+.1f} % of the graph's time (median of {ROUNDS} runs, {target})")
+    print()
+    cost = {}
+    for name in loaded.bundle.record["models"]:
+        cost[name] = _cost(loaded.bundle, name)
+        said = f"the output costs {cost[name]['percent']:+.1f} % of the graph's time"
+        print(f"{name}: {said} (median of {ROUNDS} runs, alternating)")
     if report:
         content = {"machine": machine.describe(), "bundle": loaded.bundle.name, "digest": loaded.bundle.digest}
         content |= {"target": target, "precision": loaded.precision, "statuses": counted, "cost": cost}
         report.write_text(json.dumps(content, indent=1) + "\n")
 
 
-def _cost(bundle: bundles.Bundle, target: str) -> dict[str, object]:
+def _cost(bundle: bundles.Bundle, target: str) -> dict[str, Any]:
     """Median milliseconds of the preferred graph with and without "unfamiliarity", and the ratio's median."""
     file = bundle.record["models"][target][bundle.precisions(target)[0]]
     whole = onnx.load_from_string(bundle.read(file))
