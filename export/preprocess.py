@@ -37,11 +37,17 @@ class Preprocess:
             size: Height and width.
 
         Returns:
-            ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, 3, H, W]`` "normalized".
+            ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, 3, H, W]`` "normalized". The product and the sum are taken
+            over whole rows ``[N, H, W * 3]``: ONNX Runtime is tens of times slower at them over three values at a time.
         """
-        mean, std = np.array(backbone.mean), np.array(backbone.std)
-        constants = {"preprocess/factor": 1 / (255 * std), "preprocess/offset": -mean / std}
-        arrays = [numpy_helper.from_array(value.astype(np.float32), name) for name, value in constants.items()]
+        (height, width), mean, std = size, np.array(backbone.mean), np.array(backbone.std)
+        constants = {
+            "preprocess/factor": np.tile(1 / (255 * std), width).astype(np.float32),
+            "preprocess/offset": np.tile(-mean / std, width).astype(np.float32),
+            "preprocess/rows": np.array([0, height, width * 3]),
+            "preprocess/pixels": np.array([0, height, width, 3]),
+        }
+        arrays = [numpy_helper.from_array(value, name) for name, value in constants.items()]
         nodes, source = [], "image"
         if self.mask_corner:
             masking, known, source = mask(source, size)
@@ -50,14 +56,16 @@ class Preprocess:
             equalizing, known, source = equalize.nodes(source, size)
             nodes, arrays = nodes + equalizing, arrays + known
         steps = [
-            ("Cast", [source], {"to": TensorProto.FLOAT}),
-            ("Mul", ["preprocess/Cast", "preprocess/factor"], {}),
-            ("Add", ["preprocess/Mul", "preprocess/offset"], {}),
-            ("Transpose", ["preprocess/Add"], {"perm": [0, 3, 1, 2]}),
+            ("Reshape", [source, "preprocess/rows"], "preprocess/flat", {}),
+            ("Cast", ["preprocess/flat"], "preprocess/Cast", {"to": TensorProto.FLOAT}),
+            ("Mul", ["preprocess/Cast", "preprocess/factor"], "preprocess/Mul", {}),
+            ("Add", ["preprocess/Mul", "preprocess/offset"], "preprocess/Add", {}),
+            ("Reshape", ["preprocess/Add", "preprocess/pixels"], "preprocess/whole", {}),
+            ("Transpose", ["preprocess/whole"], "normalized", {"perm": [0, 3, 1, 2]}),
         ]
-        for kind, inputs, attributes in steps:
-            output = "normalized" if kind == "Transpose" else f"preprocess/{kind}"
-            nodes.append(helper.make_node(kind, inputs, [output], name=f"preprocess/{kind}", **attributes))
+        for kind, inputs, output, attributes in steps:
+            name = "preprocess/Transpose" if output == "normalized" else output
+            nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
         image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, 3])
         out = helper.make_tensor_value_info("normalized", TensorProto.FLOAT, ["N", 3, *size])
         return helper.make_graph(nodes, "preprocess", [image], [out], arrays)

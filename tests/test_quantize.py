@@ -12,7 +12,7 @@ from graphs import ENGINES, Run, by_onnxruntime, pictures, random_weights
 from onnx import numpy_helper
 
 from edge_all.export import backbone_graph, backbones
-from edge_all.export.quantize import layerwise, ranges, rounding, sensitivity, torch_ops
+from edge_all.export.quantize import layerwise, pixels, ranges, rounding, sensitivity, torch_ops
 from edge_all.export.quantize.balance import balance
 from edge_all.export.quantize.placement import place
 
@@ -88,10 +88,10 @@ def test_no_pair_of_products_overflows_16_bits(name: str) -> None:
 @pytest.mark.parametrize("name", TAPS)
 def test_balancing_changes_nothing(name: str) -> None:
     model = graph(name)
-    placement = place(model, layerwise.SOURCE)
+    placement = place(model, pixels.SOURCE)
     with torch.inference_mode():
-        pixels = layerwise._preprocessed(model, IMAGES)
-        balanced = balance(model, layerwise._peaks(model, pixels), placement.leader)
+        first = layerwise._preprocessed(model, IMAGES)
+        balanced = balance(model, layerwise._peaks(model, first), placement.leader)
     wanted = run(model)
     np.testing.assert_allclose(run(balanced), wanted, atol=1e-4 * np.abs(wanted).max())
     before, after = (_first_weights(m) for m in (model, balanced))
@@ -111,10 +111,10 @@ def test_balancing_nodes_that_share_their_constants() -> None:
     convolutions[3].input[1] = (
         convolutions[2].input[1] if _same_shape(model, *convolutions[2:4]) else convolutions[3].input[1]
     )
-    placement = place(model, layerwise.SOURCE)
+    placement = place(model, pixels.SOURCE)
     with torch.inference_mode():
-        pixels = layerwise._preprocessed(model, IMAGES)
-        balanced = balance(model, layerwise._peaks(model, pixels), placement.leader)
+        first = layerwise._preprocessed(model, IMAGES)
+        balanced = balance(model, layerwise._peaks(model, first), placement.leader)
     wanted = run(model)
     np.testing.assert_allclose(run(balanced), wanted, atol=1e-4 * np.abs(wanted).max())
 
@@ -157,12 +157,22 @@ def test_signed_activations_have_no_zero_points() -> None:
     assert error(run(made), run(graph("mobilenetv2"))) < 0.05
 
 
-def test_pixels_of_a_centred_backbone_are_not_rounded() -> None:
-    made = quantized("efficientnet_lite0")
-    arrays = {c.name: numpy_helper.to_array(c) for c in made.graph.initializer}
-    step, zero = float(arrays["normalized/step"]), int(arrays["normalized/zero"])
-    values = np.arange(256) * arrays["preprocess/factor"][0] + arrays["preprocess/offset"][0]
-    np.testing.assert_allclose(values / step + zero, np.arange(256), atol=1e-3)
+def test_pixels_of_a_centred_backbone_go_in_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    entered = quantized("efficientnet_lite0")
+    monkeypatch.setattr(pixels, "direct", lambda model: model)
+    normalised = quantized.__wrapped__("efficientnet_lite0")
+    kinds = [[node.op_type for node in model.graph.node[:2]] for model in (entered, normalised)]
+    assert kinds == [["Transpose", "DequantizeLinear"], ["Reshape", "Cast"]]
+    assert len(normalised.graph.node) - len(entered.graph.node) == 6
+    for engine in ENGINES:
+        given, wanted = (engine(model, image=IMAGES)["features"] for model in (entered, normalised))
+        np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)
+
+
+def test_pixels_that_rounding_would_change_are_rounded() -> None:
+    made = quantized("mobilenetv2")
+    assert made.graph.node[0].op_type == "Reshape"
+    assert pixels.direct(made) is made
 
 
 def test_the_worst_layer_comes_first() -> None:

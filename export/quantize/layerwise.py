@@ -19,13 +19,11 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
-from . import qdq, ranges, rounding, torch_ops
+from . import pixels, qdq, ranges, rounding, torch_ops
 from .balance import balance
+from .pixels import SOURCE
 from .placement import Placement, place
 from .qdq import Convolution8
-
-SOURCE = "normalized"
-"""The tensor that the preprocessing hands to the first convolution."""
 
 _SAMPLE = 40_000  # values of each tensor that its range is fitted to
 _MOST_BIAS = 2**30  # in its own steps, which are an int32
@@ -52,51 +50,27 @@ def quantize(
         floating: Names of convolutions that stay float32.
     """
     placement = place(model, SOURCE, floating)
-    pixels = _preprocessed(model, images)
+    first = _preprocessed(model, images)
     with torch.inference_mode():
-        model = balance(model, _peaks(model, pixels), placement.leader)
-        samples = _measure(model, placement, pixels)
+        model = balance(model, _peaks(model, first), placement.leader)
+        samples = _measure(model, placement, first)
         scales = {
             name: _scale(
                 model, name, [t for t, leader in placement.leader.items() if leader == name], samples, power, signed
             )
             for name in dict.fromkeys(placement.leader.values())
         }
-        start = Both(pixels, pixels)
+        start = Both(first, first)
         if SOURCE in placement.leader:
-            model = model if signed else _with_whole_pixels(model)
-            start = Both(pixels, _rounded(_preprocessed(model, images), scales[SOURCE]))
+            model = model if signed else pixels.centred(model)
+            start = Both(first, _rounded(_preprocessed(model, images), scales[SOURCE]))
         rounded = _round(model, placement, scales, start, most=2 ** (weight_bits - 1) - 1)
-    return qdq.write(model, placement, scales, rounded)
+    return pixels.direct(qdq.write(model, placement, scales, rounded))
 
 
 def convolutions(model: onnx.ModelProto) -> list[str]:
     """Names of the backbone's convolutions, in order."""
     return [node.name for node in model.graph.node if node.op_type == "Conv"]
-
-
-def _with_whole_pixels(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Where all channels are normalised alike, shift them by under half a step, so that pixels need no rounding.
-
-    With mean 0.5 and std 0.5 a pixel value of 127.5 would be zero, and every pixel would lie between two steps; the
-    first convolution's bias takes the shift back.
-    """
-    moved = onnx.ModelProto()
-    moved.CopyFrom(model)
-    for constant in moved.graph.initializer:
-        if constant.name == "preprocess/offset":
-            factor, offset = _normalisation(model)
-            if len(set(factor)) == len(set(offset)) == 1:
-                whole = np.floor(-offset / factor)
-                constant.CopyFrom(numpy_helper.from_array((-whole * factor).astype(np.float32), constant.name))
-    return moved
-
-
-def _normalisation(model: onnx.ModelProto) -> tuple[np.ndarray, np.ndarray]:
-    arrays = {
-        constant.name: constant for constant in model.graph.initializer if constant.name.startswith("preprocess/")
-    }
-    return numpy_helper.to_array(arrays["preprocess/factor"]), numpy_helper.to_array(arrays["preprocess/offset"])
 
 
 def _preprocessed(model: onnx.ModelProto, images: np.ndarray) -> Tensor:
@@ -169,7 +143,7 @@ def _scale(
     model: onnx.ModelProto, name: str, members: list[str], samples: dict[str, np.ndarray], power: float, signed: bool
 ) -> ranges.Scale:
     if name == SOURCE:  # every pixel value is possible, whatever the sample holds
-        factor, offset = _normalisation(model if signed else _with_whole_pixels(model))
+        factor, offset = pixels.normalisation(model if signed else pixels.centred(model))
         return ranges.between(float(offset.min()), float((255 * factor + offset).max()), signed)
     return ranges.fit(np.concatenate([samples[member] for member in members]), power, signed)
 
