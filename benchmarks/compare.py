@@ -261,7 +261,11 @@ def _report(given: argparse.Namespace, found: dict[str, Any], floors: dict[str, 
         keys = ("first_label_s", "rss_mb", "throughput_ips")
         medians = {key: statistics.median(turn[key] for turn in turns) for key in keys}
         rows.append(
-            {"contender": name, "block_accuracy": accuracy, "same_label_as_a": None if kind == "g" else round(100 * float(same), 1)}
+            {
+                "contender": name,
+                "block_accuracy": accuracy,
+                "same_label_as_a": None if kind == "g" else round(100 * float(same), 1),
+            }
             | {"p50_ms": round(float(np.median(pooled)), 3), "p90_ms": round(float(np.quantile(pooled, 0.9)), 3)}
             | {key: round(value, 3) for key, value in medians.items()}
         )
