@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -70,9 +71,8 @@ class Classifier:
         ready = time.perf_counter()
         answers = self._run(pixels[np.newaxis])
         done = time.perf_counter()
-        probabilities = answers.probabilities[0]
-        label = self.bundle.classes[int(probabilities.argmax())]
-        named = dict(zip(self.bundle.classes, map(float, probabilities), strict=True))
+        named = dict(zip(self.bundle.classes, answers.probabilities[0].tolist(), strict=True))
+        label = max(named, key=named.__getitem__)
         status = "ok"
         if answers.unfamiliarity is not None and answers.unfamiliarity[0] > 1:
             status = "unfamiliar"
@@ -90,7 +90,7 @@ class Classifier:
 
     def _run(self, images: npt.NDArray[np.uint8]) -> Answers:
         answers = self.engine.run(images)
-        if not all(np.isfinite(values).all() for values in answers if values is not None):
+        if not all(all(map(math.isfinite, values.ravel().tolist())) for values in answers if values is not None):
             raise TargetError(
                 f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
                 "use --precision fp32 or another --target"
