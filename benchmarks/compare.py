@@ -9,8 +9,8 @@ a process of its own, round after round, so that no engine's threads disturb ano
 - b: the same compiled by torch.compile, or in bfloat16 with channels last, whichever is faster here
 - c: ONNX Runtime's FP32 backbone and scikit-learn's pipeline
 - d: OpenVINO's benchmark_app on the bare INT8 backbones of both bundles: the floor, nothing decoded, nothing labelled
-- g: image decoding and the bare INT8 backbone of `auto` in turns, in one process: the floor with warm caches taken away
 - e, f: the bundles with ``--target openvino`` and with ``--target cpu``
+- g: image decoding and the bare INT8 backbone of `auto` in turns, in one process: the floor with warm caches taken away
 """
 
 from __future__ import annotations

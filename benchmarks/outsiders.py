@@ -65,14 +65,9 @@ def main(data: Path, bundle: Path, pictures: Path | None, target: str, report: P
 
 def _cost(bundle: bundles.Bundle, target: str) -> dict[str, Any]:
     """Median milliseconds of the preferred graph with and without "unfamiliarity", and the ratio's median."""
-    file = bundle.record["models"][target][bundle.precisions(target)[0]]
-    whole = onnx.load_from_string(bundle.read(file))
-    bare = onnx.ModelProto()
-    bare.CopyFrom(whole)
-    for nodes in (bare.graph.node, bare.graph.output):
-        kept = [one for one in nodes if "unfamiliarity" not in one.name]
-        del nodes[:]
-        nodes.extend(kept)
+    whole = onnx.load_from_string(bundle.read(bundle.model_file(target, bundle.precisions(target)[0])))
+    others = [output.name for output in whole.graph.output if output.name != "unfamiliarity"]
+    bare = onnx.utils.Extractor(whole).extract_model(["image"], others)
     runs = [trial.times(target, [whole, bare]) for _ in range(ROUNDS)]
     ratio = statistics.median(with_it / without for with_it, without in runs)
     return {"ms": runs, "percent": 100 * (ratio - 1)}

@@ -90,6 +90,7 @@ class Classifier:
 
     def _run(self, images: npt.NDArray[np.uint8]) -> Answers:
         answers = self.engine.run(images)
+        # As Python's numbers: for the few of one image numpy takes longer.
         if not all(all(map(math.isfinite, values.ravel().tolist())) for values in answers if values is not None):
             raise TargetError(
                 f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "

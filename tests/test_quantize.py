@@ -164,6 +164,10 @@ def test_pixels_of_a_centred_backbone_go_in_as_they_are(monkeypatch: pytest.Monk
     kinds = [[node.op_type for node in model.graph.node[:2]] for model in (entered, normalised)]
     assert kinds == [["Transpose", "DequantizeLinear"], ["Reshape", "Cast"]]
     assert len(normalised.graph.node) - len(entered.graph.node) == 6
+    arrays = {c.name: numpy_helper.to_array(c) for c in normalised.graph.initializer}
+    step, zero = float(arrays["normalized/step"]), int(arrays["normalized/zero"])
+    values = np.arange(256) * arrays["preprocess/factor"][0] + arrays["preprocess/offset"][0]
+    np.testing.assert_allclose(values / step + zero, np.arange(256), atol=1e-3)
     for engine in ENGINES:
         given, wanted = (engine(model, image=IMAGES)["features"] for model in (entered, normalised))
         np.testing.assert_allclose(given, wanted, rtol=1e-5, atol=1e-6)

@@ -60,8 +60,6 @@ class OpenVinoEngine:
             answers = [request.run(image) for image in images]
         finally:
             self._requests.put(request)
-        if len(answers) == 1:
-            return answers[0]
         far = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
         return Answers(
             np.concatenate([answer.probabilities for answer in answers]), np.concatenate(far) if far else None

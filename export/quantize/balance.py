@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 from onnx import numpy_helper
 
+from .pixels import SOURCE
+
 _SHARE = 0.5
 """How much of the difference between two channels is evened out; the rest is left to the weights' own rounding."""
 
@@ -35,7 +37,7 @@ def balance(model: onnx.ModelProto, peaks: Mapping[str, np.ndarray], rounded: It
     arrays = {i.name: numpy_helper.to_array(i).copy() for i in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.name.startswith("backbone/")]
     channels = _Channels()
-    of = {"normalized": channels.new(3)}
+    of = {SOURCE: channels.new(3)}
     for node in nodes:
         output = node.output[0]
         if node.op_type in ("Conv", "BatchNormalization"):
@@ -48,7 +50,7 @@ def balance(model: onnx.ModelProto, peaks: Mapping[str, np.ndarray], rounded: It
             of[output] = of[node.input[0]]
     factor = _factors(channels, of, nodes, arrays, peaks, rounded)
     made_by = {node.output[0]: factor[channels.find(of[node.output[0]])] for node in nodes if node.output[0] in of}
-    made_by["normalized"] = np.ones(3)
+    made_by[SOURCE] = np.ones(3)
 
     balanced = onnx.ModelProto()
     balanced.CopyFrom(model)
@@ -98,7 +100,7 @@ def _factors(
             peak = np.maximum(peaks[node.output[0]], 1e-12)
             np.minimum.at(factor, channels.find(of[node.output[0]]), np.maximum(limit / peak, 1.0) ** _SHARE)
     for name, numbers in of.items():
-        if name == "normalized" or name.startswith("map_"):  # what comes in, and what is pooled, stays as it is
+        if name == SOURCE or name.startswith("map_"):  # what comes in, and what is pooled, stays as it is
             factor[channels.find(numbers)] = 1.0
     return factor
 

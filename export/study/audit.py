@@ -35,20 +35,17 @@ def write(study: Study) -> None:
     best = study.own[0]
     done = json.loads(path.read_text()) if path.exists() else {}
     whose = {"pipeline": table.cell(best).key, "protocols": sorted(study.ground.splits)}
-    if done.get("whose") == whose:
-        settings.write(path, json.dumps(done | {"gap": gap(study.cells)}, indent=1))
-        return
-    colours, corners = looks(study)
-    found = {
-        "whose": whose,
-        "duplicates": duplicates(study),
-        "colour": {name: _colour(study, colours, folds) for name, folds in study.ground.splits.items()},
-        "corner": {name: _nearest(study, corners, folds) for name, folds in study.ground.splits.items()},
-        "largest_class": round(100 * float(np.bincount(study.data.labels).max() / len(study.data)), 2),
-        "mask": masked(study, best),
-        "gap": gap(study.cells),
-    }
-    settings.write(path, json.dumps(found, indent=1))
+    if done.get("whose") != whose:
+        colours, corners = looks(study)
+        done = {
+            "whose": whose,
+            "duplicates": duplicates(study),
+            "colour": {name: _colour(study, colours, folds) for name, folds in study.ground.splits.items()},
+            "corner": {name: _nearest(study, corners, folds) for name, folds in study.ground.splits.items()},
+            "largest_class": round(100 * float(np.bincount(study.data.labels).max() / len(study.data)), 2),
+            "mask": masked(study, best),
+        }
+    settings.write(path, json.dumps(done | {"gap": gap(study.cells)}, indent=1))
 
 
 def looks(study: Study) -> tuple[np.ndarray, np.ndarray]:
@@ -147,7 +144,7 @@ def sentences(found: Mapping[str, Any], best: Row) -> list[str]:
         f"{doubles['in_groups']} are near-duplicates, in {doubles['groups']} groups. Images tested beside a "
         f"near-duplicate in training: {leaking}. Take the doubles out, or keep them on one side, before "
         "quoting a figure.",
-        colour(found, best),
+        colour_sentence(found, best),
         f"The corner with the scale bar alone scores {bar:.1f} %, where always naming the largest class scores "
         f"{found['largest_class']:.1f} %: its style tells of the class. Painting it grey takes the best pipeline, "
         f"fitted without changed copies, from {before:.2f} to {after:.2f} % under {protocol}: {_rests(before - after)}",
@@ -158,7 +155,7 @@ def sentences(found: Mapping[str, Any], best: Row) -> list[str]:
     return lines
 
 
-def colour(found: Mapping[str, Any], best: Row) -> str:
+def colour_sentence(found: Mapping[str, Any], best: Row) -> str:
     """What colour alone scores, in words that a reader can act on."""
     alone, reached = max(found["colour"][best["protocol"]].values()), best["accuracy"]
     said = f"Colour alone, six numbers an image, scores up to {alone:.1f} % under {best['protocol']}; "

@@ -47,7 +47,7 @@ def _short(study: Study) -> Section:
     if fast is not best:
         title = _title(table.cell(fast))
         points.append(f"The fastest of these: {title}, {fast['accuracy']:.2f} %, {fast['graph_ms']:.1f} ms.")
-    points += [audit.colour(_read(study, audit.FILE), best), curves.sentence(_read(study, curves.FILE))]
+    points += [audit.colour_sentence(_read(study, audit.FILE), best), curves.sentence(_read(study, curves.FILE))]
     return Section("In short", [Points(points)])
 
 

@@ -92,7 +92,7 @@ def reliability(path: Path, labels: np.ndarray, answers: Mapping[str, np.ndarray
         panel.plot([0, 1], [0, 1], color="0.7", linewidth=1)
         for i, (name, probabilities) in enumerate(answers.items()):
             bins = metrics.reliability(labels, probabilities)
-            filled = [one for one in bins if one[2] * len(labels) >= FEWEST]
+            filled = [one for one in bins if round(one[2] * len(labels)) >= FEWEST]
             sure, right, share = np.array(filled).reshape(-1, 3).T
             error = metrics.calibration_error(labels, probabilities)
             panel.plot(sure, right, color=_COLOURS[i], linewidth=1, label=f"{name}, ECE {error:.3f}")
@@ -180,10 +180,11 @@ def plane(path: Path, rows: Sequence[Row], deployed: Sequence[Mapping[str, Any]]
         panel.set_xscale("log")
         panel.set_yscale("log")
         panel.invert_yaxis()
-        for axis, told in ((panel.xaxis, lambda ms: f"{ms:g}"), (panel.yaxis, lambda wrong: f"{100 - wrong:g}")):
+        for axis in (panel.xaxis, panel.yaxis):
             axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
-            axis.set_major_formatter(lambda value, position, told=told: told(value))
             axis.set_minor_formatter(ticker.NullFormatter())
+        panel.xaxis.set_major_formatter(lambda ms, position: f"{ms:g}")
+        panel.yaxis.set_major_formatter(lambda wrong, position: f"{100 - wrong:g}")
         panel.set_xlabel("graph, median ms for one image, FP32, OpenVINO, this machine")
         panel.set_ylabel(f"accuracy under {rows[0]['protocol']}, %")
         panel.grid(alpha=0.25)
