@@ -49,7 +49,7 @@ class Classifier:
     Attributes:
         bundle: What it was loaded from.
         target: ``cpu``, ``gpu`` or ``openvino``.
-        precision: ``fp32`` or ``int8``.
+        precision: ``fp32``, ``fp16`` or ``int8``.
         engine: The engine with its device.
     """
 
@@ -152,8 +152,8 @@ def load(
         path: A bundle (folder or ``.zip``) or a folder of bundles; None takes the newest in ``./models``, else the
             built-in one.
         target: ``cpu`` (ONNX Runtime), ``gpu`` (ONNX Runtime, CUDA) or ``openvino``.
-        precision: ``fp32`` or ``int8``; None takes what the bundle prefers for the target, and ``auto`` the first that
-            has answered the bundle's probe on this machine as it should (`edge_all.self_check`).
+        precision: ``fp32``, ``fp16`` or ``int8``; None takes what the bundle prefers for the target, and ``auto`` the
+            first that has answered the bundle's probe on this machine as it should (`edge_all.self_check`).
         device: OpenVINO device; None is ``CPU``.
         threads: Threads for one inference; None leaves it to the engine.
 

@@ -58,7 +58,7 @@ def write(record: Mapping[str, Any]) -> str:
         "",
         "| split | precision | accuracy | balanced | macro F1 | same label as FP32 |",
         "|---|---|---|---|---|---|",
-        *_accuracy_rows(r["metrics"]),
+        *_accuracy_rows(r["metrics"], r["models"]),
         "",
         *(f"- `{name}`: {meaning}." for name, meaning in _PROTOCOLS.items()),
         "",
@@ -95,10 +95,13 @@ def _leaks(data: Mapping[str, Any]) -> list[str]:
     return [f"Test images with a near-duplicate among the training images, by split: {crossing}.", ""]
 
 
-def _accuracy_rows(metrics: Mapping[str, Any]) -> list[str]:
+def _accuracy_rows(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> list[str]:
     rows = []
     for protocol, by_precision in metrics.items():
         rows.append(_row(protocol, "FP32", by_precision["fp32"]))
+        if "fp16" in by_precision:
+            refused = "" if "fp16" in models["gpu"] else " (refused by the gate: FP32 ships)"
+            rows.append(_row(protocol, f"FP16, gpu{refused}", by_precision["fp16"]))
         for target, figures in by_precision.get("int8", {}).get("targets", {}).items():
             rows.append(_row(protocol, f"INT8, {target}", figures))
     return rows

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from datetime import UTC, datetime
 from functools import partial
@@ -25,6 +25,7 @@ from . import (
     evaluate,
     familiarity,
     features,
+    half_precision,
     quantize,
     report,
     robustness,
@@ -122,6 +123,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         for target, schemes in schemes_of.items()
     }
     int8 = {target: result.shipped for target, result in found.items() if result.shipped}
+    half = half_precision.attempt(case, step, tell) if "gpu" in recipe.targets else None
     with step("The same with INT8"):
         robust["int8"] = {target: robustness.int8(target, made, case) for target, made in int8.items()}
 
@@ -139,11 +141,15 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         gaussian = familiarity.fit(heads_of[key], Rows(int8[key].pair.rows)) if refitted else usual
         knowing = familiarity.with_output(made.head, heads_of[key], gaussian, most)
         fused[key] = fuse(made.backbone, knowing, name=name)
+        if key == "fp32" and half and half.verdict["passed"]:
+            fused["fp16"] = fuse(half_precision.convert(made.backbone), knowing, name=name)
+            heads_of["fp16"], backbone_of["fp16"] = head, graph
     tell(sentence(cut_of["fp32"]))
     graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
-    named = {"fp32": "model.fp32.onnx"} | _int8_files({target: graphs[target] for target in int8})
+    named = {"fp32": "model.fp32.onnx", "fp16": "model.fp16.onnx"}
+    named |= _int8_files({target: graphs[target] for target in int8})
     models = {
-        target: {precision: named[graph_key(target, precision)] for precision in _precisions(target in int8)}
+        target: {precision: named[graph_key(target, precision)] for precision in _precisions(target, graphs)}
         for target in recipe.targets
     }
     with step("Verifying the fused graphs"):
@@ -176,7 +182,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
                   "mask_corner": recipe.mask_corner,
                   "mean": list(backbone.mean), "std": list(backbone.std)},
         "models": models,
-        "metrics": _metrics(exact, found),
+        "metrics": _metrics(exact, found, half),
         "robustness": robust,
         "familiarity": familiar,
         "referral": familiarity.referral(data.labels, exact.answers["block"]),
@@ -252,11 +258,11 @@ def _schemes(recipe: Recipe) -> dict[str, tuple[quantize.Scheme, ...]]:
     return {target: (quantize.scheme(target, recipe.scheme),) for target in targets}
 
 
-def _metrics(exact: Exact, found: dict[str, Found]) -> dict[str, Any]:
+def _metrics(exact: Exact, found: dict[str, Found], half: half_precision.Half | None) -> dict[str, Any]:
     """Scores by protocol and precision; ``int8`` is the worst of the targets, with each target's own beside it."""
     metrics: dict[str, Any] = {}
     for name, score in exact.scores.items():
-        metrics[name] = {"fp32": score}
+        metrics[name] = {"fp32": score} | ({"fp16": half.scores[name]} if half else {})
         by_target = {target: result.best.trained.scores[name] for target, result in found.items() if result.best}
         if by_target:
             worst = min(by_target.values(), key=lambda figures: figures["accuracy"])
@@ -277,9 +283,10 @@ def _gate(found: dict[str, Found]) -> dict[str, Any]:
     return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
 
 
-def _precisions(has_int8: bool) -> tuple[str, ...]:
-    """What a target gets, the one to prefer first."""
-    return ("int8", "fp32") if has_int8 else ("fp32",)
+def _precisions(target: str, graphs: Mapping[str, bytes]) -> list[str]:
+    """What a target gets, the one to prefer first; FP16 is for ``gpu`` alone."""
+    asked = ("fp16", "fp32") if target == "gpu" else ("int8", "fp32")
+    return [precision for precision in asked if graph_key(target, precision) in graphs]
 
 
 def _int8_files(graphs: dict[str, bytes]) -> dict[str, str]:

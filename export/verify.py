@@ -48,10 +48,10 @@ def verify_fused(
     """Compare every fused graph with features and head run apart.
 
     Args:
-        graphs: Fused graphs by key: ``fp32``, or the target of an INT8 one.
+        graphs: Fused graphs by key: ``fp32``, ``fp16``, or the target of an INT8 one.
         models: The bundle's table of targets and precisions.
         heads: The heads that were fused, by the same keys.
-        backbones: The uncut backbones, likewise.
+        backbones: The uncut backbones, likewise; FP32's for ``fp16`` too.
         data: The images they came from.
         size: Height and width of the input.
 
@@ -117,5 +117,5 @@ def held_out_scores(
 
 
 def graph_key(target: str, precision: str) -> str:
-    """The FP32 graph serves every target; an INT8 graph has the name of its own."""
-    return target if precision == "int8" else "fp32"
+    """The graphs in floating point serve every target; an INT8 graph has the name of its own."""
+    return target if precision == "int8" else precision

@@ -235,7 +235,7 @@ def _print(bundle: Bundle) -> None:
 
     rows = []
     for protocol, scores in bundle.record["metrics"].items():
-        named = {"fp32": scores["fp32"]}
+        named = {precision: scores[precision] for precision in ("fp32", "fp16") if precision in scores}
         named |= {f"int8 {target}": figures for target, figures in scores.get("int8", {}).get("targets", {}).items()}
         for precision, figures in named.items():
             same = f"{figures['agreement_fp32']:.1f}" if "agreement_fp32" in figures else "-"

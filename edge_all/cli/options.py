@@ -12,7 +12,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 TARGETS = ("cpu", "gpu", "openvino")  # edge_all.targets.TARGETS, which would import numpy for the sake of --help
 
-PRECISIONS = ("fp32", "int8")
+PRECISIONS = ("fp32", "fp16", "int8")
 
 PATH = click.Path(path_type=Path)
 

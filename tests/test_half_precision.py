@@ -1,0 +1,122 @@
+"""FP16 for target gpu: what is converted, what the gate says, and what of it a bundle carries; all on the CPU."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import numpy as np
+import onnx
+import pytest
+from conftest import check_standard
+from graphs import by_onnxruntime, random_weights
+from onnx import TensorProto, numpy_helper
+
+from edge_all import bundle as bundles
+from edge_all import probe
+from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, half_precision
+from edge_all.export.dataset import folds, groups, read
+from edge_all.export.dataset.synthetic import draw
+from edge_all.export.evaluate import Rows
+from edge_all.export.head import fit_head
+from edge_all.export.int8 import Case
+from edge_all.export.int8.heads import Exact
+from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine
+from edge_all.targets.onnxruntime_gpu import left_to_cpu
+
+SIZE = (64, 64)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=2)
+
+
+@pytest.fixture(scope="module")
+def backbone() -> onnx.ModelProto:
+    chosen = backbones.load("mobilenetv2")
+    return backbone_graph.build(chosen, random_weights(chosen.name), tap_name="features.3:std", input_size=SIZE)
+
+
+def test_convolutions_are_float16_and_the_rest_is_not(backbone: onnx.ModelProto) -> None:
+    half = half_precision.convert(backbone)
+    check_standard(half)
+    types = {array.name: array.data_type for array in half.graph.initializer}
+    for node in half.graph.node:
+        if node.op_type == "Conv":
+            assert {types[name] for name in node.input[1:]} == {TensorProto.FLOAT16}
+        elif node.name.startswith("pooling/"):
+            assert TensorProto.FLOAT16 not in {types.get(name) for name in node.input}
+    ends = [(value.name, value.type.tensor_type.elem_type) for value in (*half.graph.input, *half.graph.output)]
+    assert ends == [("image", TensorProto.UINT8), ("features", TensorProto.FLOAT)]
+    casts = [node for node in half.graph.node if node.op_type == "Cast"]
+    assert len(casts) == 3, "pixels to float32, to float16 before the convolutions, to float32 behind them"
+
+    images = np.random.default_rng(0).integers(0, 256, (4, *SIZE, 3), dtype=np.uint8)
+    exact, rounded = (by_onnxruntime(graph, image=images)["features"] for graph in (backbone, half))
+    assert 0 < np.abs(rounded - exact).max() < 0.01 * np.abs(exact).max()
+
+
+def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read(drawn)
+    rows = Rows(features.extract(backbone, data.paths, data.digests, SIZE))
+    block = folds(data, "block")
+    fitted = evaluate.fold_heads(
+        rows, data.labels, block, partial(fit_head, selector="anova", classifier="svm", count=12)
+    )
+    answers = evaluate.answer(fitted, rows.plain, block)
+    score = evaluate.score(data.labels, answers, data.classes)
+    exact = Exact(data, rows, {"block": block}, {"block": fitted}, {"block": answers}, {"block": score})
+    case = Case(backbone, SIZE, exact, calibration.halves(block, groups(data)), partial(fit_head))
+    said: list[str] = []
+
+    def step(title: str) -> nullcontext[features.Progress]:
+        return nullcontext(lambda done, total: None)
+
+    half = half_precision.attempt(case, step, said.append)
+    assert half.verdict["passed"] and half.scores["block"]["agreement_fp32"] >= 95 and not said
+
+    other = onnx.ModelProto()
+    other.CopyFrom(backbone)
+    first = next(node for node in other.graph.node if node.op_type == "Conv")
+    for array in other.graph.initializer:
+        if array.name in first.input[1:]:
+            array.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(array), array.name))
+    refused = half_precision.attempt(replace(case, graph=other), step, said.append)
+    assert not refused.verdict["passed"] and "FP32 ships in its place" in said[0]
+
+
+def test_a_bundle_for_gpu(edge_all: Callable[..., CompletedProcess[str]], drawn: Path, tmp_path: Path) -> None:
+    words = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.3", "--resize", "64x64")
+    out = tmp_path / "bundle"
+    done = edge_all("export", *words, "--augment", 0, "--data", drawn, "--target", "gpu", "--out", out)
+    assert done.returncode == 0, done.stderr
+    made = bundles.load(out)
+    assert made.record["models"] == {"gpu": {"fp16": "model.fp16.onnx", "fp32": "model.fp32.onnx"}}
+    assert made.record["verified"]["gpu.fp16"]["agreement"] >= 95
+    assert made.record["metrics"]["block"]["fp16"]["agreement_fp32"] >= 95
+    assert "| block | FP16, gpu |" in (out / "MODEL_CARD.md").read_text()
+    assert "fp16" in done.stdout
+    inputs = probe.images(made)
+    given = OnnxRuntimeEngine(made.read("model.fp16.onnx"), "CPUExecutionProvider", 1).run(inputs).probabilities
+    exact = OnnxRuntimeEngine(made.read("model.fp32.onnx"), "CPUExecutionProvider", 1).run(inputs).probabilities
+    assert 0 < np.abs(given - exact).max() < probe.TOLERANCE["fp16"]
+
+
+def test_nodes_are_counted(colour_bundle: bundles.Bundle, tmp_path: Path) -> None:
+    model = colour_bundle.read("model.fp32.onnx")
+    engine = OnnxRuntimeEngine(model, "CPUExecutionProvider", 1, profile=tmp_path / "nodes")
+    nodes = engine.count_nodes()
+    assert nodes[("CPUExecutionProvider", "ReduceMean")] == nodes[("CPUExecutionProvider", "ArgMax")] == 1
+    assert left_to_cpu(nodes).startswith(f"{sum(nodes.values())} of {sum(nodes.values())} nodes on the CPU (1 ArgMax")
+
+
+def test_only_what_is_not_on_the_gpu_is_told() -> None:
+    nodes = Counter({("CUDAExecutionProvider", "Conv"): 50, ("CPUExecutionProvider", "Gather"): 2})
+    assert left_to_cpu(nodes) == "2 of 52 nodes on the CPU (2 Gather)"
+    assert left_to_cpu({("CUDAExecutionProvider", "Conv"): 50}) == "0 of 50 nodes on the CPU"
