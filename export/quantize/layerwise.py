@@ -50,6 +50,8 @@ def quantize(
         floating: Names of convolutions that stay float32.
     """
     placement = place(model, SOURCE, floating)
+    if SOURCE in placement.leader and not signed:
+        model = pixels.alike(model)
     first = _preprocessed(model, images)
     with torch.inference_mode():
         model = balance(model, _peaks(model, first), placement.leader)
@@ -60,10 +62,7 @@ def quantize(
             )
             for name in dict.fromkeys(placement.leader.values())
         }
-        start = Both(first, first)
-        if SOURCE in placement.leader:
-            model = model if signed else pixels.centred(model)
-            start = Both(first, _rounded(_preprocessed(model, images), scales[SOURCE]))
+        start = Both(first, _rounded(first, scales[SOURCE]) if SOURCE in placement.leader else first)
         rounded = _round(model, placement, scales, start, most=2 ** (weight_bits - 1) - 1)
     return pixels.direct(qdq.write(model, placement, scales, rounded))
 
@@ -143,7 +142,7 @@ def _scale(
     model: onnx.ModelProto, name: str, members: list[str], samples: dict[str, np.ndarray], power: float, signed: bool
 ) -> ranges.Scale:
     if name == SOURCE:  # every pixel value is possible, whatever the sample holds
-        factor, offset = pixels.normalisation(model if signed else pixels.centred(model))
+        factor, offset = pixels.normalisation(model)
         return ranges.between(float(offset.min()), float((255 * factor + offset).max()), signed)
     return ranges.fit(np.concatenate([samples[member] for member in members]), power, signed)
 

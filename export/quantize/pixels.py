@@ -1,4 +1,4 @@
-"""The entrance of a quantized graph: where rounding gives every pixel value back, the pixels go in as they are."""
+"""The entrance of a quantized graph: pixels enter as they are, the first convolution takes their normalisation in."""
 
 from __future__ import annotations
 
@@ -16,20 +16,34 @@ def normalisation(model: onnx.ModelProto) -> tuple[np.ndarray, np.ndarray]:
     return factor, offset
 
 
-def centred(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Where all channels are normalised alike, shift them by under half a step, so that pixels need no rounding.
+def alike(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Normalise all channels in one way, in steps of whole pixel values, so that pixels need no rounding.
 
-    With mean 0.5 and std 0.5 a pixel value of 127.5 would be zero, and every pixel would lie between two steps; the
-    first convolution's bias takes the shift back.
+    The convolutions that read `SOURCE` take what the channels differed by into their weights and biases. They compute
+    what they did, but for their padding: it was each channel's mean, and is the whole pixel value nearest to the mean
+    of all three.
+
+    Args:
+        model: A backbone; all that reads `SOURCE` are convolutions in one group.
     """
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
     factor, offset = normalisation(model)
-    if len(set(factor)) == len(set(offset)) == 1:
-        whole = np.floor(-offset / factor)
-        for constant in moved.graph.initializer:
-            if constant.name == "preprocess/offset":
-                constant.CopyFrom(numpy_helper.from_array((-whole * factor).astype(np.float32), constant.name))
+    step, zero = np.float32(factor.mean()), np.rint((-offset / factor).mean())
+    arrays = {array.name: array for array in moved.graph.initializer}
+    for name, value in ("preprocess/factor", step), ("preprocess/offset", -zero * step):
+        arrays[name].CopyFrom(numpy_helper.from_array(np.full(len(factor), value, np.float32), name))
+    ratio, shift = factor[:3] / step, offset[:3] + zero * factor[:3]
+    for node in moved.graph.node:
+        if node.input[0] == SOURCE:
+            weights, *bias = (numpy_helper.to_array(arrays[name]) for name in node.input[1:])
+            changed = weights * ratio[:, None, None], sum(bias) + (weights * shift[:, None, None]).sum((1, 2, 3))
+            # Under names of their own: nodes may share a constant.
+            node.input[1:] = [f"{node.name}/weight", f"{node.name}/offset"]
+            moved.graph.initializer.extend(
+                numpy_helper.from_array(value.astype(np.float32), name)
+                for name, value in zip(node.input[1:], changed, strict=True)
+            )
     return moved
 
 
@@ -45,10 +59,14 @@ def direct(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     entered = onnx.ModelProto()
     entered.CopyFrom(model)
-    turned = helper.make_node(
-        "Transpose", [pixels], [rounding.output[0]], name="preprocess/Transpose", perm=[0, 3, 1, 2]
-    )
-    next(node for node in entered.graph.node if node.name == rounding.name).CopyFrom(turned)
+    real = next(node.output[0] for node in model.graph.node if node.input[0] == rounding.output[0])
+    nodes = {node.output[0]: node for node in entered.graph.node}
+    # Scaled before they are turned: the other way round, OpenVINO computes the convolution in float32.
+    scaled = helper.make_node("DequantizeLinear", [pixels, *rounding.input[1:]], ["preprocess/scaled"])
+    turned = helper.make_node("Transpose", scaled.output, [real], perm=[0, 3, 1, 2])
+    for output, new in (rounding.output[0], scaled), (real, turned):
+        new.name = f"preprocess/{new.op_type}"
+        nodes[output].CopyFrom(new)
     ends = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
     left = onnx.utils.Extractor(entered).extract_model(*ends)  # without what nobody reads any more
     left.graph.name = model.graph.name
