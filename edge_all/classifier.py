@@ -184,6 +184,7 @@ def start(
     """
     check_available(target)
     precision = precision or next(iter(bundle.precisions(target)), "int8")
+    check_available(target, precision)
     model = bundle.read(bundle.model_file(target, precision))
     return Classifier(
         bundle, target, precision, open_engine(target, model, device=device, threads=threads, streams=streams)

@@ -34,9 +34,11 @@ def examine(
     for target in chosen or bundle.targets:
         try:
             targets.check_available(target)
-            cases += [bench.Case(bundle, target, precision) for precision in bundle.precisions(target)]
             if not bundle.precisions(target):
                 raise TargetError(f"the bundle is not made for it; it is made for {', '.join(bundle.targets)}")
+            for precision in bundle.precisions(target):
+                targets.check_available(target, precision)
+                cases.append(bench.Case(bundle, target, precision))
         except EdgeAllError as error:
             checks.append({"target": target, "precision": None, "available": False, "error": str(error)})
     for case, row in zip(cases, bench.run(cases, effort=_ROUGHLY, device=device, threads=threads), strict=True):

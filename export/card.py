@@ -188,8 +188,8 @@ def _gate(gate: Mapping[str, Any]) -> list[str]:
             continue
         lost, allowed = verdict["lost"], verdict["allowed"]
         what = ", ".join(f"{name.replace('_', ' ')} {lost[name]} (allowed {allowed[name]})" for name in lost)
-        ms = f"{verdict['graph_ms']} ms against {verdict['fp32_graph_ms']} ms"
-        how = f"{verdict['scheme']}, head {verdict['head']}, {ms}"
+        ms = f", {verdict['graph_ms']} ms against {verdict['fp32_graph_ms']} ms" if verdict["graph_ms"] else ""
+        how = f"{verdict['scheme']}, head {verdict['head']}{ms}"
         result = f"{how}: passed" if verdict["passed"] else f"all refused, nearest {how}; FP32 ships"
         lines.append(f"- {target}: {result}. Points lost: {what}.")
     return [*(lines or ["No INT8 graph was asked for."]), *_tried(gate)]
@@ -203,10 +203,10 @@ def _tried(gate: Mapping[str, Any]) -> list[str]:
             if "failed" in t:
                 rows.append(f"| {target} | {t['scheme']} | - | failed: {t['failed'].replace('|', '/')} | | | |")
                 continue
-            block = t["block"]
+            block, ms = t["block"], "-" if t["graph_ms"] is None else f"{t['graph_ms']:.2f}"
             rows.append(
                 f"| {target} | {t['scheme']} | {t['head']} | {'passed' if t['passed'] else 'refused'} "
-                f"| {block['accuracy']:.2f} | {block['agreement_fp32']:.2f} | {t['graph_ms']:.2f} |"
+                f"| {block['accuracy']:.2f} | {block['agreement_fp32']:.2f} | {ms} |"
             )
     if not rows:
         return []

@@ -48,14 +48,14 @@ def extract(
         files: Image files.
         digests: Their SHA-256, part of the cache's key.
         size: Height and width of the graph's input.
-        target: Engine: ``openvino`` or ``cpu`` (ONNX Runtime).
+        target: Whose engine; see `engine_of`.
         change: Made to every image after decoding (`edge_all.export.augment`); None is none.
         progress: Called with (done, total).
 
     Returns:
         ``float32 [N, C]``, in the order of `files`.
     """
-    data = model.SerializeToString(deterministic=True)
+    data, target = model.SerializeToString(deterministic=True), engine_of(target)
     cached = cache.folder("features") / f"{_key(data, digests, size, target, change)}.npy"
     if cached.exists():
         try:
@@ -76,6 +76,11 @@ def extract(
     np.save(content, features, allow_pickle=False)
     cache.store(cached, content.getvalue())
     return features
+
+
+def engine_of(target: str) -> str:
+    """Who answers for a target here, ``openvino`` or ``cpu``: ONNX Runtime's CPU for a GPU, which may be elsewhere."""
+    return "cpu" if target == "gpu" else target
 
 
 def decoded(files: Sequence[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:

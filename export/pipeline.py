@@ -251,11 +251,10 @@ def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
 
 
 def _schemes(recipe: Recipe) -> dict[str, tuple[quantize.Scheme, ...]]:
-    """What is tried for each target that gets INT8."""
-    targets = [target for target in recipe.targets if target in quantize.SCHEMES]
+    """What is tried for each target."""
     if recipe.scheme is None:
-        return {target: quantize.SCHEMES[target] for target in targets}
-    return {target: (quantize.scheme(target, recipe.scheme),) for target in targets}
+        return {target: quantize.SCHEMES[target] for target in recipe.targets}
+    return {target: (quantize.scheme(target, recipe.scheme),) for target in recipe.targets}
 
 
 def _metrics(exact: Exact, found: dict[str, Found], half: half_precision.Half | None) -> dict[str, Any]:
@@ -276,16 +275,15 @@ def _gate(found: dict[str, Found]) -> dict[str, Any]:
     for target, result in found.items():
         verdicts[target] = {"passed": result.shipped is not None}
         if best := result.best:
-            verdicts[target] |= {"scheme": best.scheme.name, "head": best.trained.kind}
-            verdicts[target] |= {"fp32_graph_ms": round(best.graph_ms[0], 3), "graph_ms": round(best.graph_ms[1], 3)}
+            verdicts[target] |= {"scheme": best.scheme.name, "head": best.trained.kind} | best.times
             verdicts[target] |= {key: value for key, value in best.trained.verdict.items() if key != "passed"}
         verdicts[target]["tried"] = result.tried
     return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
 
 
 def _precisions(target: str, graphs: Mapping[str, bytes]) -> list[str]:
-    """What a target gets, the one to prefer first; FP16 is for ``gpu`` alone."""
-    asked = ("fp16", "fp32") if target == "gpu" else ("int8", "fp32")
+    """What a target gets, the one to prefer first; for ``gpu`` INT8 comes last: it needs TensorRT."""
+    asked = ("fp16", "fp32", "int8") if target == "gpu" else ("int8", "fp32")
     return [precision for precision in asked if graph_key(target, precision) in graphs]
 
 

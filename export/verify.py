@@ -26,14 +26,14 @@ def probabilities(target: str, model: bytes, images: Iterable[np.ndarray]) -> np
     """Run a fused graph one image at a time.
 
     Args:
-        target: Where to run it; ``gpu``, which the exporting machine seldom has, is answered by ``cpu``.
+        target: Where to run it, as far as that is possible here (`features.engine_of`).
         model: The ONNX file's bytes.
         images: ``uint8 [H, W, 3]`` each.
 
     Returns:
         ``float32 [N, K]``.
     """
-    engine = open_engine("cpu" if target == "gpu" else target, model)
+    engine = open_engine(features.engine_of(target), model)
     return np.concatenate([engine.run(image[np.newaxis]).probabilities for image in images])
 
 
@@ -69,9 +69,8 @@ def verify_fused(
         for precision in precisions:
             key = graph_key(target, precision)
             fused = probabilities(target, graphs[key], images)
-            engine = "cpu" if target == "gpu" else target
             apart = heads[key].predict_proba(
-                features.extract(backbones[key], part.paths, part.digests, size, target=engine)
+                features.extract(backbones[key], part.paths, part.digests, size, target=target)
             )
             agreement = evaluate.agreement(fused, apart)
             if agreement < LEAST_AGREEMENT:

@@ -61,7 +61,8 @@ def test_each_target_gets_int8_that_passes(case: int8.Case) -> None:
     said: list[str] = []
     for target in quantize.SCHEMES:
         found = search(case, said, target)
-        assert found.shipped and found.shipped.scheme.name == "layerwise-7bit", said
+        assert found.shipped and found.shipped.scheme == quantize.SCHEMES[target][0], said
+        assert (found.shipped.graph_ms is None) == (target == "gpu"), "nothing here tells what a GPU would take"
         assert [record["head"] for record in found.tried] == ["fp32", "realigned"]
         assert found.shipped.trained.scores["block"]["agreement_fp32"] >= 95
 
@@ -129,7 +130,7 @@ def test_everything_failing_ships_fp32(case: int8.Case) -> None:
     assert found.best is None and "FP32 ships" in said[-1]
 
 
-@pytest.mark.parametrize("target", list(quantize.SCHEMES))
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_an_engine_times_graphs(case: int8.Case, target: str) -> None:
     times = trial.times(target, [case.graph, case.graph])
     assert len(times) == 2 and min(times) > 0

@@ -151,10 +151,14 @@ def test_float_layers_stay_float() -> None:
     assert not any(node.op_type == "QuantizeLinear" for node in made.graph.node)
 
 
-def test_signed_activations_have_no_zero_points() -> None:
+def test_signed_activations_have_no_zero_points_and_no_integer_biases() -> None:
+    """As TensorRT wants them."""
     made = quantized("mobilenetv2", signed=True)
-    zeros = [numpy_helper.to_array(c) for c in made.graph.initializer if c.name.endswith("/zero")]
-    assert {str(zero.dtype) for zero in zeros} <= {"int8", "int32"} and not any(zero.any() for zero in zeros)
+    arrays = {constant.name: numpy_helper.to_array(constant) for constant in made.graph.initializer}
+    zeros = [array for name, array in arrays.items() if name.endswith("/zero")]
+    assert {str(zero.dtype) for zero in zeros} == {"int8"} and not any(zero.any() for zero in zeros)
+    biases = [arrays[node.input[2]] for node in made.graph.node if node.op_type == "Conv"]
+    assert len(biases) == 12 and {str(bias.dtype) for bias in biases} == {"float32"}
     assert error(run(made), run(graph("mobilenetv2"))) < 0.05
 
 

@@ -158,7 +158,7 @@ def _row(
 
 
 def available_cases(bundle: Bundle, chosen: Sequence[str], precisions: Sequence[str]) -> tuple[list[Case], list[str]]:
-    """Which rows to measure, and a line for each target that the bundle holds and this machine has not.
+    """Which rows to measure, and a line for each that the bundle holds and this machine cannot run.
 
     Args:
         bundle: The bundle.
@@ -167,13 +167,13 @@ def available_cases(bundle: Bundle, chosen: Sequence[str], precisions: Sequence[
     """
     cases, missing = [], []
     for target in chosen or bundle.targets:
-        wanted = precisions or bundle.precisions(target)
-        files = {precision: bundle.model_file(target, precision) for precision in wanted}
-        if not chosen:
-            try:
-                targets.check_available(target)
-            except TargetError as error:
-                missing.append(f"{target} left out: {error}")
-                continue
-        cases += [Case(bundle, target, precision) for precision in files]
-    return cases, missing
+        for precision in precisions or bundle.precisions(target):
+            bundle.model_file(target, precision)
+            if not (chosen and precisions):
+                try:
+                    targets.check_available(target, precision)
+                except TargetError as error:
+                    missing.append(f"{target} left out: {error}")
+                    continue
+            cases.append(Case(bundle, target, precision))
+    return cases, list(dict.fromkeys(missing))

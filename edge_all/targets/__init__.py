@@ -66,13 +66,17 @@ def open_engine(
     return engine
 
 
-def check_available(target: str) -> None:
+def check_available(target: str, precision: str | None = None) -> None:
     """Say whether the engine of `target` is there, without loading a graph.
+
+    Args:
+        target: One of `TARGETS`.
+        precision: Of the graph it is to run; None is any.
 
     Raises:
         TargetError: It is not; the message says what to install.
     """
-    _module(target).check_available()
+    _module(target).check_available(precision)
 
 
 def _module(target: str) -> Any:

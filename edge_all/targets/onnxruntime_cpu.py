@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import tempfile
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,8 @@ import onnxruntime as ort
 
 from edge_all.errors import TargetError
 from edge_all.targets import Answers, engine_cache
+
+PROVIDER = "CPUExecutionProvider"
 
 _ERRORS_ONLY = 3  # ONNX Runtime's severity level: its warnings about hardware discovery are no news to the user
 
@@ -23,8 +27,21 @@ class OnnxRuntimeEngine:
     Reference: https://onnxruntime.ai/docs/api/python/api_summary.html
     """
 
-    def __init__(self, model: bytes, provider: str, threads: int | None, profile: Path | None = None) -> None:
-        """Load a graph; with `profile`, a file's beginning, nodes are recorded until `count_nodes` is called."""
+    def __init__(
+        self,
+        model: bytes,
+        providers: Mapping[str, Mapping[str, Any]],
+        threads: int | None,
+        profile: Path | None = None,
+    ) -> None:
+        """Load a graph.
+
+        Args:
+            model: The ONNX file's bytes.
+            providers: Execution providers with their options; the first must be the one that comes up.
+            threads: For one inference; None leaves it to ONNX Runtime.
+            profile: A file's beginning; nodes are recorded there until `count_nodes` is called.
+        """
         options = ort.SessionOptions()
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
@@ -32,10 +49,10 @@ class OnnxRuntimeEngine:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = _session(model, options, provider)
+            self._session = _session(model, options, providers)
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise TargetError(f"ONNX Runtime refuses the graph: {str(error).splitlines()[0]}") from error
-        obtained = self._session.get_providers()[0]
+        provider, obtained = next(iter(providers)), self._session.get_providers()[0]
         if obtained != provider:
             raise TargetError(f"ONNX Runtime was asked for {provider} and came up with {obtained}")
         self.description = f"onnxruntime {ort.__version__} {provider}"
@@ -56,28 +73,31 @@ class OnnxRuntimeEngine:
         return Counter((args["provider"], args["op_name"]) for args in ran.values())
 
 
-def _session(model: bytes, options: ort.SessionOptions, provider: str) -> ort.InferenceSession:
+def _session(
+    model: bytes, options: ort.SessionOptions, providers: Mapping[str, Mapping[str, Any]]
+) -> ort.InferenceSession:
     """Open a graph; on the CPU, as ONNX Runtime optimized it for this machine in an earlier process, if one did."""
-    if provider != "CPUExecutionProvider":
-        return ort.InferenceSession(model, options, providers=[provider])
+    chosen = [(name, dict(given)) for name, given in providers.items()]
+    if list(providers) != [PROVIDER]:
+        return ort.InferenceSession(model, options, providers=chosen)
     kept = engine_cache.place("onnxruntime", model, {})
     known = engine_cache.recall(kept)
     if known is not None:
         level = options.graph_optimization_level
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return ort.InferenceSession(known, options, providers=[provider])
+            return ort.InferenceSession(known, options, providers=chosen)
         except Exception:  # onnxruntime's exceptions share no base class; the graph itself is still there
             kept.unlink(missing_ok=True)
             options.graph_optimization_level = level
     try:
         room = tempfile.TemporaryDirectory()
     except OSError:  # no place to write: nothing is kept
-        return ort.InferenceSession(model, options, providers=[provider])
+        return ort.InferenceSession(model, options, providers=chosen)
     with room as folder:
         optimized = Path(folder, "optimized.onnx")
         options.optimized_model_filepath = str(optimized)
-        session = ort.InferenceSession(model, options, providers=[provider])
+        session = ort.InferenceSession(model, options, providers=chosen)
         engine_cache.keep(kept, optimized.read_bytes())
     return session
 
@@ -85,8 +105,8 @@ def _session(model: bytes, options: ort.SessionOptions, provider: str) -> ort.In
 def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OnnxRuntimeEngine:
     if streams > 1:  # each caller's own thread does all the work of its image
         threads = 1
-    return OnnxRuntimeEngine(model, "CPUExecutionProvider", threads)
+    return OnnxRuntimeEngine(model, {PROVIDER: {}}, threads)
 
 
-def check_available() -> None:
+def check_available(precision: str | None = None) -> None:
     """ONNX Runtime's CPU provider is in every build of it."""

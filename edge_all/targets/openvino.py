@@ -106,5 +106,5 @@ def open_engine(model: bytes, device: str | None, threads: int | None, streams: 
     return OpenVinoEngine(model, device or "CPU", threads, streams)
 
 
-def check_available() -> None:
+def check_available(precision: str | None = None) -> None:
     """Importing this file has shown that OpenVINO is installed; it always has a CPU device."""

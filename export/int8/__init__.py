@@ -55,18 +55,26 @@ class Attempt:
         scheme: How it was made.
         pair: The graphs; the first ships.
         trained: The head that loses least, of those tried.
-        graph_ms: Median time of the backbone for one image, FP32's and this one's, alternating.
+        graph_ms: Median time of the backbone for one image, FP32's and this one's, alternating; None where the target
+            is not on this machine.
     """
 
     scheme: Scheme
     pair: Pair
     trained: Trained
-    graph_ms: tuple[float, float]
+    graph_ms: tuple[float, float] | None
 
     @property
     def passed(self) -> bool:
         """The gate is content, and there is something to gain."""
-        return bool(self.trained.verdict["passed"]) and self.graph_ms[1] < self.graph_ms[0]
+        gains = self.graph_ms is None or self.graph_ms[1] < self.graph_ms[0]
+        return bool(self.trained.verdict["passed"]) and gains
+
+    @property
+    def times(self) -> dict[str, float | None]:
+        """For the bundle, in milliseconds."""
+        fp32, int8 = (round(ms, 3) for ms in self.graph_ms) if self.graph_ms else (None, None)
+        return {"fp32_graph_ms": fp32, "graph_ms": int8}
 
     @property
     def name(self) -> str:
@@ -181,7 +189,8 @@ def _attempt(
             paths = [exact.data.paths[i] for i in calibration.spread(numbers, scheme.images)]
             case.made[key] = quantize(case.graph, scheme, np.stack(list(features.decoded(paths, case.size))))
         graphs.append(case.made[key])
-    fp32_ms, int8_ms, _ = trial.times(target, [case.graph, *graphs])
+    fp32_ms, int8_ms, _ = trial.times(features.engine_of(target), [case.graph, *graphs])
+    graph_ms = (fp32_ms, int8_ms) if features.engine_of(target) == target else None
 
     judged = halves.judged_by_shipped, ~halves.judged_by_shipped
     data = exact.data
@@ -195,14 +204,16 @@ def _attempt(
     if refit:
         first, second = (_whole(graph, case, run) for graph in graphs)
         trained.append(heads.refitted(pair, (first, second), exact, case.fit))
+    best = max(trained, key=lambda t: (t.verdict["passed"], t.scores["block"]["agreement_fp32"]))
+    made = Attempt(scheme, pair, best, graph_ms)
     records = [
-        {"scheme": scheme.name, "head": t.kind, "graph_ms": round(int8_ms, 3), "fp32_graph_ms": round(fp32_ms, 3)}
+        {"scheme": scheme.name, "head": t.kind}
+        | made.times
         | {"block": {key: t.scores["block"][key] for key in ("accuracy", "balanced_accuracy", "agreement_fp32")}}
         | dict(t.verdict)
         for t in trained
     ]
-    best = max(trained, key=lambda t: (t.verdict["passed"], t.scores["block"]["agreement_fp32"]))
-    return Attempt(scheme, pair, best, (fp32_ms, int8_ms)), records
+    return made, records
 
 
 def _whole(graph: onnx.ModelProto, case: Case, run: Callable[..., np.ndarray]) -> Rows:
@@ -221,12 +232,12 @@ def _best(attempts: Sequence[Attempt]) -> Attempt | None:
     passed = [attempt for attempt in attempts if attempt.passed]
     if not passed:
         return max(attempts, key=agreement, default=None)
-    least = min(attempt.graph_ms[1] for attempt in passed)
-    return max((attempt for attempt in passed if _TIE * attempt.graph_ms[1] <= least), key=agreement)
+    taken = [attempt.graph_ms[1] if attempt.graph_ms else 0.0 for attempt in passed]
+    return max((a for a, ms in zip(passed, taken, strict=True) if _TIE * ms <= min(taken)), key=agreement)
 
 
 def _refusal(target: str, attempt: Attempt) -> str:
-    if attempt.trained.verdict["passed"]:
+    if attempt.trained.verdict["passed"] and attempt.graph_ms:
         before, after = attempt.graph_ms
         return f"INT8 for {target} by {attempt.name} takes {after:.2f} ms against FP32's {before:.2f} ms: refused"
     lost, allowed = attempt.trained.verdict["lost"], attempt.trained.verdict["allowed"]

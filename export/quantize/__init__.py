@@ -42,6 +42,7 @@ class Scheme:
 _7_BIT = Scheme("layerwise-7bit", "layerwise", {"weight_bits": 7})
 _8_BIT = Scheme("layerwise-8bit", "layerwise", {"weight_bits": 8})
 _QDQ = Scheme("qdq-minmax", "onnxruntime_qdq", images=128)
+_S8S8 = Scheme("layerwise-s8s8", "layerwise", {"signed": True})
 
 SCHEMES: dict[str, tuple[Scheme, ...]] = {
     "cpu": (_7_BIT, _8_BIT, _QDQ),
@@ -52,8 +53,11 @@ SCHEMES: dict[str, tuple[Scheme, ...]] = {
         Scheme("nncf-fast-bias", "nncf_onnx", {"fast_bias_correction": True}, images=128),
         Scheme("nncf-bias", "nncf_onnx", {"fast_bias_correction": False}, images=128),
     ),
+    "gpu": (_S8S8,),
 }
 """What is tried for each target, in this order, until one passes the gate.
+
+TensorRT, which runs INT8 for ``gpu``, takes symmetric int8 activations only.
 
 Weights of 7 bits come first: they cost no time, and x86 CPUs without VNNI add up products of uint8 and int8 in 16 bits,
 which 8-bit weights overflow. There (AVX2) MobileNetV2 with 8-bit weights keeps 36 % of FP32's labels, with 7-bit ones

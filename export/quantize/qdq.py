@@ -2,6 +2,8 @@
 
 The form that both engines fuse into integer kernels:
 https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html
+Where activations are signed it is TensorRT's, with biases in float32:
+https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized-types-explicit-quantization.html
 """
 
 from __future__ import annotations
@@ -76,11 +78,15 @@ def write(
         else:
             if output in convolutions:
                 made_of = convolutions[output]
-                reads = scales[placement.leader[old.input[0]]].step
-                bias_step = (reads * made_of.step).astype(np.float32)
-                bias = np.round(made_of.bias / bias_step).astype(np.int32)
+                reads = scales[placement.leader[old.input[0]]]
                 weights = dequantized(f"{node.name}/weights", made_of.weights, made_of.step.astype(np.float32))
-                node.input[:] = [node.input[0], weights, dequantized(f"{node.name}/bias", bias, bias_step)]
+                if reads.signed:  # TensorRT takes no bias in integers
+                    bias = constant(f"{node.name}/bias", made_of.bias.astype(np.float32))
+                else:
+                    step = (reads.step * made_of.step).astype(np.float32)
+                    whole = np.round(made_of.bias / step).astype(np.int32)
+                    bias = dequantized(f"{node.name}/bias", whole, step)
+                node.input[:] = [node.input[0], weights, bias]
             nodes.append(node)
         if output in placement.leader:
             rounded(output)

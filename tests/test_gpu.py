@@ -1,8 +1,8 @@
-"""FP16 for target gpu: what is converted, what the gate says, and what of it a bundle carries; all on the CPU."""
+"""FP16 and INT8 for target gpu: what is converted, what the gate says, what a bundle carries; all on the CPU."""
 
 from __future__ import annotations
 
-from collections import Counter
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -12,13 +12,15 @@ from subprocess import CompletedProcess
 
 import numpy as np
 import onnx
+import onnxruntime as ort
 import pytest
 from conftest import check_standard
 from graphs import by_onnxruntime, random_weights
 from onnx import TensorProto, numpy_helper
 
+from edge_all import bench, probe
 from edge_all import bundle as bundles
-from edge_all import probe
+from edge_all.errors import TargetError
 from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, half_precision
 from edge_all.export.dataset import folds, groups, read
 from edge_all.export.dataset.synthetic import draw
@@ -26,7 +28,8 @@ from edge_all.export.evaluate import Rows
 from edge_all.export.head import fit_head
 from edge_all.export.int8 import Case
 from edge_all.export.int8.heads import Exact
-from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine
+from edge_all.targets import onnxruntime_gpu
+from edge_all.targets.onnxruntime_cpu import PROVIDER, OnnxRuntimeEngine
 from edge_all.targets.onnxruntime_gpu import left_to_cpu
 
 SIZE = (64, 64)
@@ -97,26 +100,56 @@ def test_a_bundle_for_gpu(edge_all: Callable[..., CompletedProcess[str]], drawn:
     done = edge_all("export", *words, "--augment", 0, "--data", drawn, "--target", "gpu", "--out", out)
     assert done.returncode == 0, done.stderr
     made = bundles.load(out)
-    assert made.record["models"] == {"gpu": {"fp16": "model.fp16.onnx", "fp32": "model.fp32.onnx"}}
-    assert made.record["verified"]["gpu.fp16"]["agreement"] >= 95
-    assert made.record["metrics"]["block"]["fp16"]["agreement_fp32"] >= 95
-    assert "| block | FP16, gpu |" in (out / "MODEL_CARD.md").read_text()
+    files = {precision: f"model.{precision}.onnx" for precision in ("fp16", "fp32")} | {"int8": "model.gpu.int8.onnx"}
+    assert made.record["models"] == {"gpu": files} and list(made.record["models"]["gpu"]) == ["fp16", "fp32", "int8"]
+    for precision in ("fp16", "int8"):
+        assert made.record["verified"][f"gpu.{precision}"]["agreement"] >= 95
+        assert made.record["metrics"]["block"][precision]["agreement_fp32"] >= 95
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "| block | FP16, gpu |" in card and "- gpu: layerwise-s8s8, head" in card
+    assert made.record["gate"]["targets"]["gpu"]["graph_ms"] is None
     assert "fp16" in done.stdout
     inputs = probe.images(made)
-    given = OnnxRuntimeEngine(made.read("model.fp16.onnx"), "CPUExecutionProvider", 1).run(inputs).probabilities
-    exact = OnnxRuntimeEngine(made.read("model.fp32.onnx"), "CPUExecutionProvider", 1).run(inputs).probabilities
-    assert 0 < np.abs(given - exact).max() < probe.TOLERANCE["fp16"]
+    given = {
+        precision: OnnxRuntimeEngine(made.read(file), {PROVIDER: {}}, 1).run(inputs).probabilities
+        for precision, file in files.items()
+    }
+    assert 0 < np.abs(given["fp16"] - given["fp32"]).max() < probe.TOLERANCE["fp16"]
+
+    done = edge_all("doctor", "--bundle", out, "--json")
+    if onnxruntime_gpu.CUDA not in ort.get_available_providers():
+        assert done.returncode == 0 and [check["available"] for check in json.loads(done.stdout)["checks"]] == [False]
+
+
+def test_int8_on_a_gpu_is_tensorrts(monkeypatch: pytest.MonkeyPatch, colour_bundle: bundles.Bundle) -> None:
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [onnxruntime_gpu.CUDA, PROVIDER])
+    onnxruntime_gpu.check_available("fp16")
+    with pytest.raises(TargetError, match="INT8 on target gpu needs ONNX Runtime's TensorrtExecutionProvider"):
+        onnxruntime_gpu.check_available("int8")
+    with pytest.raises(TargetError, match="use --precision fp16"):
+        onnxruntime_gpu.open_engine(b"a graph with a QuantizeLinear", None, None, 1)
+
+    record = colour_bundle.record | {"models": {"gpu": {"fp32": "model.fp32.onnx", "int8": "model.cpu.int8.onnx"}}}
+    for_gpu = replace(colour_bundle, record=record)
+    cases, missing = bench.available_cases(for_gpu, (), ())
+    assert [case.precision for case in cases] == ["fp32"]
+    assert len(missing) == 1 and missing[0].startswith("gpu left out: INT8 on target gpu needs")
+    assert [case.precision for case in bench.available_cases(for_gpu, ("gpu",), ("int8",))[0]] == ["int8"]
+
+    monkeypatch.setattr(ort, "get_available_providers", lambda: [onnxruntime_gpu.TENSORRT, onnxruntime_gpu.CUDA])
+    onnxruntime_gpu.check_available("int8")
+    assert not bench.available_cases(for_gpu, (), ())[1]
 
 
 def test_nodes_are_counted(colour_bundle: bundles.Bundle, tmp_path: Path) -> None:
     model = colour_bundle.read("model.fp32.onnx")
-    engine = OnnxRuntimeEngine(model, "CPUExecutionProvider", 1, profile=tmp_path / "nodes")
+    engine = OnnxRuntimeEngine(model, {PROVIDER: {}}, 1, profile=tmp_path / "nodes")
     nodes = engine.count_nodes()
     assert nodes[("CPUExecutionProvider", "ReduceMean")] == nodes[("CPUExecutionProvider", "ArgMax")] == 1
     assert left_to_cpu(nodes).startswith(f"{sum(nodes.values())} of {sum(nodes.values())} nodes on the CPU (1 ArgMax")
 
 
 def test_only_what_is_not_on_the_gpu_is_told() -> None:
-    nodes = Counter({("CUDAExecutionProvider", "Conv"): 50, ("CPUExecutionProvider", "Gather"): 2})
-    assert left_to_cpu(nodes) == "2 of 52 nodes on the CPU (2 Gather)"
-    assert left_to_cpu({("CUDAExecutionProvider", "Conv"): 50}) == "0 of 50 nodes on the CPU"
+    gpu = {("TensorrtExecutionProvider", "TRTKernel"): 1, ("CUDAExecutionProvider", "Conv"): 49}
+    assert left_to_cpu(gpu | {("CPUExecutionProvider", "Gather"): 2}) == "2 of 52 nodes on the CPU (2 Gather)"
+    assert left_to_cpu(gpu) == "0 of 50 nodes on the CPU"
