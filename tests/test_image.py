@@ -6,9 +6,11 @@ import io
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+import simplejpeg
 from conftest import colour_picture, encoded
 from PIL import Image
 
@@ -84,12 +86,29 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(turned: int) -> None:
     exif[0x0112] = turned
     file = io.BytesIO()
     scene.save(file, "JPEG", quality=95, exif=exif)
-    whole = image.read(file.getvalue())
-    drafted = image.read(file.getvalue(), draft=448)
+    whole = Image.fromarray(image._read(file.getvalue(), None))
+    drafted = Image.fromarray(image._read(file.getvalue(), 448))
     assert min(drafted.size) >= 448 and 4 * drafted.size[0] == whole.size[0]
     wanted = np.asarray(whole.resize((224, 224), Image.Resampling.BILINEAR)).astype(int)
     given = image.decode(file.getvalue(), (224, 224)).astype(int)
     assert np.abs(given - wanted).max() <= 6 and np.abs(given - wanted).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "CMYK"])
+@pytest.mark.parametrize(
+    "options", [{}, {"progressive": True}, {"subsampling": 0}, {"subsampling": 1}, {"quality": 20}, {"keep_rgb": True}]
+)
+def test_a_jpeg_has_pillows_pixels(mode: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[bytes] = []
+    real = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data: (asked.append(data), real(data))[1])
+    rng = np.random.default_rng(0)
+    noise = Image.fromarray(rng.integers(0, 256, (57, 83, 3), dtype=np.uint8)).resize((331, 227))
+    data = encoded(noise.convert(mode), "JPEG", **options)
+    with Image.open(io.BytesIO(data)) as opened:
+        wanted = np.asarray(opened.convert("RGB"))
+    np.testing.assert_array_equal(image.decode(data, wanted.shape[:2]), wanted)
+    assert len(asked) == (mode == "RGB")
 
 
 def test_resizes_to_the_input() -> None:
