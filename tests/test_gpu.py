@@ -136,7 +136,9 @@ def test_int8_on_a_gpu_is_tensorrts(monkeypatch: pytest.MonkeyPatch, colour_bund
     assert len(missing) == 1 and missing[0].startswith("gpu left out: INT8 on target gpu needs")
     assert [case.precision for case in bench.available_cases(for_gpu, ("gpu",), ("int8",))[0]] == ["int8"]
 
+    assert onnxruntime_gpu._comes_up(PROVIDER)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [onnxruntime_gpu.TENSORRT, onnxruntime_gpu.CUDA])
+    monkeypatch.setattr(onnxruntime_gpu, "_comes_up", {onnxruntime_gpu.TENSORRT: True}.__getitem__)
     onnxruntime_gpu.check_available("int8")
     assert not bench.available_cases(for_gpu, (), ())[1]
 

@@ -15,6 +15,14 @@ from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
+_FATAL_ONLY = 4  # ONNX Runtime's severity level
+
+_SMALLEST = (
+    b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
+    b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
+)
+"""An ONNX file that holds one Identity."""
+
 
 def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OnnxRuntimeEngine:
     """Load a graph; its description tells how many nodes ONNX Runtime left to the CPU."""
@@ -49,15 +57,23 @@ def left_to_cpu(nodes: Mapping[tuple[str, str], int]) -> str:
 
 
 def check_available(precision: str | None = None) -> None:
-    """Whether this ONNX Runtime was built for it; that a GPU answers shows when the graph is loaded."""
+    """Whether this ONNX Runtime was built with CUDA, and for INT8 whether TensorRT comes up."""
     have = ort.get_available_providers()
     if CUDA not in have:
         raise TargetError(
             f"target gpu needs ONNX Runtime's {CUDA}, and this one has {', '.join(have)}: "
             "pip uninstall onnxruntime && pip install onnxruntime-gpu"
         )
-    if precision == "int8" and TENSORRT not in have:
+    if precision == "int8" and not (TENSORRT in have and _comes_up(TENSORRT)):
         raise TargetError(
-            f"INT8 on target gpu needs ONNX Runtime's {TENSORRT}, and this one has {', '.join(have)}: "
+            f"INT8 on target gpu needs ONNX Runtime's {TENSORRT}, and that does not come up here: "
             "use --precision fp16, or install TensorRT"
         )
+
+
+def _comes_up(provider: str) -> bool:
+    """ONNX Runtime lists TensorRT wherever it was built with it; its libraries may be missing all the same."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _FATAL_ONLY
+    session = ort.InferenceSession(_SMALLEST, options, providers=[provider])
+    return bool(session.get_providers()[0] == provider)
