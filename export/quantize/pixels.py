@@ -19,12 +19,9 @@ def normalisation(model: onnx.ModelProto) -> tuple[np.ndarray, np.ndarray]:
 def alike(model: onnx.ModelProto) -> onnx.ModelProto:
     """Normalise all channels in one way, in steps of whole pixel values, so that pixels need no rounding.
 
-    The convolutions that read `SOURCE` take what the channels differed by into their weights and biases. They compute
-    what they did, but for their padding: it was each channel's mean, and is the whole pixel value nearest to the mean
-    of all three.
-
-    Args:
-        model: A backbone; all that reads `SOURCE` are convolutions in one group.
+    The convolution that reads `SOURCE` takes what the channels differed by into its weights and bias. It computes what
+    it did, but for its padding: that was each channel's mean, and is the whole pixel value nearest to the mean of all
+    three.
     """
     moved = onnx.ModelProto()
     moved.CopyFrom(model)
@@ -48,10 +45,14 @@ def alike(model: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def direct(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph without normalisation, if its rounded pixels are the pixels: exact, and it saves six nodes.
+    """The same graph without normalisation, if its rounded pixels are the pixels: exact, and it saves five nodes.
 
-    Precondition: ``uint8`` pixels enter at "preprocess/flat", and `SOURCE` is their normalised form. Postcondition: no
-    answer changes. A graph whose first rounding loses anything is returned as it is.
+    The zero point goes into the convolution's bias, since engines take longer over one that is not 0. It is what they
+    pad with, so the pixels are padded before.
+
+    Precondition: ``uint8`` pixels enter at "preprocess/flat", `SOURCE` is their normalised form, and one convolution
+    in integers reads it. Postcondition: no answer changes, but for how OpenVINO rounds. A graph whose first rounding
+    loses anything is returned as it is.
     """
     rounding = next((n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == SOURCE), None)
     pixels = next(n.input[0] for n in model.graph.node if n.output[0] == "preprocess/flat")
@@ -59,18 +60,44 @@ def direct(model: onnx.ModelProto) -> onnx.ModelProto:
         return model
     entered = onnx.ModelProto()
     entered.CopyFrom(model)
-    real = next(node.output[0] for node in model.graph.node if node.input[0] == rounding.output[0])
-    nodes = {node.output[0]: node for node in entered.graph.node}
+    graph = entered.graph
+    real = next(node for node in graph.node if node.input[0] == rounding.output[0])
+    (convolution,) = (node for node in graph.node if real.output[0] in node.input)
+    (zero,) = _constants(model, rounding.input[2])
+    _without_zero_point(graph, convolution, zero)
+    graph.initializer.append(numpy_helper.from_array(np.zeros_like(zero), "preprocess/zero"))
+
+    nodes = []
+    pads = next((attribute.ints for attribute in convolution.attribute if attribute.name == "pads"), [])
+    if any(pads):
+        top, left, bottom, right = pads
+        known = {"preprocess/around": np.array([0, top, left, 0, 0, bottom, right, 0]), "preprocess/mean": zero}
+        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in known.items())
+        nodes.append(helper.make_node("Pad", [pixels, *known], ["preprocess/padded"]))
+        pixels, pads[:] = "preprocess/padded", [0] * 4
     # Scaled before they are turned: the other way round, OpenVINO computes the convolution in float32.
-    scaled = helper.make_node("DequantizeLinear", [pixels, *rounding.input[1:]], ["preprocess/scaled"])
-    turned = helper.make_node("Transpose", scaled.output, [real], perm=[0, 3, 1, 2])
-    for output, new in (rounding.output[0], scaled), (real, turned):
-        new.name = f"preprocess/{new.op_type}"
-        nodes[output].CopyFrom(new)
+    scaling = [pixels, rounding.input[1], "preprocess/zero"]
+    nodes.append(helper.make_node("DequantizeLinear", scaling, ["preprocess/scaled"]))
+    nodes.append(helper.make_node("Transpose", ["preprocess/scaled"], real.output, perm=[0, 3, 1, 2]))
+    place = list(graph.node).index(real)
+    graph.node.remove(real)
+    for i, node in enumerate(nodes):
+        node.name = f"preprocess/{node.op_type}"
+        graph.node.insert(place + i, node)
     ends = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
-    left = onnx.utils.Extractor(entered).extract_model(*ends)  # without what nobody reads any more
-    left.graph.name = model.graph.name
-    return left
+    entered = onnx.utils.Extractor(entered).extract_model(*ends)  # without what nobody reads any more
+    entered.graph.name = model.graph.name
+    return entered
+
+
+def _without_zero_point(graph: onnx.GraphProto, convolution: onnx.NodeProto, zero: np.ndarray) -> None:
+    """Let a convolution in integers take the zero point of what it reads into its bias."""
+    made_by = {node.output[0]: node for node in graph.node}
+    weights, bias = (made_by[name].input[0] for name in convolution.input[1:])
+    arrays = {array.name: array for array in graph.initializer}
+    summed = numpy_helper.to_array(arrays[weights]).sum((1, 2, 3), dtype=np.int32)
+    moved = numpy_helper.to_array(arrays[bias]) - zero.astype(np.int32) * summed
+    arrays[bias].CopyFrom(numpy_helper.from_array(moved, bias))
 
 
 def _is_uint8(model: onnx.ModelProto, tensor: str) -> bool:
