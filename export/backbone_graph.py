@@ -17,6 +17,7 @@ from torch import nn
 from .backbones import Backbone, Place, places
 from .onnx_ops import OPSET
 from .preprocess import Preprocess
+from .reorder import reorder
 from .weights import Weights, network
 
 PLAIN = Preprocess()
@@ -146,4 +147,5 @@ def _convolutions(module: Trunk, size: tuple[int, int]) -> onnx.GraphProto:
         value.doc_string = ""
         del value.metadata_props[:]
     del graph.value_info[:], graph.metadata_props[:]
+    reorder(graph)
     return graph

@@ -156,11 +156,14 @@ class _Cut:
             for i in range(1, len(node.input)):
                 node.input[i] = self._rows(node.input[i], wanted, node.output[0])
         elif node.op_type == "Add":
-            node.input[:] = [self._taken(side, wanted) for side in node.input]
+            node.input[:] = [
+                self._rows(side, wanted, output) if side in self._constants else self._taken(side, wanted)
+                for side in node.input
+            ]
         else:
             node.input[0] = self._taken(node.input[0], wanted)
-            if node.op_type == "BatchNormalization":
-                node.input[1:] = [self._rows(name, wanted, node.output[0]) for name in node.input[1:]]
+            if node.op_type in ("BatchNormalization", "DequantizeLinear"):
+                node.input[1:] = [self._rows(name, wanted, output) for name in node.input[1:]]
 
     def _end(self, kept: np.ndarray) -> None:
         has = self._has["features"]
@@ -198,7 +201,11 @@ class _Cut:
         through = self._weights.get(name)
         if through is None:
             value = numpy_helper.to_array(self._constants[name])
-            return name if len(value) == len(wanted) else self._constant(f"{name}/of/{reader}", value[wanted])
+            return (
+                name
+                if not value.ndim or len(value) == len(wanted)
+                else self._constant(f"{name}/of/{reader}", value[wanted])
+            )
         copy = onnx.NodeProto()
         copy.CopyFrom(through)
         if self._constants[through.input[1]].dims:  # a step for each channel

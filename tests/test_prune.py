@@ -54,7 +54,16 @@ def test_kept_features_are_those_of_before(name: str, place: str) -> None:
         assert after.macs < before.macs, "the last convolution computes what nobody reads"
 
 
-@pytest.mark.parametrize(("name", "place"), [("mobilenetv2", "features.13"), ("mobilenetv2", "last")])
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("mobilenetv2", "features.13"),
+        ("mobilenetv2", "last"),
+        ("densenet121", "denseblock1"),  # its channels are shifted, and shifted back behind
+        ("inceptionv3", "Mixed_5b:std"),
+        ("vgg19", "features.3:std+features.8"),
+    ],
+)
 def test_quantized_graphs_too(name: str, place: str) -> None:
     images = pictures(2, SIZE)
     model = layerwise.quantize(_graph(name, place), images, weight_bits=7)

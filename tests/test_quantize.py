@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import onnx
@@ -16,6 +18,8 @@ from edge_all.export import backbone_graph, backbones
 from edge_all.export.quantize import layerwise, pixels, ranges, rounding, sensitivity, torch_ops
 from edge_all.export.quantize.balance import balance
 from edge_all.export.quantize.placement import place
+from edge_all.export.quantize.rewrite import is_exit, rewrite
+from edge_all.export.reorder import as_depthwise
 
 TAPS = {
     "densenet121": "transition1",
@@ -87,12 +91,38 @@ def test_no_pair_of_products_overflows_16_bits(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", TAPS)
-def test_balancing_changes_nothing(name: str) -> None:
-    model = graph(name)
+def test_rewriting_changes_nothing(name: str) -> None:
+    model, rewritten = graph(name), rewrite(graph(name))
+    wanted = run(model)
+    np.testing.assert_allclose(run(rewritten), wanted, atol=1e-5 * np.abs(wanted).max())
+    nodes = rewritten.graph.node
+    assert not {"BatchNormalization", "AveragePool"} & {node.op_type for node in nodes}
+    (exit,) = filter(is_exit, nodes)
+    assert exit.output[0] == "map_0" and torch_ops.attributes(exit)["group"] == wanted.shape[1]
+
+
+def test_concats_of_a_dense_block_take_what_is_joined_already() -> None:
+    def pieces(model: onnx.ModelProto) -> list[int]:
+        return [len(n.input) for n in model.graph.node if n.op_type == "Concat" and n.name.startswith("backbone/")]
+
+    assert pieces(graph("densenet121")) == [2, 3, 4, 5, 6, 7]
+    assert pieces(rewrite(graph("densenet121"))) == [2] * 6
+
+
+def test_an_average_that_leaves_its_padding_out() -> None:
+    pool = onnx.helper.make_node("AveragePool", ["x"], ["y"], "pool", kernel_shape=[3, 3], pads=[1, 1, 1, 1])
+    with pytest.raises(ValueError, match="wanted count_include_pad"):
+        as_depthwise(pool, 8, onnx.GraphProto())
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("name", TAPS)
+def test_balancing_changes_nothing(name: str, signed: bool) -> None:
+    model = rewrite(graph(name))
     placement = place(model, pixels.SOURCE)
     with torch.inference_mode():
         first = layerwise._preprocessed(model, IMAGES)
-        balanced = balance(model, layerwise._peaks(model, first), placement.leader)
+        balanced = balance(model, layerwise._spans(model, first), placement.leader, signed)
     wanted = run(model)
     np.testing.assert_allclose(run(balanced), wanted, atol=1e-4 * np.abs(wanted).max())
     before, after = (_first_weights(m) for m in (model, balanced))
@@ -112,10 +142,11 @@ def test_balancing_nodes_that_share_their_constants() -> None:
     convolutions[3].input[1] = (
         convolutions[2].input[1] if _same_shape(model, *convolutions[2:4]) else convolutions[3].input[1]
     )
+    model = rewrite(model)
     placement = place(model, pixels.SOURCE)
     with torch.inference_mode():
         first = layerwise._preprocessed(model, IMAGES)
-        balanced = balance(model, layerwise._peaks(model, first), placement.leader)
+        balanced = balance(model, layerwise._spans(model, first), placement.leader)
     wanted = run(model)
     np.testing.assert_allclose(run(balanced), wanted, atol=1e-4 * np.abs(wanted).max())
 
@@ -127,7 +158,7 @@ def _same_shape(model: onnx.ModelProto, a: onnx.NodeProto, b: onnx.NodeProto) ->
 
 @pytest.mark.parametrize("name", TAPS)
 def test_walking_in_torch_is_the_graph(name: str) -> None:
-    model, seen = graph(name), {}
+    model, seen = rewrite(graph(name)), {}
 
     def visit(node: onnx.NodeProto, inputs: list[torch.Tensor]) -> torch.Tensor:
         seen[node.output[0]] = torch_ops.run(node, inputs)
@@ -158,7 +189,8 @@ def test_signed_activations_have_no_zero_points_and_no_integer_biases() -> None:
     zeros = [array for name, array in arrays.items() if name.endswith("/zero")]
     assert {str(zero.dtype) for zero in zeros} == {"int8"} and not any(zero.any() for zero in zeros)
     biases = [arrays[node.input[2]] for node in made.graph.node if node.op_type == "Conv"]
-    assert len(biases) == 12 and {str(bias.dtype) for bias in biases} == {"float32"}
+    assert len(biases) == 12 + 1, "the layers, and the exit of the map"
+    assert {str(bias.dtype) for bias in biases} == {"float32"}
     assert error(run(made), run(graph("mobilenetv2"))) < 0.05
 
 
@@ -203,6 +235,21 @@ def test_pixels_that_rounding_would_change_are_rounded() -> None:
     made = quantized("mobilenetv2", signed=True)
     assert made.graph.node[0].op_type == "Reshape"
     assert pixels.direct(made) is made
+
+
+@pytest.mark.parametrize("name", TAPS)
+def test_onnxruntime_runs_every_convolution_in_integers(name: str, tmp_path: Path) -> None:
+    import onnxruntime as ort
+
+    made, optimized = quantized(name, weight_bits=7), tmp_path / "optimized.onnx"
+    options = ort.SessionOptions()
+    options.log_severity_level, options.optimized_model_filepath = 3, str(optimized)
+    ort.InferenceSession(made.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    kinds = Counter(node.op_type for node in onnx.load(optimized).graph.node)
+    assert kinds["QLinearConv"] == len(layerwise.convolutions(made))
+    assert not {"Conv", "FusedConv", "BatchNormalization", "Relu", "Clip", "MaxPool"} & kinds.keys()
+    # One of what is pooled; DenseNet's first block takes its maxima from one scale to another.
+    assert kinds["DequantizeLinear"] + kinds["QuantizeLinear"] <= 1 + 2 * (name == "densenet121"), kinds
 
 
 @pytest.mark.parametrize("name", TAPS)

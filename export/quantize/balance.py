@@ -2,7 +2,8 @@
 
 Cross-layer equalization (Nagel et al. 2019, arXiv 1906.04721), with the ranges of real activations as in SmoothQuant
 (Xiao et al. 2023, arXiv 2211.10438): a channel's factor goes into the weights that make it and comes out of the weights
-that read it. Channels that an Add joins share a factor; a ReLU6 bounds it.
+that read it. Channels that an Add joins share a factor; a ReLU6 bounds it. Where only convolutions of one weight a
+channel read it, it is shifted too, through the biases, and has all 8 bits for its own range.
 """
 
 from __future__ import annotations
@@ -14,33 +15,80 @@ import onnx
 from onnx import numpy_helper
 
 from .pixels import SOURCE
+from .rewrite import MAP
 
 _SHARE = 0.5
 """How much of the difference between two channels is evened out; the rest is left to the weights' own rounding."""
 
 _MOST = 16.0
+_MOST_STEPPED = 4096.0
+"""The largest factor, and the largest where only convolutions of one weight a channel read it: those have a step for
+each channel, so that no difference is left to them, and all of it is evened out."""
 
-_PASSING = ("Relu", "Clip", "MaxPool", "AveragePool")
+_PASSING = ("Relu", "Clip", "MaxPool", "Identity")
 
 
-def balance(model: onnx.ModelProto, peaks: Mapping[str, np.ndarray], rounded: Iterable[str]) -> onnx.ModelProto:
+def balance(
+    model: onnx.ModelProto, spans: Mapping[str, np.ndarray], rounded: Iterable[str], signed: bool = False
+) -> onnx.ModelProto:
     """Even out the channels of the tensors that are going to be rounded.
 
     Args:
-        model: An FP32 backbone.
-        peaks: Largest absolute value of each channel of each tensor, ``float32 [C]``.
+        model: An FP32 backbone, rewritten (`rewrite`).
+        spans: Smallest and largest value of each channel of each tensor, ``float32 [2, C]``.
         rounded: The tensors that count.
+        signed: Whether to symmetric int8; then a channel that may be shifted is centred, else it starts at zero.
 
     Returns:
-        The same function of the image, but for values beyond the peaks at a ReLU6.
+        The same function of the image, but for values beyond the spans at a ReLU6.
     """
     arrays = {i.name: numpy_helper.to_array(i).copy() for i in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.name.startswith("backbone/")]
+    channels, of = _number(nodes, arrays)
+    start = np.where(_shifted(channels, of, nodes, arrays), _starts(channels, of, spans, signed), 0.0)
+    peaks = {}
+    for name, numbers in of.items():
+        least, most = spans[name]
+        zero = start[channels.find(numbers)]
+        peaks[name] = np.maximum(zero - least, most - zero)
+    factor = _factors(channels, of, nodes, arrays, peaks, rounded)
+    shift = -start * factor
+    by_tensor = {name: channels.find(numbers) for name, numbers in of.items()}
+
+    balanced = onnx.ModelProto()
+    balanced.CopyFrom(model)
+    for node in balanced.graph.node:
+        if node.op_type != "Conv":
+            continue
+        made, read = by_tensor[node.output[0]], by_tensor[node.input[0]]
+        weights, *bias = (arrays[name].astype(np.float64) for name in node.input[1:])
+        groups = len(read) // weights.shape[1]
+        by_output = np.repeat(read.reshape(groups, -1), len(made) // groups, axis=0)
+        weights = weights * factor[made][:, None, None, None] / factor[by_output][:, :, None, None]
+        offset = sum(bias) * factor[made] + shift[made] - (weights.sum((2, 3)) * shift[by_output]).sum(1)
+        # Under names of their own: nodes may share a constant, and each has factors of its own.
+        del node.input[1:]
+        node.input.extend([f"{node.name}/balanced", f"{node.name}/offset"])
+        balanced.graph.initializer.extend(
+            numpy_helper.from_array(value.astype(np.float32), name)
+            for name, value in zip(node.input[1:], (weights, offset), strict=True)
+        )
+    read_names = {name for node in balanced.graph.node for name in node.input}
+    kept = [constant for constant in balanced.graph.initializer if constant.name in read_names]
+    del balanced.graph.initializer[:]
+    balanced.graph.initializer.extend(kept)
+    return balanced
+
+
+def _number(
+    nodes: Sequence[onnx.NodeProto], arrays: Mapping[str, np.ndarray]
+) -> tuple[_Channels, dict[str, np.ndarray]]:
+    """Numbers for the channels of each tensor; channels that must be scaled alike have the same."""
     channels = _Channels()
     of = {SOURCE: channels.new(3)}
     for node in nodes:
         output = node.output[0]
-        if node.op_type in ("Conv", "BatchNormalization"):
+        if node.op_type == "Conv":
             of[output] = channels.new(len(arrays[node.input[1]]))
         elif node.op_type == "Add":
             of[output] = channels.join(of[node.input[0]], of[node.input[1]])
@@ -48,36 +96,45 @@ def balance(model: onnx.ModelProto, peaks: Mapping[str, np.ndarray], rounded: It
             of[output] = np.concatenate([of[name] for name in node.input])
         elif node.op_type in _PASSING:
             of[output] = of[node.input[0]]
-    factor = _factors(channels, of, nodes, arrays, peaks, rounded)
-    made_by = {node.output[0]: factor[channels.find(of[node.output[0]])] for node in nodes if node.output[0] in of}
-    made_by[SOURCE] = np.ones(3)
+    return channels, of
 
-    balanced = onnx.ModelProto()
-    balanced.CopyFrom(model)
-    for node in balanced.graph.node:
-        if node.op_type not in ("Conv", "BatchNormalization"):
-            continue
-        made, read = made_by[node.output[0]], made_by[node.input[0]]
-        constants = [arrays[name] for name in node.input[1:]]
-        if node.op_type == "Conv":
-            by_group = read.reshape(-1, constants[0].shape[1])
-            by_output = np.repeat(by_group, len(made) // len(by_group), axis=0)
-            constants[0] = constants[0] * made[:, None, None, None] / by_output[:, :, None, None]
-            constants[1:] = [bias * made for bias in constants[1:]]
-        else:
-            scale, bias, mean, variance = constants
-            constants = [scale * made / read, bias * made, mean * read, variance]
-        # Under names of their own: nodes may share a constant, and each has factors of its own.
-        node.input[1:] = [f"{node.name}/{i}" for i in range(len(constants))]
-        balanced.graph.initializer.extend(
-            numpy_helper.from_array(value.astype(np.float32), name)
-            for name, value in zip(node.input[1:], constants, strict=True)
-        )
-    read_names = {name for node in balanced.graph.node for name in node.input}
-    kept = [constant for constant in balanced.graph.initializer if constant.name in read_names]
-    del balanced.graph.initializer[:]
-    balanced.graph.initializer.extend(kept)
-    return balanced
+
+def _shifted(
+    channels: _Channels, of: Mapping[str, np.ndarray], nodes: Sequence[onnx.NodeProto], arrays: Mapping[str, np.ndarray]
+) -> np.ndarray:
+    """``bool``, by number: channels that may be shifted, since whoever reads them has a bias to make it good.
+
+    Those that a convolution gives with no activation behind it, and that convolutions of one weight a channel read.
+    """
+    allowed = np.ones(channels.count, bool)
+    for node in nodes:
+        if node.op_type in ("Relu", "Clip", "Add"):
+            allowed[channels.find(of[node.output[0]])] = False
+        elif node.op_type == "Conv" and not _one_pixel(node, arrays):
+            allowed[channels.find(of[node.input[0]])] = False
+    for name, numbers in of.items():
+        if name == SOURCE or name.startswith(MAP):
+            allowed[channels.find(numbers)] = False
+    return allowed
+
+
+def _starts(
+    channels: _Channels, of: Mapping[str, np.ndarray], spans: Mapping[str, np.ndarray], centred: bool
+) -> np.ndarray:
+    """Each number's smallest value, or the middle of its values."""
+    least, most = np.full(channels.count, np.inf), np.full(channels.count, -np.inf)
+    for name, numbers in of.items():
+        found = channels.find(numbers)
+        np.minimum.at(least, found, spans[name][0])
+        np.maximum.at(most, found, spans[name][1])
+    roots = channels.find(np.arange(channels.count))
+    least, most = least[roots], most[roots]
+    return (least + most) / 2 if centred else least
+
+
+def _one_pixel(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a convolution gives each channel times a factor: it has a step for each, so no range matters to it."""
+    return arrays[node.input[1]].shape[1:] == (1, 1, 1)
 
 
 def _factors(
@@ -88,19 +145,23 @@ def _factors(
     peaks: Mapping[str, np.ndarray],
     rounded: Iterable[str],
 ) -> np.ndarray:
-    """A factor for each number of `channels`: 1 for the widest channel of a tensor, up to `_MOST` for the others."""
-    factor = np.full(channels.count, _MOST)
+    """A factor for each number of `channels`: 1 for the widest channel of a tensor, more for the others."""
+    share, factor = np.ones(channels.count), np.full(channels.count, _MOST_STEPPED)
+    for node in nodes:
+        if node.op_type == "Conv" and not _one_pixel(node, arrays):
+            numbers = channels.find(of[node.input[0]])
+            share[numbers], factor[numbers] = _SHARE, _MOST
     for name in rounded:
+        numbers = channels.find(of[name])
         peak = np.maximum(peaks[name], 1e-12)
-        wanted = (peak.max() / peak) ** _SHARE
-        np.minimum.at(factor, channels.find(of[name]), wanted)
+        np.minimum.at(factor, numbers, (peak.max() / peak) ** share[numbers])
     for node in nodes:
         if node.op_type == "Clip":
             limit = float(arrays[node.input[2]])
             peak = np.maximum(peaks[node.output[0]], 1e-12)
             np.minimum.at(factor, channels.find(of[node.output[0]]), np.maximum(limit / peak, 1.0) ** _SHARE)
     for name, numbers in of.items():
-        if name == SOURCE or name.startswith("map_"):  # what comes in, and what is pooled, stays as it is
+        if name == SOURCE or name.startswith(MAP):  # what comes in, and what is pooled, stays as it is
             factor[channels.find(numbers)] = 1.0
     return factor
 

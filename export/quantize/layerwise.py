@@ -24,6 +24,7 @@ from .balance import balance
 from .pixels import SOURCE
 from .placement import Placement, place
 from .qdq import Convolution8
+from .rewrite import is_exit, rewrite
 
 _SAMPLE = 40_000  # values of each tensor that its range is fitted to
 _MOST_BIAS = 2**30  # in its own steps, which are an int32
@@ -49,12 +50,13 @@ def quantize(
         signed: Symmetric int8 activations, as TensorRT wants them, instead of uint8.
         floating: Names of convolutions that stay float32.
     """
+    model = rewrite(model)
     placement = place(model, SOURCE, floating)
     if SOURCE in placement.leader and not signed:
         model = pixels.alike(model)
     first = _preprocessed(model, images)
     with torch.inference_mode():
-        model = balance(model, _peaks(model, first), placement.leader)
+        model = balance(model, _spans(model, first), placement.leader, signed)
         samples = _measure(model, placement, first)
         scales = {
             name: _scale(
@@ -104,17 +106,21 @@ def _itself(value: Tensor) -> Tensor:
     return value
 
 
-def _peaks(model: onnx.ModelProto, pixels: Tensor) -> dict[str, np.ndarray]:
-    """Largest absolute value of each channel of each tensor, ``float32 [C]``."""
-    found = {}
+def _spans(model: onnx.ModelProto, pixels: Tensor) -> dict[str, np.ndarray]:
+    """Smallest and largest value of each channel of each tensor, ``float32 [2, C]``."""
+    found = {SOURCE: _span(pixels)}
 
     def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         output = torch_ops.run(node, inputs)
-        found[node.output[0]] = output.abs().amax((0, 2, 3)).numpy()
+        found[node.output[0]] = _span(output)
         return output
 
     _walk(model, pixels, visit, _itself)
-    return {SOURCE: pixels.abs().amax((0, 2, 3)).numpy()} | found
+    return found
+
+
+def _span(values: Tensor) -> np.ndarray:
+    return torch.stack([values.amin((0, 2, 3)), values.amax((0, 2, 3))]).numpy()
 
 
 def _measure(model: onnx.ModelProto, placement: Placement, pixels: Tensor) -> dict[str, np.ndarray]:
@@ -169,7 +175,7 @@ def _round(
     def visit(node: onnx.NodeProto, inputs: list[Both]) -> Both:
         name = node.output[0]
         exact = torch_ops.run(node, [given.exact for given in inputs])
-        if node.op_type == "Conv" and node.input[0] in placement.leader and node.name not in placement.floating:
+        if _in_8_bits(node, placement):
             reads = scales[placement.leader[node.input[0]]]
             weights, step = _rounded_weights(node, inputs, most)
             output = torch_ops.run(node, [inputs[0].rounded, weights * step[:, None, None, None]])
@@ -189,6 +195,12 @@ def _round(
 
     _walk(model, start, visit, lambda value: Both(value, value))
     return found
+
+
+def _in_8_bits(node: onnx.NodeProto, placement: Placement) -> bool:
+    """Whether a node is a convolution whose weights are rounded."""
+    reads_rounded = node.op_type == "Conv" and node.input[0] in placement.leader
+    return reads_rounded and node.name not in placement.floating and not is_exit(node)
 
 
 def _rounded(values: Tensor, scale: ranges.Scale) -> Tensor:

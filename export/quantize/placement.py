@@ -12,9 +12,11 @@ from dataclasses import dataclass
 
 import onnx
 
+from .rewrite import is_exit
+
 ACTIVATIONS = ("Relu", "Clip")
 
-_ROUNDED = ("Conv", "Add", "MaxPool", "AveragePool")
+_ROUNDED = ("Conv", "Add", "Concat", "MaxPool")
 """Operators that engines run in 8 bits, given 8 bits."""
 
 
@@ -37,12 +39,11 @@ def place(model: onnx.ModelProto, source: str, floating: Collection[str] = ()) -
     """Find the tensors to round.
 
     Args:
-        model: An FP32 backbone.
+        model: An FP32 backbone, rewritten (`rewrite`).
         source: The tensor that the first convolution reads.
         floating: Names of convolutions that stay float.
     """
     nodes = list(model.graph.node)
-    made_by = {output: node for node in nodes for output in node.output}
     readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
     for node in nodes:
         for name in node.input:
@@ -54,11 +55,14 @@ def place(model: onnx.ModelProto, source: str, floating: Collection[str] = ()) -
         return behind[0].output[0] if len(behind) == 1 and behind[0].op_type in ACTIVATIONS else tensor
 
     def feeds_convolution(tensor: str) -> bool:
-        return any(reader.op_type == "Conv" and reader.name not in floating for reader in readers[tensor])
+        return any(
+            reader.op_type == "Conv" and reader.name not in floating and not is_exit(reader)
+            for reader in readers[tensor]
+        )
 
     rounded = {source: source} if feeds_convolution(source) else {}
     for node in nodes:
-        if node.name.startswith("preprocess/"):
+        if node.name.startswith("preprocess/") or is_exit(node):
             continue
         tensor = activated(node.output[0])
         in_8_bits = node.op_type in _ROUNDED and node.input[0] in rounded and node.name not in floating
@@ -74,11 +78,10 @@ def place(model: onnx.ModelProto, source: str, floating: Collection[str] = ()) -
         output = node.output[0]
         if node.op_type == "Concat" and output in rounded:
             for piece in node.input:
-                alone = len(readers[piece]) == 1 and made_by[piece].op_type != "MaxPool"
-                if piece in rounded and alone:
-                    rounded[piece] = find(output)
-        if node.op_type == "MaxPool" and output in rounded and node.input[0] in rounded:
-            rounded[output] = find(node.input[0])
+                rounded.setdefault(piece, piece)
+                rounded[find(piece)] = find(output)
+        elif node.op_type == "MaxPool" and output in rounded and node.input[0] in rounded:
+            rounded[find(output)] = find(node.input[0])
     leader = {tensor: find(tensor) for tensor in rounded}
     absorbed = frozenset(n.name for n in nodes if n.op_type in ACTIVATIONS and n.output[0] in leader)
     return Placement(leader, absorbed, frozenset(floating))

@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from .placement import Placement
 from .ranges import Scale
+from .rewrite import is_exit
 
 
 @dataclass(frozen=True)
@@ -59,22 +60,44 @@ def write(
         nodes.append(helper.make_node("DequantizeLinear", reads, [f"{name}/real"], name=f"{name}/real", axis=0))
         return f"{name}/real"
 
-    def rounded(tensor: str) -> None:
+    def rounded(node: onnx.NodeProto, tensor: str) -> None:
+        """Round what `node`, already in its new form, gives."""
         scale = scales[placement.leader[tensor]]
         step = constant(f"{placement.leader[tensor]}/step", np.array(scale.step, np.float32))
         zero = constant(f"{placement.leader[tensor]}/zero", np.array(scale.zero, np.int8 if scale.signed else np.uint8))
-        source, q, real = same.get(tensor, tensor), f"{tensor}/q", f"{tensor}/real"
-        nodes.append(helper.make_node("QuantizeLinear", [source, step, zero], [q], name=q))
+        q, real = f"{tensor}/q", f"{tensor}/real"
+        if node.op_type == "Concat" and not scale.signed:  # its pieces are of one scale: nothing to round
+            node.input[:] = [f"{piece.removesuffix('/real')}/q" for piece in node.input]
+            node.output[0] = q
+        else:
+            source = same.get(tensor, tensor)
+            nodes.append(helper.make_node("QuantizeLinear", [source, step, zero], [q], name=q))
         nodes.append(helper.make_node("DequantizeLinear", [q, step, zero], [real], name=real))
         same[tensor] = real
+
+    def exit_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
+        """What a channel is multiplied with goes into the step that it is read with."""
+        scale = scales[placement.leader[node.input[0]]]
+        weights, bias = (numpy_helper.to_array(arrays[name]) for name in node.input[1:])
+        step = constant(f"{node.name}/step", (scale.step * weights.ravel()).astype(np.float32))
+        zero = constant(f"{node.name}/zero", np.full(len(bias), scale.zero, np.uint8))
+        reads, real = [f"{node.input[0]}/q", step, zero], node.output[0] if not bias.any() else f"{node.name}/real"
+        made = [helper.make_node("DequantizeLinear", reads, [real], f"{node.name}/real", axis=1)]
+        if bias.any():
+            offset = constant(f"{node.name}/added", bias[:, None, None])
+            made.append(helper.make_node("Add", [real, offset], node.output, node.name))
+        return made
 
     for old in model.graph.node:
         node = onnx.NodeProto()
         node.CopyFrom(old)
         output = node.output[0]
         node.input[:] = [same.get(name, name) for name in node.input]
-        if node.name in placement.absorbed and _absorbed(old, scales[placement.leader[output]], arrays):
+        absorbed = node.name in placement.absorbed and _absorbed(old, scales[placement.leader[output]], arrays)
+        if absorbed or node.op_type == "Identity":
             same[output] = node.input[0]
+        elif is_exit(old) and old.input[0] in placement.leader and not scales[placement.leader[old.input[0]]].signed:
+            nodes.extend(exit_of(old))
         else:
             if output in convolutions:
                 made_of = convolutions[output]
@@ -89,7 +112,7 @@ def write(
                 node.input[:] = [node.input[0], weights, bias]
             nodes.append(node)
         if output in placement.leader:
-            rounded(output)
+            rounded(node, output)
 
     written = onnx.ModelProto()
     written.CopyFrom(model)

@@ -1,4 +1,4 @@
-"""The operators of our backbones in torch, for walking through a graph a node at a time."""
+"""The operators of our backbones, rewritten (`rewrite`), in torch, for walking through a graph a node at a time."""
 
 from __future__ import annotations
 
@@ -51,29 +51,16 @@ def _max_pool(inputs: list[Tensor], given: Mapping[str, Any]) -> Tensor:
     return functional.max_pool2d(around, kernel, strides, ceil_mode=bool(given.get("ceil_mode", 0)))
 
 
-def _average_pool(inputs: list[Tensor], given: Mapping[str, Any]) -> Tensor:
-    kernel, strides = tuple(given["kernel_shape"]), tuple(given.get("strides", (1, 1)))
-    if any(given.get("pads", ())) and not given.get("count_include_pad", 0):
-        raise ValueError("average pooling that leaves its padding out: wanted count_include_pad")
-    return functional.avg_pool2d(padded(inputs[0], given), kernel, strides, ceil_mode=bool(given.get("ceil_mode", 0)))
-
-
-def _batch_norm(inputs: list[Tensor], given: Mapping[str, Any]) -> Tensor:
-    x, scale, bias, mean, variance = inputs
-    return functional.batch_norm(x, mean, variance, scale, bias, eps=given.get("epsilon", 1e-5))
-
-
 def _clip(inputs: list[Tensor], given: Mapping[str, Any]) -> Tensor:
     return inputs[0].clamp(float(inputs[1]), float(inputs[2]))
 
 
 _OPERATORS: dict[str, Callable[[list[Tensor], Mapping[str, Any]], Tensor]] = {
     "Add": lambda inputs, given: inputs[0] + inputs[1],
-    "AveragePool": _average_pool,
-    "BatchNormalization": _batch_norm,
     "Clip": _clip,
     "Concat": lambda inputs, given: torch.cat(inputs, dim=given["axis"]),
     "Conv": _conv,
+    "Identity": lambda inputs, given: inputs[0],
     "MaxPool": _max_pool,
     "Mul": lambda inputs, given: inputs[0] * inputs[1],
     "Relu": lambda inputs, given: inputs[0].relu(),
