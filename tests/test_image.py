@@ -111,6 +111,35 @@ def test_a_jpeg_has_pillows_pixels(mode: str, options: dict[str, Any], monkeypat
     assert len(asked) == (mode == "RGB")
 
 
+def test_which_jpegs_are_plain() -> None:
+    """Whatever may have to be turned, converted or refused is Pillow's."""
+    scene = colour_picture(0, size=(57, 83))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    plain = encoded(scene, "JPEG", comment=b"stained")
+    assert image._plain_jpeg(plain) == (83, 57)
+    assert image._plain_jpeg(encoded(scene, "JPEG", progressive=True)) == (83, 57)
+    others: list[dict[str, Any]] = [{"exif": exif}, {"icc_profile": bytes(200)}, {"keep_rgb": True}]
+    assert not any(image._plain_jpeg(encoded(scene, "JPEG", **options)) for options in others)
+    assert not any(image._plain_jpeg(encoded(scene.convert(mode), "JPEG")) for mode in ("L", "CMYK"))
+    assert image._plain_jpeg(encoded(scene, "PNG")) is None
+    scan = plain.index(b"\xff\xda")
+    for end in range(scan + 1):
+        assert image._plain_jpeg(plain[:end]) is None
+    rng = np.random.default_rng(0)
+    for _ in range(2000):
+        damaged = bytearray(plain[: scan + 20])
+        damaged[rng.integers(len(damaged))] = rng.integers(256)
+        image._plain_jpeg(bytes(damaged))  # never an error of its own
+
+
+def test_a_plain_jpeg_needs_no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = encoded(colour_picture(0), "JPEG")
+    wanted = image.decode(data, SIZE)
+    monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened by Pillow"))
+    np.testing.assert_array_equal(image.decode(data, SIZE), wanted)
+
+
 def test_resizes_to_the_input() -> None:
     assert image.decode(encoded(colour_picture(0, size=(500, 700)), "PNG"), SIZE).shape == (*SIZE, 3)
 
