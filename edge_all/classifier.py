@@ -32,7 +32,7 @@ class Prediction:
         status: ``ok``; ``refer`` where no class is probable enough for an answer; ``unfamiliar`` where the picture is
             not like the images that the bundle was made from, and the label means nothing.
         probabilities: Probability of every class, in the bundle's order.
-        ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
+        ms: Time that it took from the source (a file, or encoded bytes) to the label, in milliseconds.
         graph_ms: The engine's share of it.
     """
 
@@ -65,12 +65,31 @@ class Classifier:
         Raises:
             ImageError: The file is not an image that can be answered.
         """
+        return self._answer(*self._decode(source))
+
+    def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
+        """Classify some images: all are decoded before the first is answered, so that each kind of work finds its own
+        code and data in the processor's caches. Files that cannot be answered give their errors.
+        """
+        decoded: list[tuple[npt.NDArray[np.uint8], float] | ImageError] = []
+        for source in sources:
+            try:
+                decoded.append(self._decode(source))
+            except ImageError as error:
+                decoded.append(error)
+        return [found if isinstance(found, ImageError) else self._answer(*found) for found in decoded]
+
+    def _decode(self, source: Path | str | bytes) -> tuple[npt.NDArray[np.uint8], float]:
+        """Pixels, and the milliseconds that they took."""
         start = time.perf_counter()
         encoded = source if isinstance(source, bytes) else Path(source)
         pixels = image.decode(encoded, self.bundle.input_size)
-        ready = time.perf_counter()
+        return pixels, (time.perf_counter() - start) * 1e3
+
+    def _answer(self, pixels: npt.NDArray[np.uint8], decode_ms: float) -> Prediction:
+        start = time.perf_counter()
         answers = self._run(pixels[np.newaxis])
-        done = time.perf_counter()
+        graph_ms = (time.perf_counter() - start) * 1e3
         named = dict(zip(self.bundle.classes, answers.probabilities[0].tolist(), strict=True))
         label = max(named, key=named.__getitem__)
         status = "ok"
@@ -78,7 +97,7 @@ class Classifier:
             status = "unfamiliar"
         elif named[label] < self.bundle.least_probability:
             status = "refer"
-        return Prediction(label, status, named, (time.perf_counter() - start) * 1e3, (done - ready) * 1e3)
+        return Prediction(label, status, named, decode_ms + (time.perf_counter() - start) * 1e3, graph_ms)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
@@ -102,40 +121,36 @@ class Classifier:
 def classify_all(
     classifier: Classifier, paths: Sequence[Path], streams: int = 1
 ) -> Iterator[tuple[Path, Prediction | ImageError]]:
-    """Classify many files, in order, each answered as soon as it and those before it are ready.
+    """Classify many files, in order; with several streams, some files at a time in each.
 
     Args:
         classifier: Loaded with as many `streams`.
         paths: Image files.
-        streams: Inferences at once.
+        streams: Threads at work.
 
     Yields:
         Each path, with its prediction or with what is wrong with the file.
     """
-
-    def one(path: Path) -> Prediction | ImageError:
-        try:
-            return classifier.classify(path)
-        except ImageError as error:
-            return error
-
+    count = 1 if streams == 1 else max(1, min(_TOGETHER, len(paths) // (_AHEAD * streams)))
+    groups = [paths[i : i + count] for i in range(0, len(paths), count)]
     if streams == 1:
-        yield from ((path, one(path)) for path in paths)
+        for group in groups:
+            yield from zip(group, classifier.classify_several(group), strict=True)
         return
-    waiting: deque[tuple[Path, Future[Prediction | ImageError]]] = deque()
-    # More threads than streams: while these compute, the next images are decoded.
-    with ThreadPoolExecutor(2 * streams) as pool:
-        for path in paths:
-            waiting.append((path, pool.submit(one, path)))
+    waiting: deque[tuple[Sequence[Path], Future[list[Prediction | ImageError]]]] = deque()
+    with ThreadPoolExecutor(streams) as pool:
+        for group in groups:
+            waiting.append((group, pool.submit(classifier.classify_several, group)))
             while waiting and (waiting[0][1].done() or len(waiting) > _AHEAD * streams):
                 first, future = waiting.popleft()
-                yield first, future.result()
+                yield from zip(first, future.result(), strict=True)
         while waiting:
             first, future = waiting.popleft()
-            yield first, future.result()
+            yield from zip(first, future.result(), strict=True)
 
 
-_AHEAD = 8  # images in hand for each stream
+_TOGETHER = 8  # files of a group: more gain nothing
+_AHEAD = 3  # groups in hand for each stream
 
 
 def load(

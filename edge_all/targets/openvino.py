@@ -19,7 +19,7 @@ except ImportError:
 
 
 _REQUESTS_PER_STREAM = 2
-"""So that a stream has its next image while the answer to its last one is being taken."""
+"""On another device than the CPU, so that a stream has its next image while the answer to its last one is taken."""
 
 
 class OpenVinoEngine:
@@ -38,20 +38,25 @@ class OpenVinoEngine:
         if device.split(".")[0] not in {name.split(".")[0] for name in available}:
             raise TargetError(f"OpenVINO finds no device {device} here; it finds {', '.join(available) or 'none'}")
         options: dict[str, str | int] = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-        if streams > 1:
+        copies, requests = 1, 1
+        if streams > 1 and device == "CPU":
+            # A graph for each caller, run by the caller's own thread: nothing is handed over, and it decodes as well.
+            copies = min(streams, threads or streams)
+            options |= {"INFERENCE_NUM_THREADS": 1, "ENABLE_CPU_PINNING": False}
+        elif streams > 1:
+            requests = _REQUESTS_PER_STREAM * streams
             options |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": streams}
-            if device == "CPU":  # the threads that decode need the same cores
-                options["ENABLE_CPU_PINNING"] = False
-        if threads is not None and device == "CPU":
+        elif threads is not None and device == "CPU":
             options["INFERENCE_NUM_THREADS"] = threads
+        self._requests: SimpleQueue[_Bound] = SimpleQueue()
         try:
-            compiled = _compiled(core, model, device, options)
+            for _ in range(copies):
+                compiled = _compiled(core, model, device, options)
+                for _ in range(requests):
+                    self._requests.put(_Bound(compiled))
         except RuntimeError as error:
             reason = " ".join(str(error).split())[-300:]
             raise TargetError(f"OpenVINO refuses the graph on device {device}: {reason}") from error
-        self._requests: SimpleQueue[_Bound] = SimpleQueue()
-        for _ in range(_REQUESTS_PER_STREAM * streams if streams > 1 else 1):
-            self._requests.put(_Bound(compiled))
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answers:
