@@ -8,7 +8,8 @@ a process of its own, round after round, so that no engine's threads disturb ano
 - a: the paper's way: torchvision's network in eager mode, FP32, and scikit-learn's pipeline
 - b: the same compiled by torch.compile, or in bfloat16 with channels last, whichever is faster here
 - c: ONNX Runtime's FP32 backbone and scikit-learn's pipeline
-- d: OpenVINO's benchmark_app on the bare INT8 backbones of both bundles: the floor, nothing decoded, nothing labelled
+- d: OpenVINO's benchmark_app on the bare INT8 backbones of both bundles, and on the whole graph of `auto`: the floor,
+  nothing decoded
 - e, f: the bundles with ``--target openvino`` and with ``--target cpu``
 - g: image decoding and the bare INT8 backbone of `auto` in turns, in one process: the floor with warm caches taken away
 """
@@ -36,6 +37,7 @@ from edge_all import image, machine
 
 ROUNDS, QUERIES, IMAGES, MANY = 3, 300, 64, 512
 THREADS = 2
+WHOLE = "auto-whole"
 
 Ask = Callable[[bytes], np.ndarray]
 
@@ -59,7 +61,7 @@ def main() -> None:
         size = bundles.load(given.last).input_size
         names = ["a", "b-compile", "b-bfloat16", "c", "e-openvino", "e-cpu", "f-openvino", "f-cpu", "g"]
         found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-        floors: dict[str, list[dict[str, float]]] = {"last": [], "auto": []}
+        floors: dict[str, list[dict[str, float]]] = {"last": [], "auto": [], WHOLE: []}
         for turn in range(ROUNDS):
             for name in list(found):
                 try:
@@ -102,6 +104,8 @@ def _prepare(given: argparse.Namespace) -> None:
         bundle = bundles.load(getattr(given, which))
         model = onnx.load_from_string(bundle.read(bundle.model_file("openvino", "int8")))
         onnx.save(onnx.utils.Extractor(model).extract_model(["image"], ["features"]), given.room / f"{which}.onnx")
+        if which == "auto":
+            onnx.save(model, given.room / f"{WHOLE}.onnx")
     chosen = np.linspace(0, len(data) - 1, IMAGES).astype(int)
     (given.room / "images.json").write_text(json.dumps([str(data.paths[i]) for i in chosen]))
 
@@ -181,13 +185,10 @@ def _ours(path: Path, target: str) -> tuple[Ask, Callable[[list[Path]], None]]:
 def _bare(model: Path, size: tuple[int, int]) -> tuple[Ask, Callable[[list[Path]], None]]:
     import openvino as ov
 
-    core = ov.Core()
-    graph = core.read_model(model)
-    graph.reshape([1, *size, 3])
-    request = core.compile_model(
-        graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    ).create_infer_request()
-    pixels = np.zeros((1, *size, 3), np.uint8)
+    from edge_all.export import one_image
+
+    request, shape = one_image.request(model)
+    pixels = np.zeros(shape, np.uint8)
     request.set_tensor("image", ov.Tensor(pixels, shared_memory=True))
     features = request.get_tensor("features")
 

@@ -2,8 +2,8 @@
 
 The roofline (Williams et al. 2009, doi 10.1145/1498765.1498785) of each bundle's OpenVINO graphs: every convolution
 takes at least its multiply-accumulates at the highest rate that OpenVINO reaches here on any large convolution, and at
-least its bytes (weights, what it reads, what it writes) at the rate that memory is copied at. The sum is set beside the
-measured median, FP32 and INT8 alternating, and the profile tells what the time is spent on.
+least its bytes, weights at the rate that memory is copied at, maps at the caches'. The sum is set beside the measured
+median, FP32 and INT8 alternating, and the profile tells what the time is spent on.
 """
 
 from __future__ import annotations
@@ -21,22 +21,21 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-import openvino as ov
 from onnx import TensorProto, helper, numpy_helper, shape_inference
 
 from edge_all import bundle as bundles
 from edge_all import machine
+from edge_all.export import one_image
 from edge_all.export.int8 import trial
 
-WIDTH = {"fp32": 4, "int8": 1}
-"""Bytes of a value."""
+KIND = {"fp32": np.dtype(np.float32), "int8": np.dtype(np.uint8)}
 
 LARGE = ((256, 3, 56), (512, 3, 28), (512, 3, 14), (512, 1, 56), (1024, 1, 28))
 """Channels, kernel and size of the convolutions that the highest rate is sought with."""
 
-OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 ROUNDS, SECONDS = 5, 0.5
-COPIED = 48 << 20
+COPIED = {"memory": 48 << 20, "cache": 256 << 10}
+"""Bytes that each core copies, far more and far less than its cache holds."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +44,26 @@ class Peak:
 
     Attributes:
         macs: Multiply-accumulates a second, by precision.
-        bytes: Copied a second, read and written, with all cores.
+        bytes: Copied a second, read and written, with all cores, by where they are.
     """
 
     macs: dict[str, float]
-    bytes: float
+    bytes: dict[str, float]
+
+    def seconds(self, layer: Layer, precision: str) -> float:
+        """What a convolution takes at least."""
+        width = KIND[precision].itemsize
+        moved = layer.weights / self.bytes["memory"] + layer.maps / self.bytes["cache"]
+        return max(layer.macs / self.macs[precision], width * moved)
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A convolution for one image: its multiply-accumulates, and how many values it reads and writes."""
+
+    macs: int
+    weights: int
+    maps: int
 
 
 @click.command()
@@ -60,7 +74,8 @@ def main(paths: tuple[Path, ...], report: Path | None) -> None:
     peak = _peak()
     rows = [_row(bundles.load(path), peak) for path in paths]
     rates = {kind: round(value / 1e9) for kind, value in peak.macs.items()}
-    click.echo(f"highest rates: {rates} billion multiply-accumulates/s, {peak.bytes / 1e9:.0f} GB/s copied\n")
+    copied = {place: round(value / 1e9) for place, value in peak.bytes.items()}
+    click.echo(f"highest rates: {rates} billion multiply-accumulates/s, {copied} GB/s copied\n")
     click.echo("| backbone, tap | FP32 ms | its roofline | INT8 ms | its roofline | FP32 / INT8 | of the rooflines |")
     click.echo("|---|---|---|---|---|---|---|")
     for row in rows:
@@ -84,26 +99,22 @@ def main(paths: tuple[Path, ...], report: Path | None) -> None:
 def _row(bundle: bundles.Bundle, peak: Peak) -> dict[str, Any]:
     record = bundle.record
     graphs = {
-        precision: onnx.load_from_string(bundle.read(bundle.model_file("openvino", precision))) for precision in WIDTH
+        precision: onnx.load_from_string(bundle.read(bundle.model_file("openvino", precision))) for precision in KIND
     }
     medians = trial.times("openvino", list(graphs.values()))
     row: dict[str, Any] = {"backbone": record["backbone"], "tap": record["tap"]}
     for (precision, graph), p50 in zip(graphs.items(), medians, strict=True):
         layers = list(_convolutions(graph))
-        bound = [
-            max(macs / peak.macs[precision], values * WIDTH[precision] / peak.bytes) * 1e3 for macs, values in layers
-        ]
         row[precision] = {
             "p50_ms": round(p50, 3),
-            "roofline_ms": round(sum(bound), 3),
-            "macs": sum(macs for macs, _ in layers),
+            "roofline_ms": round(1e3 * sum(peak.seconds(layer, precision) for layer in layers), 3),
+            "macs": sum(layer.macs for layer in layers),
             "profile_percent": _profile(graph),
         }
     return row
 
 
-def _convolutions(model: onnx.ModelProto) -> Iterable[tuple[int, int]]:
-    """Multiply-accumulates of each convolution for one image, and the values that it reads and writes."""
+def _convolutions(model: onnx.ModelProto) -> Iterable[Layer]:
     one = onnx.ModelProto()
     one.CopyFrom(model)
     for value in (*one.graph.input, *one.graph.output):
@@ -114,13 +125,14 @@ def _convolutions(model: onnx.ModelProto) -> Iterable[tuple[int, int]]:
     for node in graph.node:
         if node.op_type == "Conv":
             reads, weights, writes = (shapes[name] for name in (*node.input[:2], node.output[0]))
-            values = sum(int(np.prod(shape)) for shape in (reads, weights, writes))
-            yield int(np.prod(writes)) * int(np.prod(weights[1:])), values
+            maps = int(np.prod(reads)) + int(np.prod(writes))
+            yield Layer(int(np.prod(writes)) * int(np.prod(weights[1:])), int(np.prod(weights)), maps)
 
 
 def _profile(model: onnx.ModelProto) -> dict[str, float]:
     """Share of the time by kind of node, in percent, as OpenVINO's counters give it."""
-    request, image = _compiled(model, {"PERF_COUNT": True})
+    request, shape = one_image.request(model.SerializeToString(), PERF_COUNT=True)
+    image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     spent: Counter[str] = Counter()
     for turn in range(40):
         request.infer({0: image})
@@ -142,31 +154,35 @@ _KINDS = {
 }
 
 
-def _compiled(model: onnx.ModelProto, more: dict[str, Any]) -> tuple[ov.InferRequest, np.ndarray]:
-    core = ov.Core()
-    read = core.read_model(model.SerializeToString())
-    shape = [1, *(side.get_length() for side in list(read.input(0).partial_shape)[1:])]
-    read.reshape({read.input(0): shape})
-    kind = read.input(0).element_type.to_dtype()
-    image = np.random.default_rng(0).integers(0, 255, shape).astype(kind)
-    return core.compile_model(read, "CPU", OPTIONS | more).create_infer_request(), image
-
-
 def _peak() -> Peak:
     rates: dict[str, float] = {}
-    for precision in WIDTH:
+    for precision in KIND:
         for channels, kernel, size in LARGE:
             layers = 6
-            request, image = _compiled(_chain(channels, kernel, size, layers, precision), {})
+            chain = _chain(channels, kernel, size, layers, precision)
+            request, shape = one_image.request(chain.SerializeToString())
+            image = (
+                np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8 if precision == "int8" else np.float32)
+            )
             seconds = _fastest(lambda request=request, image=image: request.infer({0: image}, share_inputs=True))
             macs = layers * (channels * kernel * size) ** 2
             rates[precision] = max(rates.get(precision, 0.0), macs / seconds)
+    return Peak(rates, {place: _copied(count) for place, count in COPIED.items()})
+
+
+def _copied(count: int) -> float:
+    """Bytes a second that all cores together copy, in blocks of so many."""
     cores = machine.usable_cores()
-    given = [np.ones(COPIED, np.uint8) for _ in range(cores)]
-    taken = [np.empty_like(block) for block in given]
+    pairs = [(np.ones(count, np.uint8), np.empty(count, np.uint8)) for _ in range(cores)]
+    times = max(1, COPIED["memory"] // count)
+
+    def copy(pair: tuple[np.ndarray, np.ndarray]) -> None:
+        for _ in range(times):
+            np.copyto(pair[1], pair[0])
+
     with ThreadPoolExecutor(cores) as pool:
-        seconds = _fastest(lambda: list(pool.map(np.copyto, taken, given)))
-    return Peak(rates, 2 * cores * COPIED / seconds)
+        seconds = _fastest(lambda: list(pool.map(copy, pairs)))
+    return 2 * cores * count * times / seconds
 
 
 def _fastest(ask: Callable[[], Any]) -> float:

@@ -29,7 +29,8 @@ class Tap:
     Attributes:
         name: The stage, by its path in the reference implementation.
         channels: How many its output has.
-        macs: Multiply-accumulates of one image from the input up to here, at the backbone's own input size.
+        macs: Multiply-accumulates of one image from the input up to here, at the backbone's own input size, as the
+            reference implementation computes them; `edge_all.export.reorder` saves some of DenseNet's.
     """
 
     name: str

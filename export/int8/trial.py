@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 import onnx
 
+from edge_all.export import one_image
+
 _PROGRAM = ("-m", __name__)
 _ROUNDS, _QUERIES, _SECONDS = 12, 4, 8.0
 
@@ -82,15 +84,10 @@ def _onnxruntime(file: str) -> Callable[[], Any]:
 
 
 def _openvino(file: str) -> Callable[[], Any]:
-    import openvino as ov
-
-    core = ov.Core()
-    model = core.read_model(file)
-    image = _image([side.get_length() for side in list(model.input(0).partial_shape)[1:]])
-    model.reshape(image.shape)
-    options = {"INFERENCE_PRECISION_HINT": "f32"}
-    core.compile_model(model, "CPU", options | {"PERFORMANCE_HINT": "THROUGHPUT"})(image)
-    request = core.compile_model(model, "CPU", options | {"PERFORMANCE_HINT": "LATENCY"}).create_infer_request()
+    request, shape = one_image.request(Path(file), PERFORMANCE_HINT="THROUGHPUT")
+    image = _image(shape[1:])
+    request.infer({0: image})
+    request, _ = one_image.request(Path(file))
     return lambda: request.infer({0: image}, share_inputs=True)
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edge_all.export import backbones
+from edge_all.export import backbones, one_image
 from edge_all.export.int8 import trial
 
 from . import table
@@ -49,14 +49,7 @@ def fill(settings: Settings, rows: Sequence[Row], graphs: Mapping[str, onnx.Mode
 
 
 def _head_ms(file: Path) -> float:
-    import openvino as ov
-
-    core = ov.Core()
-    model = core.read_model(file)
-    shape = [1, model.input(0).partial_shape[1].get_length()]
-    model.reshape(shape)
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
-    request = core.compile_model(model, "CPU", options).create_infer_request()
+    request, shape = one_image.request(file)
     row = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     ask: Callable[[], Any] = lambda: request.infer({0: row}, share_inputs=True)  # noqa: E731
     samples = []
