@@ -15,15 +15,15 @@ import onnx
 from onnx import numpy_helper
 
 from .pixels import SOURCE
-from .rewrite import MAP
+from .rewrite import MAP, is_exit
 
-_SHARE = 0.5
-"""How much of the difference between two channels is evened out; the rest is left to the weights' own rounding."""
-
-_MOST = 16.0
-_MOST_STEPPED = 4096.0
-"""The largest factor, and the largest where only convolutions of one weight a channel read it: those have a step for
-each channel, so that no difference is left to them, and all of it is evened out."""
+_BY_WEIGHTS = 0.5, 16.0
+_BY_EXIT = 0.75, 64.0
+_BY_FACTOR = 1.0, 4096.0
+"""How much of the difference between two channels is evened out, and the largest factor, by who reads them. Weights for
+several channels have to even out the rest by their own rounding. A convolution of one weight a channel has a step for
+each, and leaves no rest; at an exit a peak that few pixels reach is not to set the step, or the many small values that
+are pooled with it round to nothing."""
 
 _PASSING = ("Relu", "Clip", "MaxPool", "Identity")
 
@@ -45,13 +45,14 @@ def balance(
     arrays = {i.name: numpy_helper.to_array(i).copy() for i in model.graph.initializer}
     nodes = [n for n in model.graph.node if n.name.startswith("backbone/")]
     channels, of = _number(nodes, arrays)
-    start = np.where(_shifted(channels, of, nodes, arrays), _starts(channels, of, spans, signed), 0.0)
+    shifted = _shifted(channels, of, nodes, arrays)
+    start = np.where(shifted, _starts(channels, of, spans, signed), 0.0)
     peaks = {}
     for name, numbers in of.items():
         least, most = spans[name]
         zero = start[channels.find(numbers)]
         peaks[name] = np.maximum(zero - least, most - zero)
-    factor = _factors(channels, of, nodes, arrays, peaks, rounded)
+    factor = _factors(channels, of, nodes, arrays, peaks, rounded, shifted)
     shift = -start * factor
     by_tensor = {name: channels.find(numbers) for name, numbers in of.items()}
 
@@ -144,13 +145,18 @@ def _factors(
     arrays: Mapping[str, np.ndarray],
     peaks: Mapping[str, np.ndarray],
     rounded: Iterable[str],
+    shifted: np.ndarray,
 ) -> np.ndarray:
     """A factor for each number of `channels`: 1 for the widest channel of a tensor, more for the others."""
-    share, factor = np.ones(channels.count), np.full(channels.count, _MOST_STEPPED)
+    share, factor = (np.full(channels.count, value) for value in _BY_FACTOR)
     for node in nodes:
-        if node.op_type == "Conv" and not _one_pixel(node, arrays):
+        if node.op_type == "Conv" and (is_exit(node) or not _one_pixel(node, arrays)):
             numbers = channels.find(of[node.input[0]])
-            share[numbers], factor[numbers] = _SHARE, _MOST
+            if is_exit(node):
+                numbers = numbers[~shifted[numbers]]
+            least = _BY_EXIT if is_exit(node) else _BY_WEIGHTS
+            share[numbers] = np.minimum(share[numbers], least[0])
+            factor[numbers] = np.minimum(factor[numbers], least[1])
     for name in rounded:
         numbers = channels.find(of[name])
         peak = np.maximum(peaks[name], 1e-12)
@@ -159,7 +165,7 @@ def _factors(
         if node.op_type == "Clip":
             limit = float(arrays[node.input[2]])
             peak = np.maximum(peaks[node.output[0]], 1e-12)
-            np.minimum.at(factor, channels.find(of[node.output[0]]), np.maximum(limit / peak, 1.0) ** _SHARE)
+            np.minimum.at(factor, channels.find(of[node.output[0]]), np.maximum(limit / peak, 1.0) ** _BY_WEIGHTS[0])
     for name, numbers in of.items():
         if name == SOURCE or name.startswith(MAP):  # what comes in, and what is pooled, stays as it is
             factor[channels.find(numbers)] = 1.0
