@@ -156,14 +156,12 @@ _KINDS = {
 
 def _peak() -> Peak:
     rates: dict[str, float] = {}
+    layers = 6
     for precision in KIND:
         for channels, kernel, size in LARGE:
-            layers = 6
             chain = _chain(channels, kernel, size, layers, precision)
             request, shape = one_image.request(chain.SerializeToString())
-            image = (
-                np.random.default_rng(0).integers(0, 255, shape).astype(np.uint8 if precision == "int8" else np.float32)
-            )
+            image = np.random.default_rng(0).integers(0, 255, shape).astype(KIND[precision])
             seconds = _fastest(lambda request=request, image=image: request.infer({0: image}, share_inputs=True))
             macs = layers * (channels * kernel * size) ** 2
             rates[precision] = max(rates.get(precision, 0.0), macs / seconds)
