@@ -193,7 +193,7 @@ def _bare(model: Path, size: tuple[int, int]) -> tuple[Ask, Callable[[list[Path]
     features = request.get_tensor("features")
 
     def ask(file: bytes | Path) -> np.ndarray:
-        pixels[0] = image.decode(file, size)
+        image.decode(file, size, pixels[0])
         request.infer(share_outputs=True)
         return np.asarray(features.data)
 

@@ -44,7 +44,9 @@ _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 """How a TIFF begins; there are more kinds of it than Pillow reads."""
 
 
-def decode(source: Path | bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]:
+def decode(
+    source: Path | bytes, size: tuple[int, int], out: npt.NDArray[np.uint8] | None = None
+) -> npt.NDArray[np.uint8]:
     """Decode an image upright, in RGB, resized to a graph's input.
 
     Grey, palette and CMYK images become RGB; transparency is laid over white; 16-bit grey is scaled to 8 bits; an EXIF
@@ -53,28 +55,33 @@ def decode(source: Path | bytes, size: tuple[int, int]) -> npt.NDArray[np.uint8]
     Args:
         source: An image file, or its encoded bytes.
         size: Height and width of the result, in pixels.
+        out: Where to put the result, ``uint8 [H, W, 3]``, without gaps; after an error it may hold anything.
 
     Returns:
-        ``uint8 [H, W, 3]``.
+        ``uint8 [H, W, 3]``: `out`, if it was given.
 
     Raises:
         ImageError: Unreadable, not an image, damaged, animated, under ``MIN_SIDE`` or over ``MAX_PIXELS``.
     """
     height, width = size
-    found = _read(source, _OVERSAMPLING * max(size))
-    if found.shape[:2] == (height, width):
-        return found
-    return np.asarray(Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _read(source: Path | bytes, draft: int | None) -> npt.NDArray[np.uint8]:
-    """Upright, in RGB; with `draft` a JPEG may come out smaller by 2, 4 or 8, neither side under so many pixels."""
     data = source if isinstance(source, bytes) else _read_bytes(source)
+    found = _read(data, _OVERSAMPLING * max(size), out)
+    if found.shape[:2] != (height, width):
+        found = np.asarray(Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR))
+    if out is None or found is out:
+        return found
+    out[...] = found
+    return out
+
+
+def _read(data: bytes, draft: int | None, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
+    """Upright, in RGB, in `out` where it fits; with `draft` a JPEG may be smaller by 2, 4 or 8, no side under that."""
     if not data:
         raise ImageError("the file is empty; an image is wanted")
     if (size := _plain_jpeg(data)) and not (draft and min(size) >= 2 * draft):
         _check_size(*size)
-        if (pixels := _unpacked(data)) is not None:
+        fits = out is not None and size == (out.shape[1], out.shape[0])
+        if (pixels := _unpacked(data, out if fits else None)) is not None:
             return pixels
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
@@ -124,10 +131,11 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
 
 
-def _unpacked(data: bytes) -> npt.NDArray[np.uint8] | None:
+def _unpacked(data: bytes, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8] | None:
     """A JPEG's pixels in RGB; None if it is damaged: Pillow may save what is left, or say what is wrong."""
     with contextlib.suppress(ValueError):
-        return np.asarray(simplejpeg.decode_jpeg(data))
+        pixels = np.asarray(simplejpeg.decode_jpeg(data, buffer=out))
+        return pixels if out is None else out
     return None
 
 

@@ -43,6 +43,24 @@ def test_a_batch_answers_as_one_by_one(colour_bundle: Bundle) -> None:
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_an_engine_answers_what_an_array_holds_now(colour_bundle: Bundle, target: str) -> None:
+    """It may read pixels where they are, so the same array, other pixels, and arrays that are no plain ones."""
+    engine = open_engine(target, colour_bundle.read("model.cpu.int8.onnx"))
+    pictures = [np.asarray(colour_picture(k))[None] for k in range(3)]
+    wanted = [engine.run(picture.copy()).probabilities for picture in pictures]
+    room = np.empty_like(pictures[0])
+    frozen = [picture.copy() for picture in pictures]
+    for k in (0, 1, 2, 0):
+        room[...] = pictures[k]
+        frozen[k].flags.writeable = False
+        mirrored = np.ascontiguousarray(pictures[k][:, :, ::-1])[:, :, ::-1]
+        for images in (room, room, frozen[k], mirrored, room):
+            np.testing.assert_array_equal(engine.run(images).probabilities, wanted[k])
+    together = engine.run(np.concatenate(pictures)).probabilities
+    np.testing.assert_allclose(together, np.concatenate(wanted), atol=1e-6)
+
+
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_many_at_once_answer_as_one_by_one(edge_all: Run, colour_bundle: Bundle, tmp_path: Path, target: str) -> None:
     folder = tmp_path / "many"
     folder.mkdir()

@@ -101,7 +101,7 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(turned: int) -> None:
 def test_a_jpeg_has_pillows_pixels(mode: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     real = simplejpeg.decode_jpeg
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data: (asked.append(data), real(data))[1])
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data, **given: (asked.append(data), real(data, **given))[1])
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (57, 83, 3), dtype=np.uint8)).resize((331, 227))
     data = encoded(noise.convert(mode), "JPEG", **options)
@@ -138,6 +138,20 @@ def test_a_plain_jpeg_needs_no_pillow(monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = image.decode(data, SIZE)
     monkeypatch.setattr(Image, "open", lambda *_: pytest.fail("opened by Pillow"))
     np.testing.assert_array_equal(image.decode(data, SIZE), wanted)
+
+
+def test_pixels_go_where_they_are_wanted() -> None:
+    out = np.empty((*SIZE, 3), np.uint8)
+    for form, size in (("JPEG", None), ("JPEG", (83, 57)), ("JPEG", (700, 500)), ("PNG", None), ("PNG", (83, 57))):
+        picture = colour_picture(0).resize(size) if size else colour_picture(0)
+        data = encoded(picture, form)
+        out[...] = 7
+        assert image.decode(data, SIZE, out) is out
+        np.testing.assert_array_equal(out, image.decode(data, SIZE))
+    with pytest.raises(ImageError, match="damaged"):
+        image.decode(encoded(colour_picture(0), "JPEG")[:600], SIZE, out)
+    with pytest.raises(ImageError, match="too small"):
+        image.decode(encoded(colour_picture(0).resize((16, 16)), "JPEG"), (16, 16), np.empty((16, 16, 3), np.uint8))
 
 
 def test_resizes_to_the_input() -> None:

@@ -32,7 +32,7 @@ class Scheme:
     name: str
     quantizer: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    images: int = 64
+    images: int = 128
 
     def with_float(self, layers: Sequence[str]) -> Scheme:
         """The same, with these convolutions in float32; only for `layerwise`."""
@@ -41,7 +41,7 @@ class Scheme:
 
 _7_BIT = Scheme("layerwise-7bit", "layerwise", {"weight_bits": 7})
 _8_BIT = Scheme("layerwise-8bit", "layerwise", {"weight_bits": 8})
-_QDQ = Scheme("qdq-minmax", "onnxruntime_qdq", images=128)
+_QDQ = Scheme("qdq-minmax", "onnxruntime_qdq")
 _S8S8 = Scheme("layerwise-s8s8", "layerwise", {"signed": True})
 
 SCHEMES: dict[str, tuple[Scheme, ...]] = {
@@ -50,8 +50,8 @@ SCHEMES: dict[str, tuple[Scheme, ...]] = {
         _7_BIT,
         _8_BIT,
         _QDQ,
-        Scheme("nncf-fast-bias", "nncf_onnx", {"fast_bias_correction": True}, images=128),
-        Scheme("nncf-bias", "nncf_onnx", {"fast_bias_correction": False}, images=128),
+        Scheme("nncf-fast-bias", "nncf_onnx", {"fast_bias_correction": True}),
+        Scheme("nncf-bias", "nncf_onnx", {"fast_bias_correction": False}),
     ),
     "gpu": (_S8S8,),
 }

@@ -19,6 +19,8 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor
 
+from edge_all.export import calibration
+
 from . import pixels, qdq, ranges, rounding, torch_ops
 from .balance import balance
 from .pixels import SOURCE
@@ -29,6 +31,7 @@ from .rewrite import is_exit, rewrite
 _SAMPLE = 40_000  # values of each tensor that its range is fitted to
 _MOST_BIAS = 2**30  # in its own steps, which are an int32
 _PATCHES = 6_144  # inputs of a convolution that its weights are rounded for, at least
+_MOST_BYTES = 2**30  # of the largest tensor, of all images together; about ten such are in memory at once
 
 
 def quantize(
@@ -44,7 +47,7 @@ def quantize(
 
     Args:
         model: The FP32 backbone.
-        images: ``uint8 [M, H, W, 3]``.
+        images: ``uint8 [M, H, W, 3]``; where they are large and many, some of them do.
         weight_bits: 8, or 7: x86 CPUs without VNNI add up products of 8 bits in 16, which saturates.
         power: Of `ranges.fit`.
         signed: Symmetric int8 activations, as TensorRT wants them, instead of uint8.
@@ -54,8 +57,8 @@ def quantize(
     placement = place(model, SOURCE, floating)
     if SOURCE in placement.leader and not signed:
         model = pixels.alike(model)
-    first = _preprocessed(model, images)
     with torch.inference_mode():
+        first = _preprocessed(model, _fitting_in_memory(model, images))
         model = balance(model, _spans(model, first), placement.leader, signed)
         samples = _measure(model, placement, first)
         scales = {
@@ -72,6 +75,20 @@ def quantize(
 def convolutions(model: onnx.ModelProto) -> list[str]:
     """Names of the backbone's convolutions, in order."""
     return [node.name for node in model.graph.node if node.op_type == "Conv"]
+
+
+def _fitting_in_memory(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    """All images, or so many of them, evenly spread, that their largest tensor is no larger than wanted."""
+    largest = 0
+
+    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
+        nonlocal largest
+        output = torch_ops.run(node, inputs)
+        largest = max(largest, output.nbytes)
+        return output
+
+    _walk(model, _preprocessed(model, images[:1]), visit, _itself)
+    return images[calibration.spread(np.arange(len(images)), max(1, _MOST_BYTES // largest))]
 
 
 def _preprocessed(model: onnx.ModelProto, images: np.ndarray) -> Tensor:
