@@ -19,7 +19,7 @@ from edge_all import bundle as bundles
 from edge_all import image
 from edge_all.bundle import Bundle
 from edge_all.errors import ImageError, TargetError
-from edge_all.targets import Answers, Engine, check_available, open_engine
+from edge_all.targets import Engine, check_available, open_engine
 
 _LOG = logging.getLogger("edge_all")
 
@@ -59,6 +59,8 @@ class Classifier:
         self.target = target
         self.precision = precision
         self.engine = engine
+        self._size, self._classes = bundle.input_size, bundle.classes
+        self._least = bundle.least_probability
         self._own = threading.local()
 
     def classify(self, source: Path | str | bytes) -> Prediction:
@@ -93,27 +95,29 @@ class Classifier:
         """Places for pixels, ``uint8 [1, H, W, 3]`` each, of this thread; an engine reads them where they are."""
         rooms: list[npt.NDArray[np.uint8]] = self._own.__dict__.setdefault("rooms", [])
         while len(rooms) < count:
-            rooms.append(np.empty((1, *self.bundle.input_size, 3), np.uint8))
+            rooms.append(np.empty((1, *self._size, 3), np.uint8))
         return rooms[:count]
 
     def _decode(self, source: Path | str | bytes, room: npt.NDArray[np.uint8]) -> float:
         """Put an image's pixels into a room; the milliseconds that it took."""
         start = time.perf_counter()
         encoded = source if isinstance(source, bytes) else Path(source)
-        image.decode(encoded, self.bundle.input_size, room[0])
+        image.decode(encoded, self._size, room[0])
         return (time.perf_counter() - start) * 1e3
 
     def _answer(self, room: npt.NDArray[np.uint8], decode_ms: float) -> Prediction:
         start = time.perf_counter()
-        answers = self._run(room)
+        answers = self.engine.run(room)
         graph_ms = (time.perf_counter() - start) * 1e3
-        named = dict(zip(self.bundle.classes, answers.probabilities[0].tolist(), strict=True))
-        label = max(named, key=named.__getitem__)
-        status = "ok"
-        if answers.unfamiliarity is not None and answers.unfamiliarity[0] > 1:
-            status = "unfamiliar"
-        elif named[label] < self.bundle.least_probability:
-            status = "refer"
+        # As Python's numbers: for so few numpy takes longer.
+        given = answers.probabilities[0].tolist()
+        far = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
+        if not math.isfinite(sum(given) + far):
+            raise self._no_number()
+        most = max(given)
+        label = self._classes[given.index(most)]
+        status = "unfamiliar" if far > 1 else "refer" if most < self._least else "ok"
+        named = dict(zip(self._classes, given, strict=True))
         return Prediction(label, status, named, decode_ms + (time.perf_counter() - start) * 1e3, graph_ms)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -122,17 +126,16 @@ class Classifier:
         Raises:
             TargetError: The engine answered with something that is no probability.
         """
-        return self._run(images).probabilities
-
-    def _run(self, images: npt.NDArray[np.uint8]) -> Answers:
         answers = self.engine.run(images)
-        # As Python's numbers: for the few of one image numpy takes longer.
-        if not all(all(map(math.isfinite, values.ravel().tolist())) for values in answers if values is not None):
-            raise TargetError(
-                f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
-                "use --precision fp32 or another --target"
-            )
-        return answers
+        if not all(np.isfinite(values).all() for values in answers if values is not None):
+            raise self._no_number()
+        return answers.probabilities
+
+    def _no_number(self) -> TargetError:
+        return TargetError(
+            f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
+            "use --precision fp32 or another --target"
+        )
 
 
 def classify_all(

@@ -7,7 +7,6 @@ so the same pixels, in half the time. A plain one is told by its markers and nee
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 import struct
@@ -133,10 +132,11 @@ def _read_bytes(path: Path) -> bytes:
 
 def _unpacked(data: bytes, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8] | None:
     """A JPEG's pixels in RGB; None if it is damaged: Pillow may save what is left, or say what is wrong."""
-    with contextlib.suppress(ValueError):
-        pixels = np.asarray(simplejpeg.decode_jpeg(data, buffer=out))
-        return pixels if out is None else out
-    return None
+    try:
+        pixels = simplejpeg.decode_jpeg(data, buffer=out)
+    except ValueError:
+        return None
+    return np.asarray(pixels) if out is None else out
 
 
 def _plain_jpeg(data: bytes) -> tuple[int, int] | None:

@@ -18,7 +18,7 @@ from edge_all import classifier as classifiers
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, Prediction, classify_all
 from edge_all.errors import BundleError, ImageError, TargetError
-from edge_all.targets import open_engine
+from edge_all.targets import Answers, open_engine
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -58,6 +58,23 @@ def test_an_engine_answers_what_an_array_holds_now(colour_bundle: Bundle, target
             np.testing.assert_array_equal(engine.run(images).probabilities, wanted[k])
     together = engine.run(np.concatenate(pictures)).probabilities
     np.testing.assert_allclose(together, np.concatenate(wanted), atol=1e-6)
+
+
+@pytest.mark.parametrize("answer", [[np.nan, 0, 0], [0.5, np.inf, 0.5], [np.inf, -np.inf, 0]])
+def test_an_answer_that_is_no_number_is_no_label(colour_bundle: Bundle, answer: list[float]) -> None:
+    class Broken:
+        description = "an engine"
+
+        def run(self, images: np.ndarray) -> Answers:
+            return Answers(np.array([answer], np.float32), None)
+
+    classifier = Classifier(colour_bundle, "cpu", "int8", Broken())
+    buffer = io.BytesIO()
+    colour_picture(0).save(buffer, "PNG")
+    with pytest.raises(TargetError, match="an engine answered with NaN at int8"):
+        classifier.classify(buffer.getvalue())
+    with pytest.raises(TargetError, match="answered with NaN"):
+        classifier.probabilities(np.zeros((1, 48, 64, 3), np.uint8))
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
