@@ -12,7 +12,7 @@ import json
 import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +21,12 @@ from typing import Any
 import click
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper, shape_inference
+from onnx import TensorProto, helper, numpy_helper
 
 from edge_all import bundle as bundles
 from edge_all import machine
 from edge_all.export import one_image
+from edge_all.export.graph_facts import Convolution, convolutions
 from edge_all.export.int8 import trial
 
 KIND = {"fp32": np.dtype(np.float32), "int8": np.dtype(np.uint8)}
@@ -50,20 +51,11 @@ class Peak:
     macs: dict[str, float]
     bytes: dict[str, float]
 
-    def seconds(self, layer: Layer, precision: str) -> float:
+    def seconds(self, layer: Convolution, precision: str) -> float:
         """What a convolution takes at least."""
         width = KIND[precision].itemsize
         moved = layer.weights / self.bytes["memory"] + layer.maps / self.bytes["cache"]
         return max(layer.macs / self.macs[precision], width * moved)
-
-
-@dataclass(frozen=True)
-class Layer:
-    """A convolution for one image: its multiply-accumulates, and how many values it reads and writes."""
-
-    macs: int
-    weights: int
-    maps: int
 
 
 @click.command()
@@ -104,7 +96,7 @@ def _row(bundle: bundles.Bundle, peak: Peak) -> dict[str, Any]:
     medians = trial.times("openvino", list(graphs.values()))
     row: dict[str, Any] = {"backbone": record["backbone"], "tap": record["tap"]}
     for (precision, graph), p50 in zip(graphs.items(), medians, strict=True):
-        layers = list(_convolutions(graph))
+        layers = convolutions(graph)
         row[precision] = {
             "p50_ms": round(p50, 3),
             "roofline_ms": round(1e3 * sum(peak.seconds(layer, precision) for layer in layers), 3),
@@ -112,21 +104,6 @@ def _row(bundle: bundles.Bundle, peak: Peak) -> dict[str, Any]:
             "profile_percent": _profile(graph),
         }
     return row
-
-
-def _convolutions(model: onnx.ModelProto) -> Iterable[Layer]:
-    one = onnx.ModelProto()
-    one.CopyFrom(model)
-    for value in (*one.graph.input, *one.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    graph = shape_inference.infer_shapes(one).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
-    shapes |= {constant.name: list(constant.dims) for constant in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Conv":
-            reads, weights, writes = (shapes[name] for name in (*node.input[:2], node.output[0]))
-            maps = int(np.prod(reads)) + int(np.prod(writes))
-            yield Layer(int(np.prod(writes)) * int(np.prod(weights[1:])), int(np.prod(weights)), maps)
 
 
 def _profile(model: onnx.ModelProto) -> dict[str, float]:

@@ -7,8 +7,9 @@ from typing import Any
 
 import onnx
 
+from .graph_facts import Size, size
 from .head import Head, to_onnx
-from .prune import Size, prune, size
+from .prune import prune
 
 
 @dataclass(frozen=True)

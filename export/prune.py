@@ -11,28 +11,15 @@ Two passes: backwards, which channels of each tensor are read by anybody; forwar
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
+from .graph_facts import attributes
+
 _UNARY = ("Relu", "Clip", "MaxPool", "AveragePool", "QuantizeLinear", "DequantizeLinear", "BatchNormalization")
 _POOLING = "pooling/"
 """Begins the names of the nodes behind the taps: they are cheap, and cut at their end."""
-
-
-@dataclass(frozen=True)
-class Size:
-    """What a graph costs.
-
-    Attributes:
-        macs: Multiply-accumulates of its convolutions for one image.
-        bytes: Of the file.
-    """
-
-    macs: int
-    bytes: int
 
 
 def prune(model: onnx.ModelProto, kept: np.ndarray) -> onnx.ModelProto:
@@ -56,19 +43,6 @@ def prune(model: onnx.ModelProto, kept: np.ndarray) -> onnx.ModelProto:
     onnx.checker.check_model(cut, full_check=True)
     assert cut.graph.output[0].type.tensor_type.shape.dim[1].dim_value == len(kept)
     return cut
-
-
-def size(model: onnx.ModelProto) -> Size:
-    """Multiply-accumulates and bytes of a graph."""
-    one = onnx.ModelProto()
-    one.CopyFrom(model)
-    one.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    graph = shape_inference.infer_shapes(one).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
-    shapes |= {constant.name: list(constant.dims) for constant in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    macs = sum(int(np.prod(shapes[n.output[0]])) * int(np.prod(shapes[n.input[1]][1:])) for n in convolutions)
-    return Size(macs, model.ByteSize())
 
 
 class _Cut:
@@ -220,7 +194,7 @@ class _Cut:
         return name
 
     def _is_depthwise(self, node: onnx.NodeProto) -> bool:
-        groups = next((a.i for a in node.attribute if a.name == "group"), 1)
+        groups = attributes(node).get("group", 1)
         return node.op_type == "Conv" and groups > 1 and groups == self._width[node.output[0]]
 
     def _assembled(self, features: int) -> onnx.ModelProto:

@@ -14,6 +14,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from .graph_facts import attributes
+
 
 def reorder(graph: onnx.GraphProto) -> None:
     """Change the order, in place, where that computes less.
@@ -30,7 +32,11 @@ def reorder(graph: onnx.GraphProto) -> None:
         before = made_by.get(node.input[0])
         if before is None or read[node.input[0]] > 1:
             continue
-        shrinks = node.op_type == "AveragePool" and max(_ints(node, "strides", 1)) > 1 and _is_pixelwise(before, arrays)
+        shrinks = (
+            node.op_type == "AveragePool"
+            and max(attributes(node).get("strides", [1])) > 1
+            and _is_pixelwise(before, arrays)
+        )
         narrows = before.op_type == "AveragePool" and _is_pixelwise(node, arrays) and _keeps_fewer(node, arrays)
         if not shrinks and not narrows:
             continue
@@ -50,30 +56,25 @@ def as_depthwise(pooling: onnx.NodeProto, channels: int, graph: onnx.GraphProto,
     Raises:
         ValueError: It leaves its padding out of the average, or rounds its size up.
     """
-    exact = not any(_ints(pooling, "pads", 0)) or _int(pooling, "count_include_pad")
-    if not exact or _int(pooling, "ceil_mode"):
+    given = attributes(pooling)
+    exact = not any(given.get("pads", [])) or given.get("count_include_pad")
+    if not exact or given.get("ceil_mode"):
         raise ValueError("average pooling that leaves its padding out: wanted count_include_pad and no ceil_mode")
-    kernel = _ints(pooling, "kernel_shape", 1)
+    kernel = given["kernel_shape"]
     weights = np.full((channels, 1, *kernel), 1 / np.prod(kernel), np.float32)
     graph.initializer.append(numpy_helper.from_array(weights, f"{pooling.name}/weight"))
     reads = [pooling.input[0], f"{pooling.name}/weight", *filter(None, [bias])]
-    kept = {a.name: list(a.ints) for a in pooling.attribute if a.name in ("kernel_shape", "pads", "strides")}
+    kept = {name: value for name, value in given.items() if name in ("kernel_shape", "pads", "strides")}
     return helper.make_node("Conv", reads, pooling.output, pooling.name, group=channels, **kept)
 
 
 def _is_pixelwise(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
-    plain = node.op_type == "Conv" and arrays[node.input[1]].shape[2:] == (1, 1) and _int(node, "group", 1) == 1
-    return plain and max(_ints(node, "strides", 1)) == 1 and not any(_ints(node, "pads", 0))
+    if node.op_type != "Conv" or arrays[node.input[1]].shape[2:] != (1, 1):
+        return False
+    given = attributes(node)
+    return given.get("group", 1) == 1 and max(given.get("strides", [1])) == 1 and not any(given.get("pads", []))
 
 
 def _keeps_fewer(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
     gives, takes = arrays[node.input[1]].shape[:2]
     return bool(gives < takes)
-
-
-def _ints(node: onnx.NodeProto, name: str, default: int) -> list[int]:
-    return next((list(attribute.ints) for attribute in node.attribute if attribute.name == name), [default])
-
-
-def _int(node: onnx.NodeProto, name: str, default: int = 0) -> int:
-    return next((attribute.i for attribute in node.attribute if attribute.name == name), default)

@@ -10,9 +10,10 @@ from graphs import ENGINES, by_onnxruntime, pictures, random_weights
 from edge_all.export import backbone_graph, backbones
 from edge_all.export.cut import cut, sentence
 from edge_all.export.fuse import fuse
+from edge_all.export.graph_facts import size
 from edge_all.export.head import fit_head
 from edge_all.export.head import to_onnx as head_to_onnx
-from edge_all.export.prune import prune, size
+from edge_all.export.prune import prune
 from edge_all.export.quantize import layerwise
 
 SIZE = (80, 80)

@@ -15,6 +15,7 @@ from graphs import ENGINES, Run, by_onnxruntime, by_openvino, pictures, random_w
 from onnx import numpy_helper
 
 from edge_all.export import backbone_graph, backbones
+from edge_all.export.graph_facts import attributes
 from edge_all.export.quantize import layerwise, pixels, ranges, rounding, sensitivity, torch_ops
 from edge_all.export.quantize.balance import balance
 from edge_all.export.quantize.placement import place
@@ -98,7 +99,7 @@ def test_rewriting_changes_nothing(name: str) -> None:
     nodes = rewritten.graph.node
     assert not {"BatchNormalization", "AveragePool"} & {node.op_type for node in nodes}
     (exit,) = filter(is_exit, nodes)
-    assert exit.output[0] == "map_0" and torch_ops.attributes(exit)["group"] == wanted.shape[1]
+    assert exit.output[0] == "map_0" and attributes(exit)["group"] == wanted.shape[1]
 
 
 def test_concats_of_a_dense_block_take_what_is_joined_already() -> None:
@@ -214,7 +215,7 @@ def test_pixels_go_into_the_first_convolution_as_they_are(name: str, monkeypatch
 
 def _pads(model: onnx.ModelProto) -> list[int]:
     first = next(node for node in model.graph.node if node.op_type == "Conv")
-    return list(torch_ops.attributes(first)["pads"])
+    return list(attributes(first)["pads"])
 
 
 def test_one_normalisation_for_all_channels_changes_nothing_but_the_padding() -> None:

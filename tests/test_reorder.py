@@ -8,7 +8,7 @@ import pytest
 from graphs import ENGINES, pictures
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_all.export.prune import size
+from edge_all.export.graph_facts import size
 from edge_all.export.reorder import reorder
 
 SIZE = (24, 32)

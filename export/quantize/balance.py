@@ -150,13 +150,15 @@ def _factors(
     """A factor for each number of `channels`: 1 for the widest channel of a tensor, more for the others."""
     share, factor = (np.full(channels.count, value) for value in _BY_FACTOR)
     for node in nodes:
-        if node.op_type == "Conv" and (is_exit(node) or not _one_pixel(node, arrays)):
-            numbers = channels.find(of[node.input[0]])
-            if is_exit(node):
-                numbers = numbers[~shifted[numbers]]
-            least = _BY_EXIT if is_exit(node) else _BY_WEIGHTS
-            share[numbers] = np.minimum(share[numbers], least[0])
-            factor[numbers] = np.minimum(factor[numbers], least[1])
+        if node.op_type != "Conv":
+            continue
+        numbers, least = channels.find(of[node.input[0]]), _BY_WEIGHTS
+        if is_exit(node):
+            numbers, least = numbers[~shifted[numbers]], _BY_EXIT
+        elif _one_pixel(node, arrays):
+            continue
+        share[numbers] = np.minimum(share[numbers], least[0])
+        factor[numbers] = np.minimum(factor[numbers], least[1])
     for name in rounded:
         numbers = channels.find(of[name])
         peak = np.maximum(peaks[name], 1e-12)

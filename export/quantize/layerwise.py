@@ -20,6 +20,7 @@ from onnx import numpy_helper
 from torch import Tensor
 
 from edge_all.export import calibration
+from edge_all.export.graph_facts import attributes
 
 from . import pixels, qdq, ranges, rounding, torch_ops
 from .balance import balance
@@ -227,7 +228,7 @@ def _rounded(values: Tensor, scale: ranges.Scale) -> Tensor:
 def _rounded_weights(node: onnx.NodeProto, inputs: list[Both], most: int) -> tuple[Tensor, Tensor]:
     """Weights as multiples ``float32 [O, I, kH, kW]`` of steps ``float32 [O]``."""
     x, weights = inputs[0], inputs[1].exact
-    given = torch_ops.attributes(node)
+    given = attributes(node)
     groups = given.get("group", 1)
     exact, rounded = (_patches(side, weights.shape[2:], given, groups) for side in (x.exact, x.rounded))
     by_group = weights.reshape(groups, len(weights) // groups, -1)

@@ -12,9 +12,8 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper, shape_inference
 
+from edge_all.export.graph_facts import attributes
 from edge_all.export.reorder import as_depthwise
-
-from .torch_ops import attributes
 
 MAP = "map_"
 """Begins the names of the tensors that are pooled into features."""

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from edge_all.export.graph_facts import attributes
+
 
 def run(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
     """One node's output.
@@ -24,11 +26,6 @@ def run(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
     if node.op_type not in _OPERATORS:
         raise ValueError(f"operator {node.op_type} is not known here; wanted one of {', '.join(_OPERATORS)}")
     return _OPERATORS[node.op_type](inputs, attributes(node))
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """Attributes as Python values."""
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
 
 
 def padded(x: Tensor, given: Mapping[str, Any], value: float = 0.0) -> Tensor:
