@@ -61,7 +61,7 @@ class Classifier:
         self.engine = engine
         self._size, self._classes = bundle.input_size, bundle.classes
         self._least = bundle.least_probability
-        self._own = threading.local()
+        self._rooms = _Rooms()
 
     def classify(self, source: Path | str | bytes) -> Prediction:
         """Classify one image: a path, or an image file's bytes.
@@ -69,7 +69,7 @@ class Classifier:
         Raises:
             ImageError: The file is not an image that can be answered.
         """
-        (room,) = self._rooms(1)
+        (room,) = self._rooms.take(1, self._size)
         return self._answer(room, self._decode(source, room))
 
     def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
@@ -79,7 +79,7 @@ class Classifier:
         return [found for i in range(0, len(sources), _TOGETHER) for found in self._few(sources[i : i + _TOGETHER])]
 
     def _few(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
-        rooms = self._rooms(len(sources))
+        rooms = self._rooms.take(len(sources), self._size)
         decoded: list[float | ImageError] = []
         for source, room in zip(sources, rooms, strict=True):
             try:
@@ -90,13 +90,6 @@ class Classifier:
             ms if isinstance(ms, ImageError) else self._answer(room, ms)
             for room, ms in zip(rooms, decoded, strict=True)
         ]
-
-    def _rooms(self, count: int) -> list[npt.NDArray[np.uint8]]:
-        """Places for pixels, ``uint8 [1, H, W, 3]`` each, of this thread; an engine reads them where they are."""
-        rooms: list[npt.NDArray[np.uint8]] = self._own.__dict__.setdefault("rooms", [])
-        while len(rooms) < count:
-            rooms.append(np.empty((1, *self._size, 3), np.uint8))
-        return rooms[:count]
 
     def _decode(self, source: Path | str | bytes, room: npt.NDArray[np.uint8]) -> float:
         """Put an image's pixels into a room; the milliseconds that it took."""
@@ -136,6 +129,19 @@ class Classifier:
             f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
             "use --precision fp32 or another --target"
         )
+
+
+class _Rooms(threading.local):
+    """Arrays for pixels, which each thread keeps for its next images: an engine may read them where they are."""
+
+    def __init__(self) -> None:
+        self._made: list[npt.NDArray[np.uint8]] = []
+
+    def take(self, count: int, size: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
+        """So many of ``uint8 [1, H, W, 3]``, always the same ones."""
+        while len(self._made) < count:
+            self._made.append(np.empty((1, *size, 3), np.uint8))
+        return self._made[:count]
 
 
 def classify_all(
