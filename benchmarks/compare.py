@@ -268,7 +268,9 @@ def _report(
             accuracy = scores[target]["accuracy"]
         else:
             accuracy = fp32 if kind in "ac" else None  # bfloat16's own was not measured; g gives no label
-        same = np.mean(np.equal(found.get("a", turns)[0]["labels"], turns[0]["labels"]))
+        same = None
+        if "a" in found and kind != "g":  # g gives no label
+            same = round(100 * float(np.mean(np.equal(found["a"][0]["labels"], turns[0]["labels"]))), 1)
         pooled = np.concatenate([turn["ms"] for turn in turns])
         keys = ("first_label_s", "rss_mb", "throughput_ips")
         medians = {key: statistics.median(turn[key] for turn in turns) for key in keys}
@@ -276,7 +278,7 @@ def _report(
             {
                 "contender": name,
                 "block_accuracy": accuracy,
-                "same_label_as_a": None if kind == "g" or "a" not in found else round(100 * float(same), 1),
+                "same_label_as_a": same,
             }
             | {"p50_ms": round(float(np.median(pooled)), 3), "p90_ms": round(float(np.quantile(pooled, 0.9)), 3)}
             | {key: round(value, 3) for key, value in medians.items()}
@@ -286,27 +288,36 @@ def _report(
             {"contender": f"d-{which}", "p50_ms": statistics.median(run["latency"] for run in runs)}
             | {"throughput_ips": statistics.median(run["tput"] for run in runs)}
         )
-    settings = {"rounds": given.rounds, "queries": QUERIES, "images": MANY}
-    decode = round(statistics.median(decoding), 3)
-    return {"machine": machine.describe()} | settings | {
-        "decode_ms": decode, "rows": rows, "to_floor": _to_floor(found, floors, decoding)
-    }  # fmt: skip
+    return {
+        "machine": machine.describe(),
+        "rounds": given.rounds,
+        "queries": QUERIES,
+        "images": MANY,
+        "decode_ms": round(statistics.median(decoding), 3),
+        "rows": rows,
+        "to_floor": _to_floor(found, floors, decoding),
+    }
 
 
 def _to_floor(found: dict[str, Any], floors: dict[str, Any], decoding: list[float]) -> dict[str, dict[str, float]]:
     """Ours on OpenVINO by the floor: the median, smallest and largest of the rounds' ratios."""
     if "f-openvino" not in found:
         return {}
-    ratios: dict[str, list[float]] = {}
-    for ours, bare, whole, decode in zip(found["f-openvino"], floors["auto"], floors[WHOLE], decoding, strict=True):
-        p50 = statistics.median(ours["ms"])
-        ratios.setdefault("bytes_to_label", []).append(p50 / (decode + bare["latency"]))
-        ratios.setdefault("throughput", []).append(ours["throughput_ips"] / whole["tput"])
-    for ours, in_turns in zip(found["f-openvino"], found.get("g", []), strict=False):
-        p50, bare_p50 = statistics.median(ours["ms"]), statistics.median(in_turns["ms"])
-        ratios.setdefault("bytes_to_label_in_turns", []).append(p50 / bare_p50)
+    ours = found["f-openvino"]
+    p50 = np.array([statistics.median(turn["ms"]) for turn in ours])
+    floor = np.array(decoding) + [run["latency"] for run in floors["auto"]]
+    ratios = {
+        "bytes_to_label": p50 / floor,
+        "throughput": np.divide([turn["throughput_ips"] for turn in ours], [run["tput"] for run in floors[WHOLE]]),
+    }
+    if "g" in found:
+        ratios["bytes_to_label_in_turns"] = p50 / [statistics.median(turn["ms"]) for turn in found["g"]]
     return {
-        name: {"median": round(statistics.median(v), 3), "least": round(min(v), 3), "most": round(max(v), 3)}
+        name: {
+            "median": round(float(np.median(v)), 3),
+            "least": round(float(v.min()), 3),
+            "most": round(float(v.max()), 3),
+        }
         for name, v in ratios.items()
     }
 

@@ -61,7 +61,7 @@ class Classifier:
         self.engine = engine
         self._size, self._classes = bundle.input_size, bundle.classes
         self._least = bundle.least_probability
-        self._rooms = _Rooms()
+        self._rooms = _Rooms(self._size)
 
     def classify(self, source: Path | str | bytes) -> Prediction:
         """Classify one image: a path, or an image file's bytes.
@@ -69,7 +69,7 @@ class Classifier:
         Raises:
             ImageError: The file is not an image that can be answered.
         """
-        (room,) = self._rooms.take(1, self._size)
+        (room,) = self._rooms.take(1)
         return self._answer(room, self._decode(source, room))
 
     def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
@@ -79,7 +79,7 @@ class Classifier:
         return [found for i in range(0, len(sources), _TOGETHER) for found in self._few(sources[i : i + _TOGETHER])]
 
     def _few(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
-        rooms = self._rooms.take(len(sources), self._size)
+        rooms = self._rooms.take(len(sources))
         decoded: list[float | ImageError] = []
         for source, room in zip(sources, rooms, strict=True):
             try:
@@ -134,13 +134,14 @@ class Classifier:
 class _Rooms(threading.local):
     """Arrays for pixels, which each thread keeps for its next images: an engine may read them where they are."""
 
-    def __init__(self) -> None:
+    def __init__(self, size: tuple[int, int]) -> None:
+        self._size = size
         self._made: list[npt.NDArray[np.uint8]] = []
 
-    def take(self, count: int, size: tuple[int, int]) -> list[npt.NDArray[np.uint8]]:
+    def take(self, count: int) -> list[npt.NDArray[np.uint8]]:
         """So many of ``uint8 [1, H, W, 3]``, always the same ones."""
         while len(self._made) < count:
-            self._made.append(np.empty((1, *size, 3), np.uint8))
+            self._made.append(np.empty((1, *self._size, 3), np.uint8))
         return self._made[:count]
 
 
