@@ -93,16 +93,19 @@ def _prepare(given: argparse.Namespace) -> None:
     import joblib
     import onnx
 
-    from edge_all.export import backbone_graph, backbones, evaluate, features, weights
+    from edge_all.export import backbones, features
     from edge_all.export.dataset import read
-    from edge_all.export.evaluate import Rows
-    from edge_all.export.head import fit_head
+    from edge_all.export.graph import weights
+    from edge_all.export.graph.build import backbone_graph
+    from edge_all.export.head import evaluate
+    from edge_all.export.head.evaluate import Rows
+    from edge_all.export.head.fit import fit_head
 
     record = bundles.load(given.last).record
     data = read(given.data)
     backbone = backbones.load(record["backbone"])
     pretrained = weights.load(backbone, given.weights, seed=0)
-    graph = backbone_graph.build(backbone, pretrained)
+    graph = backbone_graph(backbone, pretrained)
     onnx.save(graph, given.room / "backbone.onnx")
     rows = features.extract(graph, data.paths, data.digests, backbone.input_size)
     fit = partial(
@@ -194,7 +197,7 @@ def _ours(path: Path, target: str) -> tuple[Ask, Callable[[list[Path]], None]]:
 def _bare(model: Path, size: tuple[int, int]) -> tuple[Ask, Callable[[list[Path]], None]]:
     import openvino as ov
 
-    from edge_all.export import one_image
+    from edge_all.export.graph import one_image
 
     request, shape = one_image.request(model)
     pixels = np.zeros(shape, np.uint8)
@@ -223,8 +226,9 @@ def _onnxruntime(model: Path) -> Callable[[np.ndarray], np.ndarray]:
 def _torch(given: argparse.Namespace, variant: str) -> Callable[[np.ndarray], np.ndarray]:
     import torch
 
-    from edge_all.export import backbones, weights
-    from edge_all.export.backbone_graph import Trunk
+    from edge_all.export import backbones
+    from edge_all.export.graph import weights
+    from edge_all.export.graph.build import Trunk
 
     torch.set_num_threads(THREADS)
     backbone = backbones.load(bundles.load(given.last).record["backbone"])

@@ -13,13 +13,14 @@ import click
 import numpy as np
 
 from edge_all import machine
-from edge_all.export import backbone_graph, backbones, features, weights
-from edge_all.export.cut import cut
+from edge_all.export import backbones, features
+from edge_all.export.assemble.cut import cut
+from edge_all.export.assemble.fuse import fuse
+from edge_all.export.assemble.verify import probabilities
 from edge_all.export.dataset import read
-from edge_all.export.fuse import fuse
-from edge_all.export.head import fit_head, to_onnx
-from edge_all.export.int8 import trial
-from edge_all.export.verify import probabilities
+from edge_all.export.graph import timing, weights
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.head.fit import fit_head, to_onnx
 
 FEATURES, EVERY, COMPARED = 128, 6, 64
 
@@ -38,7 +39,7 @@ def main(cases: tuple[str, ...], data: Path, report: Path | None) -> None:
     for case in cases:
         name, tap, file = case.split("=")
         backbone = backbones.load(name)
-        graph = backbone_graph.build(backbone, weights.load(backbone, file, seed=0), tap_name=tap)
+        graph = backbone_graph(backbone, weights.load(backbone, file, seed=0), tap_name=tap)
         size = backbone.input_size
         found = features.extract(graph, part.paths, part.digests, size)
         head = fit_head(
@@ -46,7 +47,7 @@ def main(cases: tuple[str, ...], data: Path, report: Path | None) -> None:
         )
         made = cut(graph, head)
         graphs = [fuse(graph, to_onnx(head), name="x"), fuse(made.backbone, made.head, name="x")]
-        ms = trial.times("openvino", graphs)
+        ms = timing.times("openvino", graphs)
         images = list(features.decoded(part.paths[:COMPARED], size))
         given = [probabilities("cpu", graph.SerializeToString(), images) for graph in graphs]
         row = {

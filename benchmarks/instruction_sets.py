@@ -24,11 +24,13 @@ from onnx.utils import Extractor
 from edge_all import bundle as bundles
 from edge_all import machine
 from edge_all.bundle import Bundle
-from edge_all.export import calibration, evaluate, features
+from edge_all.export import features
 from edge_all.export.dataset import Dataset, folds, read
-from edge_all.export.evaluate import Rows
-from edge_all.export.head import fit_head
-from edge_all.export.int8 import heads, trial
+from edge_all.export.graph import timing
+from edge_all.export.head import evaluate
+from edge_all.export.head.evaluate import Rows
+from edge_all.export.head.fit import fit_head
+from edge_all.export.quantize import calibration, heads
 
 LIMITS = ("", "AVX2_VNNI", "AVX2")
 
@@ -111,7 +113,7 @@ def _measure(bundle: Bundle, data: Dataset, file: Path) -> None:
     part = data.subset(_chosen(folds(data, "block")))
     graphs = [_backbone(bundle, precision) for precision in ("fp32", "int8")]
     found = features.extract(graphs[1], part.paths, part.digests, bundle.input_size)
-    np.savez(file, features=found, times=trial.times("openvino", graphs))
+    np.savez(file, features=found, times=timing.times("openvino", graphs))
 
 
 def _backbone(bundle: Bundle, precision: str) -> onnx.ModelProto:

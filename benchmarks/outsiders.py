@@ -23,7 +23,7 @@ from PIL import Image, ImageFilter
 
 from edge_all import bench, classifier, machine
 from edge_all import bundle as bundles
-from edge_all.export.int8 import trial
+from edge_all.export.graph import timing
 
 SIDE, CROPS, SMEARS = 224, 6, 30
 ROUNDS = 7
@@ -68,7 +68,7 @@ def _cost(bundle: bundles.Bundle, target: str) -> dict[str, Any]:
     whole = onnx.load_from_string(bundle.read(bundle.model_file(target, bundle.precisions(target)[0])))
     others = [output.name for output in whole.graph.output if output.name != "unfamiliarity"]
     bare = onnx.utils.Extractor(whole).extract_model(["image"], others)
-    runs = [trial.times(target, [whole, bare]) for _ in range(ROUNDS)]
+    runs = [timing.times(target, [whole, bare]) for _ in range(ROUNDS)]
     ratio = statistics.median(with_it / without for with_it, without in runs)
     return {"ms": runs, "percent": 100 * (ratio - 1)}
 

@@ -25,9 +25,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from edge_all import bundle as bundles
 from edge_all import machine
-from edge_all.export import one_image
-from edge_all.export.graph_facts import Convolution, convolutions
-from edge_all.export.int8 import trial
+from edge_all.export.graph import one_image, timing
+from edge_all.export.graph.facts import Convolution, convolutions
 
 KIND = {"fp32": np.dtype(np.float32), "int8": np.dtype(np.uint8)}
 
@@ -93,7 +92,7 @@ def _row(bundle: bundles.Bundle, peak: Peak) -> dict[str, Any]:
     graphs = {
         precision: onnx.load_from_string(bundle.read(bundle.model_file("openvino", precision))) for precision in KIND
     }
-    medians = trial.times("openvino", list(graphs.values()))
+    medians = timing.times("openvino", list(graphs.values()))
     row: dict[str, Any] = {"backbone": record["backbone"], "tap": record["tap"]}
     for (precision, graph), p50 in zip(graphs.items(), medians, strict=True):
         layers = convolutions(graph)

@@ -49,7 +49,7 @@ def extract(
         digests: Their SHA-256, part of the cache's key.
         size: Height and width of the graph's input.
         target: Whose engine; see `engine_of`.
-        change: Made to every image after decoding (`edge_all.export.augment`); None is none.
+        change: Made to every image after decoding (`edge_all.export.dataset.augment`); None is none.
         progress: Called with (done, total).
 
     Returns:

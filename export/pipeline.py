@@ -16,34 +16,23 @@ from edge_all import machine, probe
 from edge_all.bench.accuracy import TRAINING_IMAGES
 from edge_all.bundle import Bundle
 
-from . import (
-    augment,
-    backbone_graph,
-    backbones,
-    calibration,
-    card,
-    evaluate,
-    familiarity,
-    features,
-    half_precision,
-    quantize,
-    report,
-    robustness,
-    taps,
-    tools,
-    weights,
-)
-from .cut import cut, sentence
-from .dataset import PROTOCOLS, Dataset, folds, groups, kaggle, leaks, read
-from .evaluate import Rows
-from .fuse import fuse
-from .head import fit_head
-from .int8 import Attempt, Case, Found, search
-from .int8.heads import Exact
-from .preprocess import Preprocess
-from .probe_inputs import probe_inputs
+from . import backbones, features, taps
+from .assemble import card, tap_report, versions
+from .assemble.cut import cut, sentence
+from .assemble.fuse import fuse
+from .assemble.probe_inputs import probe_inputs
+from .assemble.verify import graph_key, held_out_scores, probabilities, verify_fused
+from .dataset import PROTOCOLS, Dataset, augment, folds, groups, kaggle, leaks, read
+from .graph import weights
+from .graph.build import backbone_graph
+from .graph.preprocess import Preprocess
+from .head import evaluate, familiarity, robustness
+from .head.evaluate import Rows
+from .head.fit import fit_head
+from .quantize import calibration, float16, schemes
+from .quantize.heads import Exact
+from .quantize.search import Attempt, Case, Found, search
 from .recipe import Recipe
-from .verify import graph_key, held_out_scores, probabilities, verify_fused
 
 Step = Callable[[str], AbstractContextManager[features.Progress]]
 """Opens a step under a title and gives what is called with (done, total)."""
@@ -73,7 +62,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     out = recipe.out or _default_place(recipe)
     bundles.check_writable(out)
     if recipe.report:
-        report.check(recipe.report)
+        tap_report.check(recipe.report)
     schemes_of = _schemes(recipe)
     fit = partial(
         fit_head, selector=recipe.selector, classifier=recipe.classifier, count=recipe.features, seed=recipe.seed,
@@ -100,7 +89,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
             tap_name, compared = taps.choose(looked, recipe.prefer, progress)
         tell(taps.sentence(compared))
     places = backbones.places(backbone, tap_name)
-    graph = backbone_graph.build(backbone, pretrained, tap_name=tap_name, input_size=size, preprocess=preprocess)
+    graph = backbone_graph(backbone, pretrained, tap_name=tap_name, input_size=size, preprocess=preprocess)
     count, copied = augment.plan(recipe.augment, recipe.balance, data.labels)
     copies = augment.copies(count, recipe.seed)
     with step("Extracting features") as progress:
@@ -123,7 +112,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         for target, schemes in schemes_of.items()
     }
     int8 = {target: result.shipped for target, result in found.items() if result.shipped}
-    half = half_precision.attempt(case, step, tell) if "gpu" in recipe.targets else None
+    half = float16.attempt(case, step, tell) if "gpu" in recipe.targets else None
     with step("The same with INT8"):
         robust["int8"] = {target: robustness.int8(target, made, case) for target, made in int8.items()}
 
@@ -142,7 +131,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         knowing = familiarity.with_output(made.head, heads_of[key], gaussian, most)
         fused[key] = fuse(made.backbone, knowing, name=name)
         if key == "fp32" and half and half.verdict["passed"]:
-            fused["fp16"] = fuse(half_precision.convert(made.backbone), knowing, name=name)
+            fused["fp16"] = fuse(float16.convert(made.backbone), knowing, name=name)
             heads_of["fp16"], backbone_of["fp16"] = head, graph
     tell(sentence(cut_of["fp32"]))
     graphs = {key: model.SerializeToString(deterministic=True) for key, model in fused.items()}
@@ -195,7 +184,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
         "held_out": kept_apart,
         "weights": {"source": pretrained.source, "digest": pretrained.digest, "pretrained": pretrained.pretrained},
         "schemes": {target: made.name for target, made in int8.items()},
-        "tools": tools.versions(),
+        "tools": versions.versions(),
         "machine": machine.describe(),
     }  # fmt: skip
     files = {named[key]: content for key, content in graphs.items()}
@@ -207,7 +196,7 @@ def export(recipe: Recipe, *, step: Step, tell: Tell) -> Bundle:
     tell(familiarity.sentence(record))
     written = bundles.write(out, record, files)
     if recipe.report and compared:
-        report.write(recipe.report, record)
+        tap_report.write(recipe.report, record)
     return written
 
 
@@ -250,14 +239,14 @@ def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
     return everything.subset(~last & ~crossing), everything.subset(last)
 
 
-def _schemes(recipe: Recipe) -> dict[str, tuple[quantize.Scheme, ...]]:
+def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:
     """What is tried for each target."""
     if recipe.scheme is None:
-        return {target: quantize.SCHEMES[target] for target in recipe.targets}
-    return {target: (quantize.scheme(target, recipe.scheme),) for target in recipe.targets}
+        return {target: schemes.SCHEMES[target] for target in recipe.targets}
+    return {target: (schemes.scheme(target, recipe.scheme),) for target in recipe.targets}
 
 
-def _metrics(exact: Exact, found: dict[str, Found], half: half_precision.Half | None) -> dict[str, Any]:
+def _metrics(exact: Exact, found: dict[str, Found], half: float16.Half | None) -> dict[str, Any]:
     """Scores by protocol and precision; ``int8`` is the worst of the targets, with each target's own beside it."""
     metrics: dict[str, Any] = {}
     for name, score in exact.scores.items():

@@ -16,13 +16,15 @@ import onnx
 
 from edge_all.errors import EdgeAllError
 
-from . import augment, backbone_graph, evaluate, features, robustness
+from . import features
 from .backbones import STD, Backbone, places
-from .dataset import Dataset
-from .evaluate import Fit, Rows
-from .int8 import trial
-from .preprocess import Preprocess
-from .weights import Weights
+from .dataset import Dataset, augment
+from .graph import timing
+from .graph.build import backbone_graph
+from .graph.preprocess import Preprocess
+from .graph.weights import Weights
+from .head import evaluate, robustness
+from .head.evaluate import Fit, Rows
 
 AUTO = "auto"
 
@@ -114,7 +116,7 @@ def choose(search: Search, prefer: str, progress: Callable[[int, int], None]) ->
     """
     taps = search.backbone.taps
     whole = "+".join(tap.name + STD for tap in taps)
-    graph = backbone_graph.build(
+    graph = backbone_graph(
         search.backbone, search.weights, tap_name=whole, input_size=search.size, preprocess=search.preprocess
     )
     rows, changed = _features(search, graph, progress)
@@ -126,7 +128,7 @@ def choose(search: Search, prefer: str, progress: Callable[[int, int], None]) ->
             f"--features {search.least} was given, and no tap of {search.backbone.name} has as many: "
             f"give at most {2 * max(tap.channels for tap in taps)}"
         )
-    times = trial.times(search.target, [_only(graph, parts, columns) for parts in single.values()])
+    times = timing.times(search.target, [_only(graph, parts, columns) for parts in single.values()])
     found = _scored(search, single, times, columns, rows, changed)
     everything = np.ones(len(search.data), bool), np.ones(len(robustness.numbers(search.data)), bool)
     first = pick(found, prefer, *everything)
@@ -137,7 +139,7 @@ def choose(search: Search, prefer: str, progress: Callable[[int, int], None]) ->
     second: list[Candidate] = []
     if pairs and prefer != "speed":
         graphs = [_only(graph, parts, columns) for parts in (single[first.name], *pairs.values())]
-        alone, *times = trial.times(search.target, graphs)
+        alone, *times = timing.times(search.target, graphs)
         in_step = [first.ms * ms / alone for ms in times]  # of another run: what counts is the ratio
         second = _scored(search, pairs, in_step, columns, rows, changed)
     best = max(second, key=lambda c: c.worth(*everything), default=first)

@@ -11,7 +11,8 @@ import onnx
 import torch
 from PIL import Image
 
-from edge_all.export import backbones, weights
+from edge_all.export import backbones
+from edge_all.export.graph import weights
 
 Run = Callable[..., dict[str, np.ndarray]]
 

@@ -12,9 +12,10 @@ from conftest import check_standard
 from graphs import ENGINES, by_onnxruntime, eager, pictures, random_weights, stages
 
 from edge_all.errors import EdgeAllError
-from edge_all.export import backbone_graph, backbones
-from edge_all.export.fuse import fuse
-from edge_all.export.head import fit_head, to_onnx
+from edge_all.export import backbones
+from edge_all.export.assemble.fuse import fuse
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.head.fit import fit_head, to_onnx
 from edge_all.export.onnx_ops import OPSET
 
 NAMES = backbones.names()
@@ -65,7 +66,7 @@ def size_of(backbone: backbones.Backbone) -> tuple[int, int]:
 @cache
 def graph_of(name: str) -> onnx.ModelProto:
     backbone = backbones.load(name)
-    return backbone_graph.build(backbone, random_weights(name), input_size=size_of(backbone))
+    return backbone_graph(backbone, random_weights(name), input_size=size_of(backbone))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -92,7 +93,7 @@ def test_graph_gives_the_features_of_torch(name: str) -> None:
 def test_cut_at_a_tap_of_another_size(name: str) -> None:
     backbone = backbones.load(name)
     middle = backbone.taps[len(backbone.taps) // 2]
-    model = backbone_graph.build(backbone, random_weights(name), tap_name=middle.name, input_size=(240, 320))
+    model = backbone_graph(backbone, random_weights(name), tap_name=middle.name, input_size=(240, 320))
     images = pictures(3, (240, 320))
     modules = dict(stages(name))
     kept = list(modules)[: list(modules).index(middle.name) + 1]
@@ -104,7 +105,7 @@ def test_cut_at_a_tap_of_another_size(name: str) -> None:
 
 def test_same_inputs_same_bytes() -> None:
     backbone = backbones.load("mobilenetv2")
-    models = [backbone_graph.build(backbone, random_weights(backbone.name), tap_name="features.2") for _ in range(2)]
+    models = [backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2") for _ in range(2)]
     assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(deterministic=True)
 
 

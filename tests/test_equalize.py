@@ -8,9 +8,11 @@ import pytest
 from graphs import ENGINES, Run, pictures, random_weights
 from PIL import Image, ImageOps
 
-from edge_all.export import backbone_graph, backbones, equalize
+from edge_all.export import backbones
+from edge_all.export.graph import equalize
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.onnx_ops import OPSET
-from edge_all.export.preprocess import Preprocess
 
 
 def equalisation_graph(size: tuple[int, int]) -> onnx.ModelProto:
@@ -43,7 +45,7 @@ def test_equalisation_is_pillows_to_the_bit(engine: Run, size: tuple[int, int]) 
 def test_equalisation_inside_a_backbone() -> None:
     backbone, weights = backbones.load("mobilenetv2"), random_weights("mobilenetv2")
     made = [
-        backbone_graph.build(
+        backbone_graph(
             backbone, weights, tap_name="features.2", input_size=(64, 96), preprocess=Preprocess(equalize=on)
         )
         for on in (True, False)

@@ -24,12 +24,16 @@ from edge_all import bundle as bundles
 from edge_all import load
 from edge_all.cli import cli
 from edge_all.errors import DataError, EdgeAllError
-from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, gate, int8, weights
+from edge_all.export import backbones, features
+from edge_all.export.assemble.fuse import fuse
 from edge_all.export.dataset import folds, groups, read
 from edge_all.export.dataset.synthetic import draw
-from edge_all.export.evaluate import Rows
-from edge_all.export.fuse import fuse
-from edge_all.export.head import fit_head, to_onnx
+from edge_all.export.graph import weights
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.head import evaluate
+from edge_all.export.head.evaluate import Rows
+from edge_all.export.head.fit import fit_head, to_onnx
+from edge_all.export.quantize import calibration, gate, search
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -112,7 +116,7 @@ def test_strict_exits_3_where_the_gate_refuses(drawn: Path, tmp_path: Path, monk
         return {"passed": False, "protocol": "block", "lost": {"recall": 9.0}, "allowed": {"recall": 1.5}}
 
     monkeypatch.setattr(gate, "judge", never)
-    monkeypatch.setattr(int8, "_with_float_layers", lambda *_: None)
+    monkeypatch.setattr(search, "_with_float_layers", lambda *_: None)
     words = [*SMALL, "--data", drawn, "--out", tmp_path / "b", "--target", "cpu", "--recipe", "layerwise-8bit"]
     command = ["export", *map(str, words), "--strict", "--json"]
     done = CliRunner().invoke(cli, command)
@@ -184,7 +188,7 @@ def test_unreachable_hub_names_three_ways_out(drawn: Path, tmp_path: Path) -> No
 def test_fused_graph_is_its_parts(drawn: Path) -> None:
     data = read(drawn)
     backbone = backbones.load("mobilenetv2")
-    graph = backbone_graph.build(backbone, weights.load(backbone, "random"), tap_name="features.4", input_size=(64, 64))
+    graph = backbone_graph(backbone, weights.load(backbone, "random"), tap_name="features.4", input_size=(64, 64))
     rows = features.extract(graph, data.paths, data.digests, (64, 64))
     head = fit_head(rows, data.labels, selector="pca", classifier="svm", count=10)
     fused = fuse(graph, to_onnx(head), name="x")
@@ -203,7 +207,7 @@ def test_features_are_cached_by_content(drawn: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
     data = read(drawn)
     backbone = backbones.load("mobilenetv2")
-    graph = backbone_graph.build(backbone, weights.load(backbone, "random"), tap_name="features.2", input_size=(32, 32))
+    graph = backbone_graph(backbone, weights.load(backbone, "random"), tap_name="features.2", input_size=(32, 32))
     calls: list[int] = []
     extract = partial(features.extract, graph, data.paths, data.digests, (32, 32))
     first = extract(progress=lambda done, total: calls.append(done))

@@ -15,9 +15,9 @@ from graphs import ENGINES
 from edge_all import bundle as bundles
 from edge_all.bundle import Bundle
 from edge_all.classifier import load
-from edge_all.export import familiarity
-from edge_all.export.evaluate import Rows
-from edge_all.export.head import Head, fit_head, to_onnx
+from edge_all.export.head import familiarity
+from edge_all.export.head.evaluate import Rows
+from edge_all.export.head.fit import Head, fit_head, to_onnx
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 

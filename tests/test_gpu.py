@@ -21,13 +21,16 @@ from onnx import TensorProto, numpy_helper
 from edge_all import bench, probe
 from edge_all import bundle as bundles
 from edge_all.errors import TargetError
-from edge_all.export import backbone_graph, backbones, calibration, evaluate, features, half_precision
+from edge_all.export import backbones, features
 from edge_all.export.dataset import folds, groups, read
 from edge_all.export.dataset.synthetic import draw
-from edge_all.export.evaluate import Rows
-from edge_all.export.head import fit_head
-from edge_all.export.int8 import Case
-from edge_all.export.int8.heads import Exact
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.head import evaluate
+from edge_all.export.head.evaluate import Rows
+from edge_all.export.head.fit import fit_head
+from edge_all.export.quantize import calibration, float16
+from edge_all.export.quantize.heads import Exact
+from edge_all.export.quantize.search import Case
 from edge_all.targets import onnxruntime_gpu
 from edge_all.targets.onnxruntime_cpu import PROVIDER, OnnxRuntimeEngine
 from edge_all.targets.onnxruntime_gpu import left_to_cpu
@@ -43,11 +46,11 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def backbone() -> onnx.ModelProto:
     chosen = backbones.load("mobilenetv2")
-    return backbone_graph.build(chosen, random_weights(chosen.name), tap_name="features.3:std", input_size=SIZE)
+    return backbone_graph(chosen, random_weights(chosen.name), tap_name="features.3:std", input_size=SIZE)
 
 
 def test_convolutions_are_float16_and_the_rest_is_not(backbone: onnx.ModelProto) -> None:
-    half = half_precision.convert(backbone)
+    half = float16.convert(backbone)
     check_standard(half)
     types = {array.name: array.data_type for array in half.graph.initializer}
     for node in half.graph.node:
@@ -81,7 +84,7 @@ def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch
     def step(title: str) -> nullcontext[features.Progress]:
         return nullcontext(lambda done, total: None)
 
-    half = half_precision.attempt(case, step, said.append)
+    half = float16.attempt(case, step, said.append)
     assert half.verdict["passed"] and half.scores["block"]["agreement_fp32"] >= 95 and not said
 
     other = onnx.ModelProto()
@@ -90,7 +93,7 @@ def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch
     for array in other.graph.initializer:
         if array.name in first.input[1:]:
             array.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(array), array.name))
-    refused = half_precision.attempt(replace(case, graph=other), step, said.append)
+    refused = float16.attempt(replace(case, graph=other), step, said.append)
     assert not refused.verdict["passed"] and "FP32 ships in its place" in said[0]
 
 

@@ -12,7 +12,7 @@ from graphs import ENGINES, Run, by_onnxruntime, check_conformance
 
 from edge_all.errors import HeadError
 from edge_all.export import classifiers, selectors
-from edge_all.export.head import Head, fit_head, to_onnx
+from edge_all.export.head.fit import Head, fit_head, to_onnx
 
 TRAIN, TEST, CHANNELS, CLASSES = 700, 600, 200, 4
 

@@ -7,13 +7,14 @@ import onnx
 import pytest
 from graphs import ENGINES, by_onnxruntime, pictures, random_weights
 
-from edge_all.export import backbone_graph, backbones
-from edge_all.export.cut import cut, sentence
-from edge_all.export.fuse import fuse
-from edge_all.export.graph_facts import size
-from edge_all.export.head import fit_head
-from edge_all.export.head import to_onnx as head_to_onnx
-from edge_all.export.prune import prune
+from edge_all.export import backbones
+from edge_all.export.assemble.cut import cut, sentence
+from edge_all.export.assemble.fuse import fuse
+from edge_all.export.assemble.prune import prune
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.graph.facts import size
+from edge_all.export.head.fit import fit_head
+from edge_all.export.head.fit import to_onnx as head_to_onnx
 from edge_all.export.quantize import layerwise
 
 SIZE = (80, 80)
@@ -29,7 +30,7 @@ CASES = [(name, place) for name, places in PLACES.items() for place in places]
 
 
 def _graph(name: str, place: str) -> onnx.ModelProto:
-    return backbone_graph.build(backbones.load(name), random_weights(name), tap_name=place, input_size=SIZE)
+    return backbone_graph(backbones.load(name), random_weights(name), tap_name=place, input_size=SIZE)
 
 
 def _kept(channels: int, share: float = 0.3) -> np.ndarray:

@@ -14,13 +14,15 @@ import torch
 from graphs import ENGINES, Run, by_onnxruntime, by_openvino, pictures, random_weights
 from onnx import numpy_helper
 
-from edge_all.export import backbone_graph, backbones
-from edge_all.export.graph_facts import attributes
-from edge_all.export.quantize import layerwise, pixels, ranges, rounding, sensitivity, torch_ops
-from edge_all.export.quantize.balance import balance
-from edge_all.export.quantize.placement import place
-from edge_all.export.quantize.rewrite import is_exit, rewrite
-from edge_all.export.reorder import as_depthwise
+from edge_all.export import backbones
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.graph.facts import attributes
+from edge_all.export.graph.reorder import as_depthwise
+from edge_all.export.quantize import layerwise, sensitivity
+from edge_all.export.quantize.layerwise import gptq, input_folding, scales, torch_ops
+from edge_all.export.quantize.layerwise.channel_alignment import balance
+from edge_all.export.quantize.layerwise.placement import place
+from edge_all.export.quantize.layerwise.rewrite import is_exit, rewrite
 
 TAPS = {
     "densenet121": "transition1",
@@ -39,7 +41,7 @@ IMAGES = pictures(16, SIZE, seed=3)
 
 @cache
 def graph(name: str) -> onnx.ModelProto:
-    return backbone_graph.build(backbones.load(name), random_weights(name), tap_name=TAPS[name], input_size=SIZE)
+    return backbone_graph(backbones.load(name), random_weights(name), tap_name=TAPS[name], input_size=SIZE)
 
 
 @cache
@@ -120,7 +122,7 @@ def test_an_average_that_leaves_its_padding_out() -> None:
 @pytest.mark.parametrize("name", TAPS)
 def test_balancing_changes_nothing(name: str, signed: bool) -> None:
     model = rewrite(graph(name))
-    placement = place(model, pixels.SOURCE)
+    placement = place(model, input_folding.SOURCE)
     with torch.inference_mode():
         first = layerwise._preprocessed(model, IMAGES)
         balanced = balance(model, layerwise._spans(model, first), placement.leader, signed)
@@ -144,7 +146,7 @@ def test_balancing_nodes_that_share_their_constants() -> None:
         convolutions[2].input[1] if _same_shape(model, *convolutions[2:4]) else convolutions[3].input[1]
     )
     model = rewrite(model)
-    placement = place(model, pixels.SOURCE)
+    placement = place(model, input_folding.SOURCE)
     with torch.inference_mode():
         first = layerwise._preprocessed(model, IMAGES)
         balanced = balance(model, layerwise._spans(model, first), placement.leader)
@@ -198,7 +200,7 @@ def test_signed_activations_have_no_zero_points_and_no_integer_biases() -> None:
 @pytest.mark.parametrize("name", TAPS)
 def test_pixels_go_into_the_first_convolution_as_they_are(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     entered = quantized(name)
-    monkeypatch.setattr(pixels, "direct", lambda model: model)
+    monkeypatch.setattr(input_folding, "direct", lambda model: model)
     normalised = quantized.__wrapped__(name)
     kinds = [[node.op_type for node in model.graph.node[:2]] for model in (entered, normalised)]
     padded = any(_pads(normalised))
@@ -227,15 +229,15 @@ def test_one_normalisation_for_all_channels_changes_nothing_but_the_padding() ->
         if constant.name in differing:
             rows = np.tile(np.array(differing[constant.name], np.float32), SIZE[1])
             constant.CopyFrom(numpy_helper.from_array(rows, constant.name))
-    alike = pixels.alike(model)
-    assert [len(set(constant)) for constant in pixels.normalisation(alike)] == [1, 1]
+    alike = input_folding.alike(model)
+    assert [len(set(constant)) for constant in input_folding.normalisation(alike)] == [1, 1]
     np.testing.assert_allclose(run(alike), run(model), rtol=1e-4, atol=1e-5)
 
 
 def test_pixels_that_rounding_would_change_are_rounded() -> None:
     made = quantized("mobilenetv2", signed=True)
     assert made.graph.node[0].op_type == "Reshape"
-    assert pixels.direct(made) is made
+    assert input_folding.direct(made) is made
 
 
 @pytest.mark.parametrize("name", TAPS)
@@ -291,9 +293,9 @@ def test_rounding_against_the_nearest_step() -> None:
     mixing = torch.randn(40, 40, generator=generator)
     inputs = (torch.randn(600, 40, generator=generator) @ mixing)[:, None]
     weights = torch.randn(1, 8, 40, generator=generator)
-    step = rounding.steps(weights[0], 7)[None]
+    step = gptq.steps(weights[0], 7)[None]
     nearest = (weights / step[..., None]).round().clamp(-7, 7)
-    found = rounding.round_weights(weights, inputs, step, 7)
+    found = gptq.round_weights(weights, inputs, step, 7)
     assert torch.equal(found, found.round()) and found.abs().max() <= 7
 
     def lost(whole: torch.Tensor) -> float:
@@ -306,14 +308,14 @@ def test_adapting_weights_to_rounded_inputs() -> None:
     generator = torch.Generator().manual_seed(0)
     exact = torch.randn(500, 2, 6, generator=generator)
     weights = torch.randn(2, 3, 6, generator=generator)
-    found = rounding.adapted(weights, exact, 1.25 * exact)
+    found = gptq.adapted(weights, exact, 1.25 * exact)
     assert torch.allclose(found, weights / 1.25, atol=0.1) and not torch.allclose(found, weights, atol=0.1)
 
 
 @pytest.mark.parametrize(("low", "high"), [(0.0, 6.0), (-3.0, 5.0), (-4.0, -1.0), (0.0, 0.0)])
 @pytest.mark.parametrize("signed", [False, True])
 def test_zero_is_always_exact(low: float, high: float, signed: bool) -> None:
-    scale = ranges.between(low, high, signed)
+    scale = scales.scale_between(low, high, signed)
     least, most = scale.bounds
     assert least <= scale.zero <= most and scale.step > 0
     ends = scale.ends
@@ -323,4 +325,4 @@ def test_zero_is_always_exact(low: float, high: float, signed: bool) -> None:
 def test_a_range_leaves_outliers_out_where_that_costs_less() -> None:
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.normal(size=2_000_000), [60.0]])
-    assert ranges.fit(values, 2.0).ends[1] < 30 < ranges.fit(values, np.inf).ends[1]
+    assert scales.fit_scale(values, 2.0).ends[1] < 30 < scales.fit_scale(values, np.inf).ends[1]

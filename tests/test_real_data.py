@@ -15,9 +15,11 @@ import pytest
 from graphs import ENGINES, Run, check_conformance
 
 from edge_all import bench, bundle
-from edge_all.export import backbone_graph, backbones, classifiers, features, selectors, weights
+from edge_all.export import backbones, classifiers, features, selectors
 from edge_all.export.dataset import read
-from edge_all.export.head import Head, fit_head, to_onnx
+from edge_all.export.graph import weights
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.head.fit import Head, fit_head, to_onnx
 
 DATA = os.environ.get("EDGE_ALL_DATA")
 
@@ -34,7 +36,7 @@ def real_rows() -> tuple[np.ndarray, np.ndarray]:
     data = read(Path(str(DATA)))
     numbers = np.random.default_rng(0).permutation(len(data))[: TRAIN + TEST]
     backbone = backbones.load("efficientnet_lite0")
-    graph = backbone_graph.build(backbone, weights.load(backbone, "auto"))
+    graph = backbone_graph(backbone, weights.load(backbone, "auto"))
     paths, digests = data.paths, data.digests
     rows = features.extract(graph, [paths[i] for i in numbers], [digests[i] for i in numbers], backbone.input_size)
     return rows, data.labels[numbers]

@@ -8,8 +8,8 @@ import pytest
 from graphs import ENGINES, pictures
 from onnx import TensorProto, helper, numpy_helper
 
-from edge_all.export.graph_facts import size
-from edge_all.export.reorder import reorder
+from edge_all.export.graph.facts import size
+from edge_all.export.graph.reorder import reorder
 
 SIZE = (24, 32)
 CHANNELS = 6

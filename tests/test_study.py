@@ -19,12 +19,13 @@ from graphs import pictures
 
 from edge_all import bundle as bundles
 from edge_all.errors import StudyError
-from edge_all.export import augment, classifiers
-from edge_all.export.augment import Change
+from edge_all.export import classifiers
+from edge_all.export.dataset import augment
+from edge_all.export.dataset.augment import Change
 from edge_all.export.dataset.synthetic import draw
-from edge_all.export.evaluate import Rows
-from edge_all.export.head import select
-from edge_all.export.preprocess import Preprocess
+from edge_all.export.graph.preprocess import Preprocess
+from edge_all.export.head.evaluate import Rows
+from edge_all.export.head.fit import select
 from edge_all.export.study import audit, curves, grid, metrics, picks, table
 from edge_all.export.study import settings as kept
 from edge_all.export.study.settings import Settings

@@ -10,12 +10,15 @@ import pytest
 from graphs import by_onnxruntime, pictures, random_weights
 
 from edge_all.errors import EdgeAllError
-from edge_all.export import augment, backbone_graph, backbones, evaluate, features, report, robustness, taps
-from edge_all.export.dataset import folds, read
+from edge_all.export import backbones, features, taps
+from edge_all.export.assemble import tap_report
+from edge_all.export.dataset import augment, folds, read
 from edge_all.export.dataset.synthetic import draw
-from edge_all.export.evaluate import Rows
-from edge_all.export.head import fit_head
-from edge_all.export.preprocess import Preprocess
+from edge_all.export.graph.build import Trunk, backbone_graph
+from edge_all.export.graph.preprocess import Preprocess
+from edge_all.export.head import evaluate, robustness
+from edge_all.export.head.evaluate import Rows
+from edge_all.export.head.fit import fit_head
 
 SIZE = (64, 64)
 
@@ -25,7 +28,7 @@ def test_several_places_stand_side_by_side() -> None:
     images = pictures(3, SIZE)
 
     def at(name: str) -> np.ndarray:
-        graph = backbone_graph.build(backbone, random_weights(backbone.name), tap_name=name, input_size=SIZE)
+        graph = backbone_graph(backbone, random_weights(backbone.name), tap_name=name, input_size=SIZE)
         return by_onnxruntime(graph, image=images)["features"]
 
     both = at("features.2:std+features.5")
@@ -39,12 +42,12 @@ def test_std_is_the_standard_deviation_over_the_map() -> None:
 
     backbone = backbones.load("mobilenetv2")
     images, weights = pictures(2, SIZE), random_weights(backbone.name)
-    graph = backbone_graph.build(backbone, weights, tap_name="features.3:std", input_size=SIZE)
+    graph = backbone_graph(backbone, weights, tap_name="features.3:std", input_size=SIZE)
     given = by_onnxruntime(graph, image=images)["features"]
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2) / 255
     mean, std = (torch.tensor(value).view(3, 1, 1) for value in (backbone.mean, backbone.std))
     with torch.inference_mode():
-        (maps,) = backbone_graph.Trunk(backbone, weights, ["features.3"]).eval()((pixels - mean) / std)
+        (maps,) = Trunk(backbone, weights, ["features.3"]).eval()((pixels - mean) / std)
     wanted = torch.cat([maps.mean((2, 3)), maps.std((2, 3), correction=0)], 1).numpy()
     np.testing.assert_allclose(given, wanted, rtol=2e-3, atol=1e-4)
 
@@ -125,11 +128,11 @@ def test_auto_compares_every_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         assert set(candidate["changes"]) == {change.name for change in augment.BATTERY}
         assert candidate["worst"] == min(candidate["changes"].values())
         assert candidate["worst"] == candidate["changes"][candidate["worst_change"]]
-    assert name in taps.sentence(table) and f"**{name}**" in "\n".join(report.lines(table))
+    assert name in taps.sentence(table) and f"**{name}**" in "\n".join(tap_report.lines(table))
 
     record = {"taps": table, "backbone": "mobilenetv2", "selector": "anova", "classifier": "naive_bayes"}
-    report.check(tmp_path / "report")
-    report.write(tmp_path / "report", record)
+    tap_report.check(tmp_path / "report")
+    tap_report.write(tmp_path / "report", record)
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"taps.md", "taps.json", "taps.png"}
 
 
@@ -167,7 +170,7 @@ def test_features_of_changed_images_are_kept_apart(tmp_path: Path, monkeypatch: 
     monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
     data = read(draw(tmp_path / "data", per_class=5, seed=3))
     backbone = backbones.load("mobilenetv2")
-    graph = backbone_graph.build(backbone, random_weights(backbone.name), tap_name="features.2", input_size=SIZE)
+    graph = backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2", input_size=SIZE)
     extract = partial(features.extract, graph, data.paths, data.digests, SIZE)
     dark = next(change for change in augment.BATTERY if "darker" in change.name)
     plain, changed = extract(), extract(change=dark)

@@ -12,7 +12,8 @@ import torch
 from graphs import random_weights
 
 from edge_all.errors import WeightsError
-from edge_all.export import backbones, weights
+from edge_all.export import backbones
+from edge_all.export.graph import weights
 
 
 def test_random_weights_follow_their_seed() -> None:

@@ -30,7 +30,7 @@ class Tap:
         name: The stage, by its path in the reference implementation.
         channels: How many its output has.
         macs: Multiply-accumulates of one image from the input up to here, at the backbone's own input size, as the
-            reference implementation computes them; `edge_all.export.reorder` saves some of DenseNet's.
+            reference implementation computes them; `edge_all.export.graph.reorder` saves some of DenseNet's.
     """
 
     name: str

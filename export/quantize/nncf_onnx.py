@@ -12,11 +12,11 @@ import logging
 import numpy as np
 import onnx
 
-from . import float_nodes
+from .schemes import float_nodes
 
 
 def quantize(model: onnx.ModelProto, images: np.ndarray, *, fast_bias_correction: bool = True) -> onnx.ModelProto:
-    """See `edge_all.export.quantize.quantize`.
+    """See `edge_all.export.quantize.schemes.quantize`.
 
     The MIXED preset (asymmetric activations) is needed: with symmetric ones the pooled features of MobileNetV2 fall
     to a cosine of 0.946 with FP32, against 0.999.

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from . import float_nodes
+from .schemes import float_nodes
 
 
 class _Reader(CalibrationDataReader):
@@ -26,7 +26,7 @@ class _Reader(CalibrationDataReader):
 
 
 def quantize(model: onnx.ModelProto, images: np.ndarray) -> onnx.ModelProto:
-    """See `edge_all.export.quantize.quantize`."""
+    """See `edge_all.export.quantize.schemes.quantize`."""
     logging.getLogger().setLevel(logging.ERROR)  # it advises to fold BatchNorm, which torch's exporter has done
     with tempfile.TemporaryDirectory() as folder:
         given, made = Path(folder, "fp32.onnx"), Path(folder, "int8.onnx")

@@ -10,16 +10,18 @@ from functools import partial
 
 import numpy as np
 
-from edge_all.export import augment, backbone_graph, backbones, features, weights
-from edge_all.export.backbones import Backbone
-from edge_all.export.dataset import Dataset, folds, groups, kaggle, read
-from edge_all.export.evaluate import Rows
-from edge_all.export.pipeline import Step, Tell
-from edge_all.export.preprocess import Preprocess
-
-from . import audit, costs, curves, deployed, grid, picks, render, table
+from .. import backbones, features
+from ..backbones import Backbone
+from ..dataset import Dataset, augment, folds, groups, kaggle, read
+from ..graph import weights
+from ..graph.build import backbone_graph
+from ..graph.preprocess import Preprocess
+from ..head.evaluate import Rows
+from ..pipeline import Step, Tell
+from . import audit, costs, curves, deployed, grid, picks, table
 from . import settings as kept
 from .picks import Pick
+from .report import render
 from .settings import Settings
 
 __all__ = ["Pick", "Settings", "picks", "run"]
@@ -49,7 +51,7 @@ def run(settings: Settings, *, step: Step, tell: Tell) -> None:
         }
     kept.keep(settings, data.fingerprint, {name: found.digest for name, found in given.items()})
     graphs = {
-        name: backbone_graph.build(
+        name: backbone_graph(
             backbones.load(name), found, tap_name=settings.tap(name), input_size=settings.size,
             preprocess=Preprocess(settings.equalize, settings.mask_corner),
         )

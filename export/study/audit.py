@@ -11,11 +11,12 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from edge_all.export import backbone_graph, backbones, classifiers, evaluate, features
-from edge_all.export.dataset import leaks
-from edge_all.export.evaluate import Rows
-from edge_all.export.preprocess import Preprocess, corner
-
+from .. import backbones, classifiers, features
+from ..dataset import leaks
+from ..graph.build import backbone_graph
+from ..graph.preprocess import Preprocess, corner
+from ..head import evaluate
+from ..head.evaluate import Rows
 from . import settings, table
 from .picks import Study
 from .table import Row
@@ -107,7 +108,7 @@ def masked(study: Study, best: Row) -> dict[str, Any]:
     size = asked.size or backbone.input_size
     accuracy: dict[str, dict[str, float]] = {}
     for key, hidden in (("before", False), ("after", True)):
-        graph = backbone_graph.build(
+        graph = backbone_graph(
             backbone, study.weights[name], tap_name=best["tap"], input_size=asked.size,
             preprocess=Preprocess(asked.equalize, hidden),
         )  # fmt: skip

@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from edge_all.export import backbones, one_image
-from edge_all.export.int8 import trial
-
+from .. import backbones
+from ..graph import one_image, timing
 from . import table
 from .settings import Settings
 from .table import Row
@@ -38,7 +37,7 @@ def fill(settings: Settings, rows: Sequence[Row], graphs: Mapping[str, onnx.Mode
     """
     wanting = [row for row in rows if row["graph_ms"] == "" and row["backbone"] in graphs]
     names = sorted({row["backbone"] for row in wanting})
-    taken = dict(zip(names, trial.times("openvino", [graphs[name] for name in names]), strict=True)) if names else {}
+    taken = dict(zip(names, timing.times("openvino", [graphs[name] for name in names]), strict=True)) if names else {}
     of_head = cache(_head_ms)
     for row in wanting:
         file = settings.out / "heads" / f"{table.cell(row).key}.onnx"

@@ -12,10 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from edge_all.export import augment, backbones, calibration, evaluate, features
-from edge_all.export.augment import Change
-from edge_all.export.evaluate import Rows
-
+from .. import backbones, features
+from ..dataset import augment
+from ..dataset.augment import Change
+from ..head import evaluate
+from ..head.evaluate import Rows
+from ..quantize import calibration
 from . import settings, table
 from .picks import Study
 

@@ -8,8 +8,8 @@ from typing import Any
 from edge_all import bundle as bundles
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError
-from edge_all.export.pipeline import Step, Tell, export
 
+from ..pipeline import Step, Tell, export
 from . import settings, table
 from .picks import Pick, Study
 

@@ -20,10 +20,10 @@ from joblib import Parallel, delayed
 from sklearn.calibration import CalibratedClassifierCV
 
 from edge_all import machine
-from edge_all.export import classifiers
-from edge_all.export.evaluate import Rows
-from edge_all.export.head import Selection, select, to_onnx
 
+from .. import classifiers
+from ..head.evaluate import Rows
+from ..head.fit import Selection, select, to_onnx
 from . import metrics, table
 from .settings import Settings
 from .table import Cell, Row

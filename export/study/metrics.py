@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import roc_auc_score
 
-from edge_all.export import evaluate
+from ..head import evaluate
 
 _BINS = 15
 

@@ -12,12 +12,12 @@ import numpy as np
 import onnx
 
 from edge_all.errors import StudyError
-from edge_all.export.dataset import Dataset
-from edge_all.export.evaluate import Fit
-from edge_all.export.head import fit_head
-from edge_all.export.recipe import Recipe
-from edge_all.export.weights import Weights
 
+from ..dataset import Dataset
+from ..graph.weights import Weights
+from ..head.evaluate import Fit
+from ..head.fit import fit_head
+from ..recipe import Recipe
 from . import settings, table
 from .grid import Ground
 from .settings import Settings

@@ -1,0 +1,1 @@
+"""From parts to the files of a bundle: cut, fuse, verify, describe."""

@@ -1,0 +1,1 @@
+"""The head (scaler, selector, classifier): fitted, evaluated, and what is known of its limits."""
