@@ -5,7 +5,7 @@
     >>> classifier.classify("field.jpg").label        # doctest: +SKIP
     'Benign'
 
-Research software, not a medical device. Names are resolved on first use, so that ``import edge_all`` costs nothing.
+Research software, not a medical device. Names are imported on first use, so that ``import edge_all`` is fast.
 """
 
 from __future__ import annotations
@@ -14,18 +14,22 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_all.classifier import Classifier, Prediction, load
+    from edge_all.classifier import Classifier, Prediction
     from edge_all.errors import EdgeAllError
+    from edge_all.loading import load
 
 __version__ = "0.1.0"
 
-__all__ = ["Classifier", "EdgeAllError", "Prediction", "__version__", "load"]
+NOTICE = "Research software, not a medical device: no label here is a diagnosis."
+"""What every output for people says."""
+
+__all__ = ["NOTICE", "Classifier", "EdgeAllError", "Prediction", "__version__", "load"]
 
 _HOMES = {
     "Classifier": "edge_all.classifier",
     "EdgeAllError": "edge_all.errors",
     "Prediction": "edge_all.classifier",
-    "load": "edge_all.classifier",
+    "load": "edge_all.loading",
 }
 
 

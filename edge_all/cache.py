@@ -1,10 +1,12 @@
-"""Where things that can be made again are kept: ``$EDGE_ALL_CACHE``, else ``edge-all`` in the user's cache folder."""
+"""The folder for files that can be made again: ``$EDGE_ALL_CACHE``, else ``edge-all`` in the user's cache folder."""
 
 from __future__ import annotations
 
 import os
-import tempfile
+from contextlib import suppress
 from pathlib import Path
+
+from edge_all import files
 
 
 def folder(name: str) -> Path:
@@ -15,16 +17,7 @@ def folder(name: str) -> Path:
 
 
 def store(path: Path, content: bytes) -> None:
-    """Write a file aside and rename it. A cache that cannot be written costs time, nothing else."""
-    try:
+    """Write a file of the cache. Where it cannot be written, the next run takes longer; that is no error."""
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, aside = tempfile.mkstemp(dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(aside, path)
-        except BaseException:
-            Path(aside).unlink(missing_ok=True)
-            raise
-    except OSError:
-        return
+        files.write(path, content)

@@ -1,8 +1,7 @@
-"""A bundle on a target: images in, predictions out."""
+"""A bundle loaded into an engine: images in, predictions out."""
 
 from __future__ import annotations
 
-import logging
 import math
 import threading
 import time
@@ -15,26 +14,23 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import bundle as bundles
 from edge_all import image
 from edge_all.bundle import Bundle
 from edge_all.errors import ImageError, TargetError
-from edge_all.targets import Engine, check_available, open_engine
-
-_LOG = logging.getLogger("edge_all")
+from edge_all.targets import Engine, EngineOptions, check_available, open_engine
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """One image's answer.
+    """The answer for one image.
 
     Attributes:
-        label: The most probable class, whatever `status` says.
+        label: The most probable class, whatever `status` is.
         status: ``ok``; ``refer`` where no class is probable enough for an answer; ``unfamiliar`` where the picture is
-            not like the images that the bundle was made from, and the label means nothing.
+            not like the images that the bundle was made from, so that the label means nothing.
         probabilities: Probability of every class, in the bundle's order.
-        ms: Time that it took from the source (a file, or encoded bytes) to the label, in milliseconds.
-        graph_ms: The engine's share of it.
+        ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
+        graph_ms: The part of this time that the engine took.
     """
 
     label: str
@@ -45,13 +41,13 @@ class Prediction:
 
 
 class Classifier:
-    """A bundle loaded into an engine. Build one with `load`.
+    """A bundle loaded into an engine. Make one with `edge_all.load` or `start`.
 
     Attributes:
-        bundle: What it was loaded from.
+        bundle: The bundle.
         target: ``cpu``, ``gpu`` or ``openvino``.
         precision: ``fp32``, ``fp16`` or ``int8``.
-        engine: The engine with its device.
+        engine: The loaded graph.
     """
 
     def __init__(self, bundle: Bundle, target: str, precision: str, engine: Engine) -> None:
@@ -61,110 +57,119 @@ class Classifier:
         self.engine = engine
         self._size, self._classes = bundle.input_size, bundle.classes
         self._least = bundle.least_probability
-        self._rooms = _Rooms(self._size)
+        self._buffers = _Buffers(self._size)
 
     def classify(self, source: Path | str | bytes) -> Prediction:
         """Classify one image: a path, or an image file's bytes.
 
         Raises:
-            ImageError: The file is not an image that can be answered.
+            ImageError: The file is not an image that can be classified.
+            TargetError: The engine answered with a value that is not a number.
         """
-        (room,) = self._rooms.take(1)
-        return self._answer(room, self._decode(source, room))
+        (buffer,) = self._buffers.take(1)
+        return self._answer(buffer, self._decode(source, buffer))
 
     def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
-        """Classify some images: a few are decoded before the first is answered, so that each kind of work finds its own
-        code and data in the processor's caches. Files that cannot be answered give their errors.
-        """
-        return [found for i in range(0, len(sources), _TOGETHER) for found in self._few(sources[i : i + _TOGETHER])]
+        """Classify several images in groups: a whole group is decoded first and then answered.
 
-    def _few(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
-        rooms = self._rooms.take(len(sources))
+        Each kind of work then finds its own code and data in the processor's caches.
+
+        Args:
+            sources: Paths, or image files' bytes.
+
+        Returns:
+            For each source its prediction, or the error of a file that cannot be classified.
+        """
+        groups = (sources[i : i + _GROUP] for i in range(0, len(sources), _GROUP))
+        return [answer for group in groups for answer in self._classify_group(group)]
+
+    def _classify_group(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
+        buffers = self._buffers.take(len(sources))
         decoded: list[float | ImageError] = []
-        for source, room in zip(sources, rooms, strict=True):
+        for source, buffer in zip(sources, buffers, strict=True):
             try:
-                decoded.append(self._decode(source, room))
+                decoded.append(self._decode(source, buffer))
             except ImageError as error:
                 decoded.append(error)
         return [
-            ms if isinstance(ms, ImageError) else self._answer(room, ms)
-            for room, ms in zip(rooms, decoded, strict=True)
+            ms if isinstance(ms, ImageError) else self._answer(buffer, ms)
+            for buffer, ms in zip(buffers, decoded, strict=True)
         ]
 
-    def _decode(self, source: Path | str | bytes, room: npt.NDArray[np.uint8]) -> float:
-        """Put an image's pixels into a room; the milliseconds that it took."""
+    def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8]) -> float:
+        """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``; return the milliseconds that it took."""
         start = time.perf_counter()
         encoded = source if isinstance(source, bytes) else Path(source)
-        image.decode(encoded, self._size, room[0])
+        image.decode(encoded, self._size, buffer[0])
         return (time.perf_counter() - start) * 1e3
 
-    def _answer(self, room: npt.NDArray[np.uint8], decode_ms: float) -> Prediction:
+    def _answer(self, buffer: npt.NDArray[np.uint8], decode_ms: float) -> Prediction:
         start = time.perf_counter()
-        answers = self.engine.run(room)
+        answers = self.engine.run(buffer)
         graph_ms = (time.perf_counter() - start) * 1e3
-        # As Python's numbers: for so few numpy takes longer.
-        given = answers.probabilities[0].tolist()
-        far = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
-        if not math.isfinite(sum(given) + far):
-            raise self._no_number()
-        most = max(given)
-        label = self._classes[given.index(most)]
-        status = "unfamiliar" if far > 1 else "refer" if most < self._least else "ok"
-        named = dict(zip(self._classes, given, strict=True))
+        # Python's own numbers: numpy is slower for so few.
+        probabilities = answers.probabilities[0].tolist()
+        unfamiliarity = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
+        if not math.isfinite(sum(probabilities) + unfamiliarity):
+            raise self._not_a_number()
+        most = max(probabilities)
+        label = self._classes[probabilities.index(most)]
+        status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
+        named = dict(zip(self._classes, probabilities, strict=True))
         return Prediction(label, status, named, decode_ms + (time.perf_counter() - start) * 1e3, graph_ms)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
 
         Raises:
-            TargetError: The engine answered with something that is no probability.
+            TargetError: The engine answered with a value that is not a number.
         """
         answers = self.engine.run(images)
         if not all(np.isfinite(values).all() for values in answers if values is not None):
-            raise self._no_number()
+            raise self._not_a_number()
         return answers.probabilities
 
-    def _no_number(self) -> TargetError:
+    def _not_a_number(self) -> TargetError:
         return TargetError(
             f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
             "use --precision fp32 or another --target"
         )
 
 
-class _Rooms(threading.local):
-    """Arrays for pixels, which each thread keeps for its next images: an engine may read them where they are."""
+class _Buffers(threading.local):
+    """Arrays for pixels. Each thread uses its own ones again and again, so that an engine can read them in place."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self._size = size
-        self._made: list[npt.NDArray[np.uint8]] = []
+        self._arrays: list[npt.NDArray[np.uint8]] = []
 
     def take(self, count: int) -> list[npt.NDArray[np.uint8]]:
-        """So many of ``uint8 [1, H, W, 3]``, always the same ones."""
-        while len(self._made) < count:
-            self._made.append(np.empty((1, *self._size, 3), np.uint8))
-        return self._made[:count]
+        """The first `count` arrays, ``uint8 [1, H, W, 3]`` each; they are the same ones on every call."""
+        while len(self._arrays) < count:
+            self._arrays.append(np.empty((1, *self._size, 3), np.uint8))
+        return self._arrays[:count]
 
 
 def classify_all(
-    classifier: Classifier, paths: Sequence[Path], streams: int = 1
-) -> Iterator[tuple[Path, Prediction | ImageError]]:
-    """Classify many files, in order; with several streams, some files at a time in each.
+    classifier: Classifier, sources: Sequence[Path | bytes], streams: int = 1
+) -> Iterator[tuple[Path | bytes, Prediction | ImageError]]:
+    """Classify many images; with several streams, several at the same time.
 
     Args:
         classifier: Loaded with as many `streams`.
-        paths: Image files.
-        streams: Threads at work.
+        sources: Image files, or their bytes.
+        streams: How many threads classify.
 
     Yields:
-        Each path, with its prediction or with what is wrong with the file.
+        Each source in the order given, with its prediction or with what is wrong with it.
     """
-    count = 1 if streams == 1 else max(1, min(_TOGETHER, len(paths) // (_AHEAD * streams)))
-    groups = [paths[i : i + count] for i in range(0, len(paths), count)]
+    count = 1 if streams == 1 else max(1, min(_GROUP, len(sources) // (_AHEAD * streams)))
+    groups = [sources[i : i + count] for i in range(0, len(sources), count)]
     if streams == 1:
         for group in groups:
             yield from zip(group, classifier.classify_several(group), strict=True)
         return
-    waiting: deque[tuple[Sequence[Path], Future[list[Prediction | ImageError]]]] = deque()
+    waiting: deque[tuple[Sequence[Path | bytes], Future[list[Prediction | ImageError]]]] = deque()
     with ThreadPoolExecutor(streams) as pool:
         for group in groups:
             waiting.append((group, pool.submit(classifier.classify_several, group)))
@@ -176,58 +181,29 @@ def classify_all(
             yield from zip(first, future.result(), strict=True)
 
 
-_TOGETHER = 8  # files of a group: more gain nothing
-_AHEAD = 3  # groups in hand for each stream
+_GROUP = 8
+"""Images that are decoded together; larger groups gain nothing."""
+
+_AHEAD = 3
+"""Groups that wait for each stream."""
 
 
-def load(
-    path: Path | str | None = None,
-    *,
-    target: str = "cpu",
-    precision: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-) -> Classifier:
-    """Load a bundle, check it, and put its graph on a target.
+def start(bundle: Bundle, options: EngineOptions, precision: str | None = None) -> Classifier:
+    """Load a checked bundle's graph into an engine.
 
     Args:
-        path: A bundle (folder or ``.zip``) or a folder of bundles; None takes the newest in ``./models``, else the
-            built-in one.
-        target: ``cpu`` (ONNX Runtime), ``gpu`` (ONNX Runtime, CUDA) or ``openvino``.
-        precision: ``fp32``, ``fp16`` or ``int8``; None takes what the bundle prefers for the target, and ``auto`` the
-            first that has answered the bundle's probe on this machine as it should (`edge_all.self_check`).
-        device: OpenVINO device; None is ``CPU``.
-        threads: Threads for one inference; None leaves it to the engine.
+        bundle: The bundle.
+        options: The target, and how its engine is to run. As many threads may classify at the same time as it has
+            streams.
+        precision: ``fp32``, ``fp16`` or ``int8``; None takes what the bundle prefers for the target.
 
     Raises:
-        BundleError: The bundle is missing, damaged, or has no graph for that target and precision.
-        TargetError: The target is not there.
-        GateError: With ``auto``, no precision answers the probe here.
+        BundleError: The bundle has no graph for that target and precision.
+        TargetError: The engine or the device is not there, or it refuses the graph.
     """
-    bundle = bundles.load(Path(path) if path else bundles.default())
-    if precision != "auto":
-        return start(bundle, target, precision, device, threads)
-    from edge_all import self_check
-
-    return self_check.choose(bundle, target, device, threads, _LOG.warning)
-
-
-def start(
-    bundle: Bundle,
-    target: str = "cpu",
-    precision: str | None = None,
-    device: str | None = None,
-    threads: int | None = None,
-    streams: int = 1,
-) -> Classifier:
-    """Put a checked bundle's graph on a target; the same arguments and errors as `load`.
-
-    With more than one of `streams`, as many threads may classify at once.
-    """
+    target = options.target
     check_available(target)
     precision = precision or next(iter(bundle.precisions(target)), "int8")
     check_available(target, precision)
     model = bundle.read(bundle.model_file(target, precision))
-    return Classifier(
-        bundle, target, precision, open_engine(target, model, device=device, threads=threads, streams=streams)
-    )
+    return Classifier(bundle, target, precision, open_engine(model, options))

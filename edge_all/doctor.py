@@ -1,36 +1,73 @@
-"""What this machine is, and what of a bundle it can be trusted with."""
+"""What this machine is, and which of a bundle's graphs can be trusted on it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import NotRequired, TypedDict
 
 from edge_all import bench, machine, targets
+from edge_all.bench.rows import ProbeResult
 from edge_all.bundle import Bundle
 from edge_all.errors import EdgeAllError, TargetError
+from edge_all.record import MachineRecord
+from edge_all.targets import EngineOptions
 
 _ROUGHLY = bench.Effort(images=None, queries=300, seconds=1.0)
 
 _INTEGER_DOT_PRODUCT = {"AVX-VNNI", "AVX-512-VNNI", "AMX-INT8", "NEON-DOT"}
 
 
-def examine(
-    bundle: Bundle, chosen: Sequence[str] = (), device: str | None = None, threads: int | None = None
-) -> dict[str, Any]:
-    """Run everything that a bundle holds, each in a process of its own, on its probe.
+class Check(TypedDict):
+    """How one of the bundle's graphs did on this machine."""
+
+    target: str
+    precision: str | None  # Null where the target is not there at all
+    available: bool  # Whether the graph could be run
+    error: NotRequired[str]  # Why not
+    probe: NotRequired[ProbeResult]
+    engine: NotRequired[str]  # Engine, version and device
+    graph_ms: NotRequired[float]  # Median time of the engine for one image, roughly, in milliseconds
+
+
+class Devices(TypedDict):
+    """What the installed engines can run on."""
+
+    onnxruntime: Sequence[str]  # Execution providers
+    openvino: Mapping[str, str]  # Full name of each device; empty where OpenVINO is not installed
+
+
+class Recommendation(TypedDict):
+    """The graph to use on this machine; target and precision are null where none can be used."""
+
+    target: str | None
+    precision: str | None
+    why: str
+
+
+class Examination(TypedDict):
+    """What `examine` gives, and ``edge-all doctor --json`` prints."""
+
+    machine: MachineRecord
+    devices: Devices
+    bundle: str  # Its path
+    name: str
+    digest: str  # Of the bundle's record
+    checks: Sequence[Check]
+    recommendation: Recommendation
+
+
+def examine(bundle: Bundle, chosen: Sequence[str] = (), options: EngineOptions = targets.DEFAULT) -> Examination:
+    """Run each of a bundle's graphs on the bundle's probe, in a process of its own.
 
     Args:
         bundle: The bundle.
         chosen: Targets; empty is all that the bundle holds.
-        device: OpenVINO device.
-        threads: Threads for one inference.
-
-    Returns:
-        ``machine``, ``devices``, ``bundle``, ``digest``, ``checks`` (one for each target and precision, with ``probe``
-        and a rough ``graph_ms``, or with ``error``) and ``recommendation``.
+        options: How the engines are to run; `target` is replaced.
     """
     cases: list[bench.Case] = []
-    checks: list[dict[str, Any]] = []
+    checks: list[Check] = []
     for target in chosen or bundle.targets:
         try:
             targets.check_available(target)
@@ -38,15 +75,10 @@ def examine(
                 raise TargetError(f"the bundle is not made for it; it is made for {', '.join(bundle.targets)}")
             for precision in bundle.precisions(target):
                 targets.check_available(target, precision)
-                cases.append(bench.Case(bundle, target, precision))
+                cases.append(bench.Case(bundle, precision, replace(options, target=target)))
         except EdgeAllError as error:
             checks.append({"target": target, "precision": None, "available": False, "error": str(error)})
-    for case, row in zip(cases, bench.run(cases, effort=_ROUGHLY, device=device, threads=threads), strict=True):
-        check: dict[str, Any] = {"target": case.target, "precision": case.precision, "available": "error" not in row}
-        check |= {key: row[key] for key in ("error", "probe", "engine") if key in row}
-        if "graph_ms" in row:
-            check["graph_ms"] = row["graph_ms"]["p50"]
-        checks.append(check)
+    checks += map(_check, bench.run(cases, effort=_ROUGHLY))
     return {
         "machine": machine.describe(),
         "devices": devices(),
@@ -58,38 +90,51 @@ def examine(
     }
 
 
-def devices() -> dict[str, Any]:
+def _check(row: bench.Row | bench.FailedRow) -> Check:
+    if "error" in row:
+        return {"target": row["target"], "precision": row["precision"], "available": False, "error": row["error"]}
+    return {
+        "target": row["target"],
+        "precision": row["precision"],
+        "available": True,
+        "probe": row["probe"],
+        "engine": row["engine"],
+        "graph_ms": row["graph_ms"]["p50"],
+    }
+
+
+def devices() -> Devices:
     """ONNX Runtime's execution providers, and OpenVINO's devices by name."""
     import onnxruntime
 
-    found: dict[str, Any] = {"onnxruntime": list(onnxruntime.get_available_providers())}
+    by_name: dict[str, str] = {}
     try:
         import openvino
 
         core = openvino.Core()
-        found["openvino"] = {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices}
+        by_name = {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices}
     except ImportError:
-        found["openvino"] = {}
-    return found
+        pass
+    return {"onnxruntime": list(onnxruntime.get_available_providers()), "openvino": by_name}
 
 
-def recommend(checks: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """The fastest of those that answer the probe here, and a word on those that do not."""
-    sound = [check for check in checks if check["available"] and check["probe"]["passed"]]
-    if not sound:
-        return {"target": None, "precision": None, "why": "nothing here answers as where the bundle was made"}
-    best = min(sound, key=lambda check: check["graph_ms"])
-    why = f"the fastest that answers the probe as where the bundle was made: {best['graph_ms']:.2f} ms"
-    drifted = [check for check in checks if check["available"] and not check["probe"]["passed"]]
-    for check in drifted:
-        off = check["probe"]["max_difference"]
-        why += f"; {check['precision']} on {check['target']} is off by {off:.2f} here: do not use it"
+def recommend(checks: Sequence[Check]) -> Recommendation:
+    """The fastest of the graphs that answer the probe correctly here, with a warning about each that does not."""
+    correct = [check for check in checks if check["available"] and check["probe"]["passed"]]
+    if not correct:
+        return {"target": None, "precision": None, "why": "nothing here answers as on the machine that made the bundle"}
+    best = min(correct, key=lambda check: check["graph_ms"])
+    why = f"the fastest that answers the probe as on the machine that made the bundle: {best['graph_ms']:.2f} ms"
+    for check in checks:
+        if check["available"] and not check["probe"]["passed"]:
+            off = check["probe"]["max_difference"]
+            why += f"; {check['precision']} on {check['target']} is off by {off:.2f} here: do not use it"
     return {"target": best["target"], "precision": best["precision"], "why": why}
 
 
 def remark(instruction_sets: Sequence[str]) -> str | None:
-    """What a CPU without integer dot products means for INT8."""
-    if _INTEGER_DOT_PRODUCT & set(instruction_sets):
+    """What a CPU without integer dot products means for INT8; None where it has them, or the system does not say."""
+    if _INTEGER_DOT_PRODUCT & set(instruction_sets) or not (instruction_sets or sys.platform == "linux"):
         return None
     return (
         "This CPU has no integer dot product (VNNI, AMX): INT8 gains less here, and 8-bit weights can overflow; "

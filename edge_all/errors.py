@@ -1,7 +1,7 @@
 """Every error that edge_all raises on purpose: one line that says what was given, what was wanted and what to do.
 
 EdgeAllError                exit 1
-├── ImageError              a file that is no image, is damaged, or is outside the stated limits
+├── ImageError              a file that is not an image, is damaged, or is outside the stated limits
 ├── BundleError             a bundle that is missing, damaged, incomplete or of a newer protocol
 ├── TargetError             an engine, device or precision that is not there
 ├── ToolchainError          the export toolchain or a part of it is not installed
@@ -57,3 +57,11 @@ class GateError(EdgeAllError):
     """An exported bundle that failed its own check."""
 
     exit_code = 3
+
+
+def install_hint(extra: str) -> str:
+    """How to install edge_all with one of its extras, for an error that says that something is not installed."""
+    from edge_all import __version__
+
+    wheel = f"edge_all-{__version__}-py3-none-any.whl"
+    return f'pip install ".[{extra}]" in a checkout of edge_all, or pip install "{wheel}[{extra}]"'

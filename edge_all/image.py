@@ -1,8 +1,9 @@
 """From encoded bytes to the pixels a graph takes: the one decode-and-resize path of training and runtime.
 
-PIL, OpenCV and ONNX Resize differ by enough to flip labels, so nothing else in the project decodes or resizes an image.
-Pillow opens, checks and resizes; a JPEG that is upright and in RGB is unpacked by simplejpeg: the same libjpeg-turbo,
-so the same pixels, in half the time. A plain one is told by its markers and needs no Pillow at all.
+Pillow, OpenCV and ONNX Resize differ by enough to change labels, so nothing else here decodes or resizes an image.
+Pillow opens, checks and resizes. A JPEG that is upright and in RGB is decompressed by simplejpeg, which uses the same
+libjpeg-turbo and so gives the same pixels, in half the time. A plain JPEG is recognized by its markers, and then Pillow
+is not used at all.
 """
 
 from __future__ import annotations
@@ -21,26 +22,26 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from edge_all.errors import ImageError
 
 MAX_PIXELS = 64_000_000
-"""Largest image that is decoded; a larger one is refused from its header, before its pixels are unpacked."""
+"""Largest image that is decoded; a larger one is refused by its header, before its pixels are decompressed."""
 
 MIN_SIDE = 32
-"""Shortest side, in pixels, that is answered: below it there is no cell to look at."""
+"""Shortest side, in pixels, that is accepted: a smaller image shows no cell."""
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow formats that are opened."""
 
 _OVERSAMPLING = 2
-"""A large JPEG is decoded at a half, a quarter or an eighth of its size, but at no less than this multiple of the
-graph's input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
+"""A large JPEG is decoded at a half, a quarter or an eighth of its size, but not below this multiple of the graph's
+input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
-"""File names that count as images when a folder is given; a file named on its own is tried whatever its name."""
+"""Endings of the files in a folder that count as images; a file that is given by itself may have any name."""
 
 _ORIENTATION = 0x0112
-"""EXIF's tag; most images have none or 1, upright, and are not copied to be turned."""
+"""The EXIF tag; most images lack it or have 1, upright, and need not be turned."""
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-"""How a TIFF begins; there are more kinds of it than Pillow reads."""
+"""First bytes of a TIFF, to name it in an error: Pillow does not read every kind."""
 
 
 def decode(
@@ -54,7 +55,7 @@ def decode(
     Args:
         source: An image file, or its encoded bytes.
         size: Height and width of the result, in pixels.
-        out: Where to put the result, ``uint8 [H, W, 3]``, without gaps; after an error it may hold anything.
+        out: Array for the result, ``uint8 [H, W, 3]``, C-contiguous; after an error its content is undefined.
 
     Returns:
         ``uint8 [H, W, 3]``: `out`, if it was given.
@@ -64,36 +65,32 @@ def decode(
     """
     height, width = size
     data = source if isinstance(source, bytes) else _read_bytes(source)
-    found = _read(data, _OVERSAMPLING * max(size), out)
-    if found.shape[:2] != (height, width):
-        found = np.asarray(Image.fromarray(found).resize((width, height), Image.Resampling.BILINEAR))
-    if out is None or found is out:
-        return found
-    out[...] = found
+    pixels = _read(data, _OVERSAMPLING * max(size), out)
+    if pixels.shape[:2] != (height, width):
+        pixels = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    if out is None or pixels is out:
+        return pixels
+    out[...] = pixels
     return out
 
 
 def _read(data: bytes, draft: int | None, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8]:
-    """Upright, in RGB, in `out` where it fits; with `draft` a JPEG may be smaller by 2, 4 or 8, no side under that."""
+    """Decode an image upright and in RGB, without resizing.
+
+    Args:
+        data: The image file's bytes.
+        draft: A large JPEG may be decoded smaller, by 2, 4 or 8, but no side below this many pixels; None forbids it.
+        out: Array that the pixels are put into where they have its size.
+
+    Returns:
+        ``uint8 [h, w, 3]``.
+    """
     if not data:
         raise ImageError("the file is empty; an image is wanted")
-    if (size := _plain_jpeg(data)) and not (draft and min(size) >= 2 * draft):
-        _check_size(*size)
-        fits = out is not None and size == (out.shape[1], out.shape[0])
-        if (pixels := _unpacked(data, out if fits else None)) is not None:
-            return pixels
+    if (pixels := _read_plain(data, draft, out)) is not None:
+        return pixels
     try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            _check(image)
-            own_size = image.size
-            if draft and image.format == "JPEG":
-                image.draft(None, (draft, draft))
-            upright = image.getexif().get(_ORIENTATION, 1) == 1
-            whole = image.format == "JPEG" and image.mode == "RGB" and image.size == own_size
-            if whole and upright and (pixels := _unpacked(data)) is not None:
-                return pixels
-            image.load()
-            return np.asarray(_rgb(image if upright else ImageOps.exif_transpose(image)))
+        return _read_by_pillow(data, draft)
     except ImageError:
         raise
     except UnidentifiedImageError:
@@ -107,10 +104,39 @@ def _read(data: bytes, draft: int | None, out: npt.NDArray[np.uint8] | None = No
         raise ImageError(f"damaged image ({reason}); save or copy it again") from None
 
 
-def find(inputs: list[Path]) -> Iterator[Path]:
-    """Yield the files of `inputs` in order; a folder yields the images below it, sorted by path.
+def _read_plain(data: bytes, draft: int | None, out: npt.NDArray[np.uint8] | None) -> npt.NDArray[np.uint8] | None:
+    """The pixels of a plain JPEG; None for any other file, a damaged one, and one that is to be decoded smaller."""
+    size = _plain_jpeg(data)
+    if size is None or (draft and min(size) >= 2 * draft):
+        return None
+    _check_size(*size)
+    fits = out is not None and size == (out.shape[1], out.shape[0])
+    return _decompress(data, out if fits else None)
 
-    Hidden files, and files without an image's suffix, are passed over inside folders.
+
+def _read_by_pillow(data: bytes, draft: int | None) -> npt.NDArray[np.uint8]:
+    with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+        _check(image)
+        full_size = image.size
+        if draft and image.format == "JPEG":
+            image.draft(None, (draft, draft))
+        upright = image.getexif().get(_ORIENTATION, 1) == 1
+        whole = image.format == "JPEG" and image.mode == "RGB" and image.size == full_size
+        if whole and upright and (pixels := _decompress(data)) is not None:
+            return pixels
+        image.load()
+        return np.asarray(_rgb(image if upright else ImageOps.exif_transpose(image)))
+
+
+def find(inputs: list[Path]) -> Iterator[Path]:
+    """List image files.
+
+    Args:
+        inputs: Files and folders.
+
+    Yields:
+        Each file in order; for a folder the images below it, sorted by path, without hidden files and files whose
+        ending is not in ``SUFFIXES``.
     """
     for path in inputs:
         if not path.is_dir():
@@ -130,8 +156,8 @@ def _read_bytes(path: Path) -> bytes:
         raise ImageError(f"cannot be read: {error.strerror or error}") from None
 
 
-def _unpacked(data: bytes, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8] | None:
-    """A JPEG's pixels in RGB; None if it is damaged: Pillow may save what is left, or say what is wrong."""
+def _decompress(data: bytes, out: npt.NDArray[np.uint8] | None = None) -> npt.NDArray[np.uint8] | None:
+    """A JPEG's pixels in RGB; None if it is damaged, so that Pillow says what is wrong or reads what it can."""
     try:
         pixels = simplejpeg.decode_jpeg(data, buffer=out)
     except ValueError:
@@ -140,9 +166,9 @@ def _unpacked(data: bytes, out: npt.NDArray[np.uint8] | None = None) -> npt.NDAr
 
 
 def _plain_jpeg(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a JPEG that needs unpacking and no more; None for whatever else is not sure to be one.
+    """Width and height of a JPEG that only needs to be decompressed; None for any other file.
 
-    Three channels of 8 bits in a JFIF file without EXIF, colour profile or further frames (ITU T.81, annex B).
+    It has three channels of 8 bits in a JFIF file without EXIF, colour profile or further frames (ITU T.81, annex B).
     """
     size, at = None, 2 + _JFIF_BYTES
     if data[:4] != b"\xff\xd8\xff\xe0" or data[4:11] != b"\0\x10JFIF\0":

@@ -1,14 +1,18 @@
-"""What this machine is: every figure that is reported carries it."""
+"""What this machine is, which every reported figure carries, and what the system says of its processes."""
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import platform
+import sys
+from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+
+from edge_all.record import MachineRecord
 
 _INSTRUCTION_SETS = {
     "avx2": "AVX2",
@@ -21,18 +25,16 @@ _INSTRUCTION_SETS = {
     "asimd": "NEON",
     "asimddp": "NEON-DOT",
 }
+"""Name of each instruction set by its flag in ``/proc/cpuinfo``."""
 
 _ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 
 
 @cache
-def describe() -> dict[str, Any]:
-    """CPU model, instruction sets that matter for INT8, usable cores, memory (MB), system and engine versions.
-
-    ``limited_to`` is the environment's limit on what OpenVINO may use of the instruction sets, or None.
-    """
+def describe() -> MachineRecord:
+    """Describe the CPU, the memory, the system and the inference engines."""
     return {
-        "cpu": _cpuinfo("model name") or platform.processor() or platform.machine(),
+        "cpu": _cpu_name() or platform.processor() or platform.machine(),
         "instruction_sets": instruction_sets(),
         "limited_to": os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA"),
         "cores": usable_cores(),
@@ -44,13 +46,16 @@ def describe() -> dict[str, Any]:
 
 
 def fingerprint() -> str:
-    """All that may change what an engine does with a graph here, in one line of JSON."""
-    what = describe()
-    return json.dumps([what[key] for key in ("cpu", "instruction_sets", "limited_to", "system", "engines")])
+    """One line of JSON with everything that may change what an engine does with a graph on this machine."""
+    here = describe()
+    return json.dumps([here["cpu"], here["instruction_sets"], here["limited_to"], here["system"], here["engines"]])
 
 
 def instruction_sets() -> list[str]:
-    """The CPU's instruction sets among those that decide the speed and the rounding of INT8."""
+    """The CPU's instruction sets among those that decide the speed and the accuracy of INT8.
+
+    Only Linux lists them; elsewhere the result is empty.
+    """
     flags = set((_cpuinfo("flags") or _cpuinfo("Features")).split())
     return [name for flag, name in _INSTRUCTION_SETS.items() if flag in flags]
 
@@ -62,20 +67,26 @@ def usable_cores() -> int:
 
 def engines() -> dict[str, str]:
     """Installed inference engines and their versions."""
-    found = {}
+    versions = {}
     for name in _ENGINES:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
+        with suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def peak_memory_mb() -> float:
-    """Peak resident memory of this process in MB.
+    """Peak resident memory of this process, in MiB.
 
-    Linux's VmHWM where there is one: getrusage's ru_maxrss also counts what the parent held at the fork.
+    On Linux this is VmHWM: ``ru_maxrss`` of getrusage also counts what the parent held at the fork.
     """
+    if sys.platform == "win32":
+        counters = _ProcessMemoryCounters(ctypes.sizeof(_ProcessMemoryCounters))
+        kernel32 = ctypes.WinDLL("kernel32")
+        kernel32.GetCurrentProcess.restype = ctypes.c_void_p
+        process = ctypes.c_void_p(kernel32.GetCurrentProcess())
+        if not kernel32.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size):
+            return 0.0
+        return float(counters.peak_working_set) / 2**20
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -83,7 +94,72 @@ def peak_memory_mb() -> float:
                 return int(line.split()[1]) / 1024
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20
+
+
+def is_running(pid: int) -> bool:
+    """Whether there is a process with this number."""
+    if sys.platform == "win32":  # os.kill would end the process there
+        kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
+        kernel32.OpenProcess.restype = ctypes.c_void_p
+        process = ctypes.c_void_p(kernel32.OpenProcess(_QUERY_LIMITED_INFORMATION, False, pid))
+        if not process:
+            return ctypes.get_last_error() == _ACCESS_DENIED
+        code = ctypes.c_uint32()
+        known = kernel32.GetExitCodeProcess(process, ctypes.byref(code))
+        kernel32.CloseHandle(process)
+        return not known or code.value == _STILL_ACTIVE
+    try:
+        os.kill(pid, 0)  # signal 0 only asks
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+_QUERY_LIMITED_INFORMATION, _ACCESS_DENIED, _STILL_ACTIVE = 0x1000, 5, 259
+"""Constants of the Windows API, as are the two structures below."""
+
+
+class _ProcessMemoryCounters(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("page_faults", ctypes.c_uint32),
+        ("peak_working_set", ctypes.c_size_t),
+        ("other_counters", ctypes.c_size_t * 7),
+    ]
+
+
+class _MemoryStatus(ctypes.Structure):
+    _fields_ = [
+        ("size", ctypes.c_uint32),
+        ("load", ctypes.c_uint32),
+        ("physical_bytes", ctypes.c_uint64),
+        ("other_bytes", ctypes.c_uint64 * 6),
+    ]
+
+
+def _cpu_name() -> str:
+    """The CPU's name as the system gives it; empty where it gives none."""
+    if sys.platform == "win32":
+        import winreg
+
+        with suppress(OSError), winreg.OpenKey(winreg.HKEY_LOCAL_MACHINE, _WINDOWS_CPU) as key:
+            return str(winreg.QueryValueEx(key, "ProcessorNameString")[0]).strip()
+        return ""
+    if sys.platform == "darwin":
+        import subprocess
+
+        with suppress(OSError):
+            command = ["sysctl", "-n", "machdep.cpu.brand_string"]
+            return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+        return ""
+    return _cpuinfo("model name")
+
+
+_WINDOWS_CPU = r"HARDWARE\DESCRIPTION\System\CentralProcessor\0"
 
 
 def _cpuinfo(key: str) -> str:
@@ -96,7 +172,11 @@ def _cpuinfo(key: str) -> str:
 
 
 def _memory_mb() -> int:
+    if sys.platform == "win32":
+        status = _MemoryStatus(ctypes.sizeof(_MemoryStatus))
+        known = ctypes.WinDLL("kernel32").GlobalMemoryStatusEx(ctypes.byref(status))
+        return int(status.physical_bytes) // 2**20 if known else 0
     try:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    except (ValueError, OSError, AttributeError):
+    except (ValueError, OSError):
         return 0

@@ -1,4 +1,4 @@
-"""The probe: a few inputs with the answers they had where the bundle was made, for a device to check itself with."""
+"""The probe: a few inputs with the answers of the exporting machine, with which a device checks itself."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from edge_all.errors import BundleError
 FILE = "probe.npz"
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}
-"""Largest difference of a probability that passes. INT8 kernels round differently on different CPUs."""
+"""Largest difference of a probability that passes, by precision. INT8 kernels round differently on different CPUs."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What the probe found.
+    """How a graph answered the probe.
 
     Attributes:
         images: How many inputs were run.
-        same_label: How many got the label that was expected.
+        same_label: How many of them got the expected label.
         max_difference: Largest difference of a probability.
-        passed: Every label is the same and no probability is off by more than the tolerance.
+        passed: Whether all labels are the same and no difference is over the tolerance.
     """
 
     images: int
@@ -41,21 +41,33 @@ def images(bundle: Bundle) -> npt.NDArray[np.uint8]:
 
 
 def check(classifier: Classifier) -> Verdict:
-    """Run the probe on a loaded classifier and compare with the answers of the machine that made the bundle."""
+    """Run the probe on a loaded classifier and compare its answers with those of the exporting machine.
+
+    Raises:
+        BundleError: The probe has no answers for this target and precision.
+    """
     arrays = _arrays(classifier.bundle)
     key = f"{classifier.target}.{classifier.precision}"
     if key not in arrays:
         raise BundleError(f"{classifier.bundle.path}: {FILE} holds no answers for {key}; export the bundle again")
-    wanted = arrays[key]
-    given = np.concatenate([classifier.probabilities(image[np.newaxis]) for image in arrays["images"]])
-    same = int((given.argmax(1) == wanted.argmax(1)).sum())
-    difference = float(np.abs(given - wanted).max())
-    passed = same == len(wanted) and difference <= TOLERANCE[classifier.precision]
-    return Verdict(len(wanted), same, difference, passed)
+    expected = arrays[key]
+    answers = np.concatenate([classifier.probabilities(image[np.newaxis]) for image in arrays["images"]])
+    same = int((answers.argmax(1) == expected.argmax(1)).sum())
+    difference = float(np.abs(answers - expected).max())
+    passed = same == len(expected) and difference <= TOLERANCE[classifier.precision]
+    return Verdict(len(expected), same, difference, passed)
 
 
 def pack(inputs: npt.NDArray[np.uint8], answers: dict[str, npt.NDArray[np.float32]]) -> bytes:
-    """The file's bytes, from inputs ``uint8 [N, H, W, 3]`` and the answers ``float32 [N, K]`` by "target.precision"."""
+    """Make the probe's file.
+
+    Args:
+        inputs: ``uint8 [N, H, W, 3]``.
+        answers: Class probabilities ``float32 [N, K]``, by "target.precision".
+
+    Returns:
+        The file's bytes.
+    """
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=inputs, **answers)  # type: ignore[arg-type]
     return buffer.getvalue()

@@ -1,88 +1,79 @@
-"""A bundle's first load on a machine: its probe is run, and the verdict remembered.
+"""The self-check of a bundle on a machine: its probe is run once for each precision, and the result is cached.
 
 INT8 kernels differ from CPU to CPU: without VNNI, x86 adds products up in 16 bits, which can saturate. What the
-exporting machine measured need not hold here, so a precision is only chosen once it has answered the probe here.
+exporting machine measured may not hold elsewhere, so a precision is chosen only once it has answered the probe here.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 from edge_all import cache, machine, probe
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, start
 from edge_all.errors import GateError, TargetError
-from edge_all.targets import check_available
+from edge_all.progress import Tell
+from edge_all.targets import EngineOptions, check_available
 
 
-def choose(
-    bundle: Bundle,
-    target: str,
-    device: str | None,
-    threads: int | None,
-    tell: Callable[[str], None],
-    streams: int = 1,
-) -> Classifier:
-    """Load the bundle's first precision that answers the probe on this machine as it did where it was made.
+def choose(bundle: Bundle, options: EngineOptions, tell: Tell) -> Classifier:
+    """Load the bundle's first precision that answers the probe on this machine as on the machine that exported it.
 
     Args:
         bundle: The bundle.
-        target: Where to run it.
-        device: OpenVINO device.
-        threads: Threads for one inference.
-        tell: Says which precision was passed over, and why.
-        streams: Threads that will classify at once.
+        options: The target, and how its engine is to run.
+        tell: Says which precision is not used, and why.
 
     Raises:
-        GateError: None does.
+        GateError: No precision does.
         TargetError: The target is not there.
     """
+    target = options.target
     check_available(target)
     precisions = bundle.precisions(target) or (bundle.model_file(target, "int8"),)
     for i, precision in enumerate(precisions):
-        known = recall(bundle, target, precision, device)
-        loaded = None
-        if known is None:
+        wrong = load_cached(bundle, options, precision)
+        classifier = None
+        if wrong is None:
             try:
-                loaded = start(bundle, target, precision, device, threads, streams)
-                known = _judge(loaded)
+                classifier = start(bundle, options, precision)
+                wrong = _check(classifier)
             except TargetError as error:
-                known = str(error)
-            _remember(bundle, target, precision, device, known)
-        if not known:
-            return loaded or start(bundle, target, precision, device, threads, streams)
+                wrong = str(error)
+            _store(bundle, options, precision, wrong)
+        if not wrong:
+            return classifier or start(bundle, options, precision)
         instead = f"using {precisions[i + 1]}; " if i + 1 < len(precisions) else ""
-        tell(f"{precision} on {target} answers differently on this machine ({known}): {instead}run edge-all doctor")
+        tell(f"{precision} on {target} answers differently on this machine ({wrong}): {instead}run edge-all doctor")
     raise GateError(
-        f"{bundle.name}: nothing of it answers on {target} as where it was made; "
-        "try another --target, or export it again"
+        f"{bundle.name}: no precision for target {target} reproduces the bundle's probe on this machine; "
+        "try another --target, or export the bundle again"
     )
 
 
-def recall(bundle: Bundle, target: str, precision: str, device: str | None) -> str | None:
-    """What was found here before: what is wrong, "" for nothing, None if it was never tried."""
+def load_cached(bundle: Bundle, options: EngineOptions, precision: str) -> str | None:
+    """The result of an earlier check here: what is wrong, "" where nothing is; None if there was no check."""
     try:
-        known = json.loads(_file(bundle, target, precision, device).read_text())["wrong"]
+        wrong = json.loads(_file(bundle, options, precision).read_text())["wrong"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return known if isinstance(known, str) else None
+    return wrong if isinstance(wrong, str) else None
 
 
-def _judge(loaded: Classifier) -> str:
-    verdict = probe.check(loaded)
+def _check(classifier: Classifier) -> str:
+    verdict = probe.check(classifier)
     if verdict.passed:
         return ""
     return f"{verdict.same_label} of {verdict.images} labels, probabilities off by up to {verdict.max_difference:.3f}"
 
 
-def _remember(bundle: Bundle, target: str, precision: str, device: str | None, wrong: str) -> None:
-    cache.store(_file(bundle, target, precision, device), json.dumps({"wrong": wrong}).encode())
+def _store(bundle: Bundle, options: EngineOptions, precision: str, wrong: str) -> None:
+    cache.store(_file(bundle, options, precision), json.dumps({"wrong": wrong}).encode())
 
 
-def _file(bundle: Bundle, target: str, precision: str, device: str | None) -> Path:
-    """One file for each bundle, target and precision on each machine with its engines."""
-    key = json.dumps([machine.fingerprint(), bundle.digest, target, precision, device])
+def _file(bundle: Bundle, options: EngineOptions, precision: str) -> Path:
+    """A file of the cache for each bundle, target, precision and device on each machine with its engines."""
+    key = json.dumps([machine.fingerprint(), bundle.digest, options.target, precision, options.device])
     return cache.folder("checks") / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.json"

@@ -5,18 +5,17 @@ from __future__ import annotations
 import errno
 import json
 import os
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
-from conftest import write_colour_bundle
+from helpers_bundle import write_colour_bundle
 
 from edge_all import bundle as bundles
+from edge_all import machine
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError
 
@@ -62,11 +61,11 @@ def test_every_flipped_byte_of_the_record_is_noticed(colour_bundle: Bundle) -> N
             continue
 
 
-def test_newer_protocol_says_update(colour_bundle: Bundle) -> None:
+def test_a_newer_protocol_asks_for_a_newer_edge_all(colour_bundle: Bundle) -> None:
     path = colour_bundle.path / "bundle.json"
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"protocol": bundles.PROTOCOL + 1, "shape_of_things_to_come": []}))
-    with pytest.raises(BundleError, match="update it"):
+    with pytest.raises(BundleError, match="install a newer edge_all"):
         bundles.load(colour_bundle.path)
 
 
@@ -76,7 +75,7 @@ def test_a_name_that_climbs_out_is_refused(colour_bundle: Bundle) -> None:
     record["files"]["../../etc/passwd"] = {"bytes": 1, "sha256": "0"}
     record["digest"] = bundles.digest(record)
     path.write_text(json.dumps(record))
-    with pytest.raises(BundleError, match="no plain file name"):
+    with pytest.raises(BundleError, match="not a plain file name"):
         bundles.load(colour_bundle.path)
 
 
@@ -102,22 +101,29 @@ def test_replaces_a_bundle_and_nothing_else(colour_bundle: Bundle, tmp_path: Pat
     assert bundles.load(colour_bundle.path).read("training_images.txt").startswith(b"0000")
     (tmp_path / "thesis").mkdir()
     (tmp_path / "thesis" / "chapter1.tex").write_text("years of work")
-    with pytest.raises(BundleError, match="exists and is no bundle"):
+    with pytest.raises(BundleError, match="exists and is not a bundle"):
         write_colour_bundle(tmp_path / "thesis")
     assert (tmp_path / "thesis" / "chapter1.tex").exists()
 
 
 def test_a_place_that_cannot_be_written_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
-    with pytest.raises(BundleError, match="no folder that can be written to"):
+    with pytest.raises(BundleError, match="not a folder that can be written to"):
         bundles.check_writable(tmp_path / "file" / "models" / "new")
     bundles.check_writable(tmp_path / "models" / "new")
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on file sizes")
 def test_disk_full_leaves_nothing_and_keeps_the_old(colour_bundle: Bundle, tmp_path: Path) -> None:
     """A limit on file sizes makes the kernel refuse a write half-way, as a full disk does."""
+    import resource
+    import signal
+
     before = {p.name: p.read_bytes() for p in colour_bundle.path.iterdir()}
-    code = "import sys; sys.path.insert(0, sys.argv[1]); from conftest import *; write_colour_bundle(Path(sys.argv[2]))"
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "from helpers_bundle import *; write_colour_bundle(Path(sys.argv[2]))"
+    )
 
     def small_disk() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -142,6 +148,14 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     write_colour_bundle(tmp_path / "colour")
     assert not stale.exists() and alive.exists()
     shutil.rmtree(alive)
+
+
+def test_which_processes_are_running() -> None:
+    assert machine.is_running(os.getpid())
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert machine.is_running(process.pid)
+    assert not machine.is_running(process.pid)
+    assert not machine.is_running(10**30)
 
 
 def test_asking_for_what_it_does_not_hold(colour_bundle: Bundle) -> None:

@@ -1,4 +1,4 @@
-"""What an engine has compiled is kept for the next process; a damaged or foreign file is made again."""
+"""What an engine has compiled is cached for the next process; a damaged or foreign file is made again."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import colour_graph
+from helpers_bundle import colour_graph
 
 from edge_all import machine
-from edge_all.targets import engine_cache, open_engine
+from edge_all.targets import EngineOptions, engine_cache, open_engine
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
 
@@ -21,29 +21,29 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_the_second_start_takes_what_the_first_kept(target: str, cache: Path) -> None:
+def test_the_second_start_takes_what_the_first_cached(target: str, cache: Path) -> None:
     graph = colour_graph()
-    wanted = open_engine(target, graph).run(IMAGES).probabilities
-    (kept,) = cache.iterdir()
-    written = kept.stat().st_mtime_ns
-    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES).probabilities, wanted)
+    wanted = open_engine(graph, EngineOptions(target)).run(IMAGES).probabilities
+    (file,) = cache.iterdir()
+    written = file.stat().st_mtime_ns
+    np.testing.assert_array_equal(open_engine(graph, EngineOptions(target)).run(IMAGES).probabilities, wanted)
     assert [file.stat().st_mtime_ns for file in cache.iterdir()] == [written], "it was compiled again"
-    open_engine(target, colour_graph(7.0))
+    open_engine(colour_graph(7.0), EngineOptions(target))
     assert len(list(cache.iterdir())) == 2, "another graph has a file of its own"
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_a_kept_file_that_is_no_good_is_made_again(target: str, cache: Path) -> None:
+def test_a_cached_file_that_is_no_good_is_made_again(target: str, cache: Path) -> None:
     graph = colour_graph()
-    wanted = open_engine(target, graph).run(IMAGES).probabilities
-    (kept,) = cache.iterdir()
-    sound = kept.read_bytes()
-    kept.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
-    assert engine_cache.recall(kept) is None
-    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES).probabilities, wanted)
-    engine_cache.keep(kept, b"whole, and of another engine")
-    np.testing.assert_array_equal(open_engine(target, graph).run(IMAGES).probabilities, wanted)
-    assert engine_cache.recall(kept) not in (None, b"whole, and of another engine")
+    wanted = open_engine(graph, EngineOptions(target)).run(IMAGES).probabilities
+    (file,) = cache.iterdir()
+    sound = file.read_bytes()
+    file.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    assert engine_cache.load_cached(file) is None
+    np.testing.assert_array_equal(open_engine(graph, EngineOptions(target)).run(IMAGES).probabilities, wanted)
+    engine_cache.store(file, b"whole, and of another engine")
+    np.testing.assert_array_equal(open_engine(graph, EngineOptions(target)).run(IMAGES).probabilities, wanted)
+    assert engine_cache.load_cached(file) not in (None, b"whole, and of another engine")
 
 
 def test_the_name_says_for_what_it_was_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -58,4 +58,4 @@ def test_the_name_says_for_what_it_was_made(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_no_place_to_keep_anything(target: str, cache: Path) -> None:
     cache.parent.write_text("a file in the way")
-    assert open_engine(target, colour_graph()).run(IMAGES).probabilities.shape == (3, 3)
+    assert open_engine(colour_graph(), EngineOptions(target)).run(IMAGES).probabilities.shape == (3, 3)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import simplejpeg
-from conftest import colour_picture, encoded
+from helpers_bundle import colour_picture, encoded
 from PIL import Image
 
 from edge_all import image

@@ -1,40 +1,46 @@
-"""Measure bundles on this machine: latency beside the accuracy of the same file.
+"""Measure bundles on this machine: latency, memory and accuracy of the same files.
 
 Every row has a process of its own, so that load time and memory are its own. The rows take turns, so that whatever else
-the machine does falls on all of them alike.
+the machine does slows all of them alike.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 from edge_all import targets
-from edge_all.bench.accuracy import TRAINING_IMAGES, Labelled, exported_accuracy, labelled, measured_accuracy
+from edge_all.bench import verdict
+from edge_all.bench.accuracy import Labelled, exported_accuracy, labelled, measured_accuracy
 from edge_all.bench.child import Child
+from edge_all.bench.labels import labels
+from edge_all.bench.rows import Accuracy, FailedRow, Figures, Job, Row, Subject
 from edge_all.bundle import Bundle
 from edge_all.errors import EdgeAllError, TargetError
+from edge_all.progress import Progress, ignore
+from edge_all.targets import EngineOptions
 
 __all__ = [
     "FULL",
     "QUICK",
-    "TRAINING_IMAGES",
     "Case",
     "Child",
     "Effort",
+    "FailedRow",
     "Labelled",
+    "Row",
     "available_cases",
     "labelled",
     "run",
 ]
 
-Progress = Callable[[int, int], None]
-
 _TURN_SECONDS = 0.5
-"""How long a row measures before the next has its turn."""
+"""How long a row measures before it is the next one's turn."""
+
+_UNITS = 1000
+"""Units of progress for each row."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +50,7 @@ class Effort:
     Attributes:
         images: Most images that accuracy is measured on; None is all of them.
         queries: Timed queries wanted for each row.
-        seconds: ... unless this time is over first.
+        seconds: Time after which a row may have fewer.
     """
 
     images: int | None
@@ -54,18 +60,26 @@ class Effort:
 
 FULL = Effort(images=None, queries=1024, seconds=20.0)
 QUICK = Effort(images=200, queries=100, seconds=3.0)
+_NONE = Effort(images=None, queries=0, seconds=0.0)
 
 
 @dataclass(frozen=True)
 class Case:
-    """A row to measure."""
+    """A graph to measure.
+
+    Attributes:
+        bundle: The bundle.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        options: The target, and how its engine is to run.
+    """
 
     bundle: Bundle = field(hash=False)  # its record is a dictionary
-    target: str
     precision: str
+    options: EngineOptions
 
-    def __str__(self) -> str:
-        return f"{self.bundle.name} {self.target} {self.precision}"
+    @property
+    def target(self) -> str:
+        return self.options.target
 
 
 def run(
@@ -73,97 +87,66 @@ def run(
     *,
     data: Path | None = None,
     effort: Effort = FULL,
-    device: str | None = None,
-    threads: int | None = None,
-    progress: Progress = lambda done, total: None,
-) -> list[dict[str, Any]]:
-    """Measure rows, turn by turn.
+    progress: Progress = ignore,
+) -> list[Row | FailedRow]:
+    """Measure graphs, turn by turn.
 
     Args:
-        cases: Bundles with targets and precisions.
-        data: Folder with one folder a class. None takes the export's own accuracy and re-checks the probe here.
+        cases: The graphs.
+        data: Folder of images, one folder for each class. None takes the accuracy that the export measured.
         effort: How long to measure.
-        device: OpenVINO device.
-        threads: Threads for one inference.
-        progress: Called with (done, total) turns, roughly.
+        progress: Called with the units of work that are done and those that there are.
 
     Returns:
-        A row for each case, as docs/cli.md lists them: ``latency_ms`` is from encoded bytes to label, ``graph_ms`` the
-        engine alone. A row whose process failed holds ``bundle``, ``target``, ``precision`` and ``error``.
+        A row for each case, in order; docs/cli.md lists its fields.
+
+    Raises:
+        DataError: There is no image of the bundle's classes in `data`.
     """
     cases = list(cases)
     bundles = {case.bundle.path: case.bundle for case in cases}
+    names = labels(bundles.values())
     images = {path: labelled(data, bundle, effort.images) for path, bundle in bundles.items()} if data else {}
-    extra = _references(cases) if data else []
+    efforts = dict.fromkeys(cases, effort) | dict.fromkeys(_references(cases) if data else (), _NONE)
     with ExitStack() as stack:
         children: dict[Case, Child] = {}
         errors: dict[Case, str] = {}
-        for case in [*cases, *extra]:
-            found = images.get(case.bundle.path)
-            job = {
-                "bundle": str(case.bundle.path), "target": case.target, "precision": case.precision,
-                "device": device, "threads": threads, "files": found.files if found else None,
-                "queries": 0 if case in extra else effort.queries, "seconds": 0 if case in extra else effort.seconds,
-            }  # fmt: skip
+        for case, wanted in efforts.items():
             try:
-                children[case] = stack.enter_context(Child(job))
+                children[case] = stack.enter_context(Child(_job(case, wanted, images.get(case.bundle.path))))
             except EdgeAllError as error:
                 errors[case] = str(error)
         _take_turns(children, errors, progress)
         finished = {case: child.finish() for case, child in children.items() if case not in errors}
-    answers = {case: row.pop("answers") for case, row in finished.items()}
-    return [
-        _row(case, finished[case], images.get(case.bundle.path), answers) if case in finished
-        else {"bundle": case.bundle.name, "target": case.target, "precision": case.precision, "error": errors[case]}
-        for case in cases
-    ]  # fmt: skip
+    answers = {case: answered for case, (_, answered) in finished.items()}
+    rows: list[Row | FailedRow] = []
+    for case in cases:
+        path = case.bundle.path
+        subject: Subject = {"bundle": names[path], "path": str(path), "digest": case.bundle.digest}
+        if case in finished:
+            rows.append(_row(case, subject, _accuracy(case, images.get(path), answers), finished[case][0]))
+        else:
+            rows.append({**subject, "target": case.target, "precision": case.precision, "error": errors[case]})
+    _mark_front(rows)
+    return rows
 
 
-def _take_turns(children: dict[Case, Child], errors: dict[Case, str], progress: Progress) -> None:
-    """Every row in its turn, the order turned round each time, until each has measured enough."""
-    left = list(children)
-    shares = dict.fromkeys(children, 0.0)
-    while left:
-        for case in tuple(left):
-            try:
-                shares[case] = children[case].turn(_TURN_SECONDS)
-            except EdgeAllError as error:
-                errors[case] = str(error)
-                shares[case] = 1.0
-            if shares[case] >= 1:
-                left.remove(case)
-            progress(int(1000 * sum(shares.values())), 1000 * len(shares))
-        left.reverse()
-
-
-def _references(cases: Sequence[Case]) -> list[Case]:
-    """FP32 of each bundle and target whose INT8 alone was asked for: agreement is measured against it."""
-    wanted = {Case(case.bundle, case.target, "fp32"): None for case in cases}
-    return [case for case in wanted if case not in cases and "fp32" in case.bundle.precisions(case.target)]
-
-
-def _row(
-    case: Case, figures: dict[str, Any], images: Labelled | None, answers: dict[Case, list[int]]
-) -> dict[str, Any]:
-    bundle = case.bundle
-    row: dict[str, Any] = {"bundle": bundle.name, "digest": bundle.digest}
-    row |= {key: bundle.record[key] for key in ("backbone", "tap", "selector", "classifier")}
-    row |= {"target": case.target, "precision": case.precision}
-    if images:
-        reference = answers.get(Case(bundle, case.target, "fp32"))
-        row |= measured_accuracy(images, bundle.classes, answers[case], reference)
-    else:
-        row |= exported_accuracy(bundle, case.target, case.precision)
-    return row | figures
-
-
-def available_cases(bundle: Bundle, chosen: Sequence[str], precisions: Sequence[str]) -> tuple[list[Case], list[str]]:
-    """Which rows to measure, and a line for each that the bundle holds and this machine cannot run.
+def available_cases(
+    bundle: Bundle,
+    chosen: Sequence[str],
+    precisions: Sequence[str],
+    options: EngineOptions = targets.DEFAULT,
+) -> tuple[list[Case], list[str]]:
+    """Which of a bundle's graphs to measure.
 
     Args:
         bundle: The bundle.
         chosen: Targets that were asked for; empty is every one that the bundle holds and that is there.
         precisions: Precisions that were asked for; empty is every one that the bundle holds.
+        options: How the engines are to run; `target` is replaced.
+
+    Returns:
+        The graphs, and a line for each target that this machine cannot run.
     """
     cases, missing = [], []
     for target in chosen or bundle.targets:
@@ -175,5 +158,71 @@ def available_cases(bundle: Bundle, chosen: Sequence[str], precisions: Sequence[
                 except TargetError as error:
                     missing.append(f"{target} left out: {error}")
                     continue
-            cases.append(Case(bundle, target, precision))
+            cases.append(Case(bundle, precision, replace(options, target=target)))
     return cases, list(dict.fromkeys(missing))
+
+
+def _job(case: Case, effort: Effort, images: Labelled | None) -> Job:
+    return {
+        "bundle": str(case.bundle.path),
+        "target": case.target,
+        "precision": case.precision,
+        "device": case.options.device,
+        "threads": case.options.threads,
+        "files": images.files if images else None,
+        "queries": effort.queries,
+        "seconds": effort.seconds,
+    }
+
+
+def _take_turns(children: Mapping[Case, Child], errors: dict[Case, str], progress: Progress) -> None:
+    """Let each row measure in its turn until all have measured enough; the order is reversed after each round."""
+    unfinished = list(children)
+    shares = dict.fromkeys(children, 0.0)
+    while unfinished:
+        for case in tuple(unfinished):
+            try:
+                shares[case] = children[case].turn(_TURN_SECONDS)
+            except EdgeAllError as error:
+                errors[case] = str(error)
+                shares[case] = 1.0
+            if shares[case] >= 1:
+                unfinished.remove(case)
+            progress(int(_UNITS * sum(shares.values())), _UNITS * len(shares))
+        unfinished.reverse()
+
+
+def _references(cases: Sequence[Case]) -> list[Case]:
+    """FP32 of each bundle and target of which only INT8 was asked for: agreement is measured against it."""
+    references = dict.fromkeys(replace(case, precision="fp32") for case in cases)
+    return [case for case in references if case not in cases and "fp32" in case.bundle.precisions(case.target)]
+
+
+def _accuracy(case: Case, images: Labelled | None, answers: Mapping[Case, list[int]]) -> Accuracy:
+    if images is None:
+        return exported_accuracy(case.bundle, case.target, case.precision)
+    reference = answers.get(replace(case, precision="fp32"))
+    return measured_accuracy(images, case.bundle.classes, answers[case], reference)
+
+
+def _mark_front(rows: Sequence[Row | FailedRow]) -> None:
+    measured = [row for row in rows if "error" not in row]
+    points = [(row["accuracy"], row["latency_ms"]["p50"]) for row in measured]
+    for row, on_front in zip(measured, verdict.pareto(points), strict=True):
+        row["pareto"] = on_front
+
+
+def _row(case: Case, subject: Subject, accuracy: Accuracy, figures: Figures) -> Row:
+    record = case.bundle.record
+    return {
+        **subject,
+        "backbone": record["backbone"],
+        "tap": record["tap"],
+        "selector": record["selector"],
+        "classifier": record["classifier"],
+        "target": case.target,
+        "precision": case.precision,
+        **accuracy,
+        **figures,
+        "pareto": False,
+    }

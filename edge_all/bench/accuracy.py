@@ -1,4 +1,4 @@
-"""What a bundle's accuracy is measured on: images that it was trained on never count while there are others."""
+"""The accuracy of a row: measured on images that the bundle was not trained on, where there are any."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from edge_all import image
-from edge_all.bundle import Bundle
+from edge_all.bench.rows import Accuracy
+from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.errors import DataError
-
-TRAINING_IMAGES = "training_images.txt"
-"""Bundle file with the first 16 hex digits of the SHA-256 of every image that the head was fitted on."""
+from edge_all.record import Score
 
 
 @dataclass(frozen=True)
@@ -24,8 +22,8 @@ class Labelled:
     Attributes:
         files: Paths.
         labels: Class number of each, in the bundle's order.
-        basis: ``unseen`` (never trained on), or ``seen`` (training images: there were no others).
-        seen: How many training images were found in the folder.
+        basis: ``unseen`` (not trained on), or ``seen`` (training images, because there were no others).
+        seen: How many training images there were in the folder.
     """
 
     files: tuple[str, ...]
@@ -35,40 +33,39 @@ class Labelled:
 
 
 def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
-    """Find a bundle's classes in a folder with one folder a class, training images set apart.
+    """List the images of a bundle's classes, without those that it was trained on.
 
     Args:
-        data: The folder.
-        bundle: Whose classes and whose training images.
+        data: Folder with one folder for each class.
+        bundle: The bundle.
         limit: Most images to return, spread evenly over the folder.
 
     Raises:
         DataError: No folder of one of the bundle's classes, or no image in them.
     """
     if not data.is_dir():
-        raise DataError(f"--data {data}: no such folder; wanted one folder a class: {', '.join(bundle.classes)}")
+        raise DataError(f"--data {data}: no such folder; wanted one folder for each class: {', '.join(bundle.classes)}")
     folders = {unicodedata.normalize("NFC", path.name): path for path in data.iterdir() if path.is_dir()}
     present = [(folders[name], k) for k, name in enumerate(bundle.classes) if name in folders]
-    found = [(path, k) for folder, k in present for path in image.find([folder])]
-    if not found:
+    everything = [(path, k) for folder, k in present for path in image.find([folder])]
+    if not everything:
         raise DataError(f"--data {data}: no image of {', '.join(bundle.classes)}; wanted one folder for each class")
     known = set(bundle.read(TRAINING_IMAGES).decode().split()) if TRAINING_IMAGES in bundle.record["files"] else set()
-    fresh = [(path, k) for path, k in found if _digest(path) not in known]
-    chosen = fresh or found
+    unseen = [(path, k) for path, k in everything if _digest(path) not in known]
+    chosen = unseen or everything
     if limit is not None and len(chosen) > limit:
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     files, labels = zip(*((str(path), k) for path, k in chosen), strict=True)
-    return Labelled(files, labels, "unseen" if fresh else "seen", len(found) - len(fresh))
+    return Labelled(files, labels, "unseen" if unseen else "seen", len(everything) - len(unseen))
 
 
-def exported_accuracy(bundle: Bundle, target: str, precision: str) -> dict[str, Any]:
-    """What the export measured under ``block``: its figures, not this machine's."""
-    figures = bundle.record["metrics"]["block"][precision]
-    figures = figures.get("targets", {}).get(target, figures)
+def exported_accuracy(bundle: Bundle, target: str, precision: str) -> Accuracy:
+    """The accuracy of a graph that the export measured by cross-validation under ``block``."""
+    score = _exported_score(bundle, target, precision)
     return {
-        "accuracy": figures["accuracy"],
-        "balanced_accuracy": figures["balanced_accuracy"],
-        "agreement_fp32": 100.0 if precision == "fp32" else figures["agreement_fp32"],
+        "accuracy": score["accuracy"],
+        "balanced_accuracy": score["balanced_accuracy"],
+        "agreement_fp32": 100.0 if precision == "fp32" else score["agreement_fp32"],
         "images": bundle.record["dataset"]["images"],
         "accuracy_on": "export (block)",
     }
@@ -76,13 +73,20 @@ def exported_accuracy(bundle: Bundle, target: str, precision: str) -> dict[str, 
 
 def measured_accuracy(
     images: Labelled, classes: Sequence[str], answers: list[int], reference: list[int] | None
-) -> dict[str, Any]:
-    """Accuracies in percent; a file that could not be answered counts as wrong (its answer is -1)."""
+) -> Accuracy:
+    """The accuracy on labelled images.
+
+    Args:
+        images: The images.
+        classes: Class names of the bundle.
+        answers: Number of the class that each image got. A file that could not be classified has -1, and is wrong.
+        reference: The same of FP32; None where it was not measured.
+    """
     pairs = list(zip(images.labels, answers, strict=True))
     recalls = []
     for k in sorted(set(images.labels)):
-        own = [answer == k for label, answer in pairs if label == k]
-        recalls.append(100 * sum(own) / len(own))
+        right = [answer == k for label, answer in pairs if label == k]
+        recalls.append(100 * sum(right) / len(right))
     same = [a == b for a, b in zip(answers, reference, strict=True)] if reference else []
     return {
         "accuracy": 100 * sum(label == answer for label, answer in pairs) / len(pairs),
@@ -93,6 +97,13 @@ def measured_accuracy(
         "accuracy_on": f"{images.basis} images",
         "training_images_left_out": images.seen if images.basis == "unseen" else 0,
     }
+
+
+def _exported_score(bundle: Bundle, target: str, precision: str) -> Score:
+    metrics = bundle.record["metrics"]["block"]
+    if precision == "int8":
+        return metrics["int8"].get("targets", {}).get(target, metrics["int8"])
+    return metrics["fp16"] if precision == "fp16" else metrics["fp32"]
 
 
 def _digest(path: Path) -> str:

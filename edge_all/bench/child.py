@@ -1,4 +1,4 @@
-"""A row's process, seen from the command: it loads at once, and measures when it is told to."""
+"""The process of a row as the command sees it: it loads the bundle at once, and measures when it is told to."""
 
 from __future__ import annotations
 
@@ -6,27 +6,29 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Mapping
 from types import TracebackType
-from typing import Any
+from typing import cast
 
+from edge_all.bench.rows import Figures, Job, Reply
 from edge_all.errors import EdgeAllError, TargetError
 
 
 class Child:
-    """``edge_all.bench.worker`` in a fresh interpreter; it ends when this does, or when its stdin is closed.
+    """``edge_all.bench.worker`` in a new interpreter; it ends when this object is closed, or with the command.
 
     Raises:
-        EdgeAllError: What went wrong there; a process that died is a `TargetError`.
+        EdgeAllError: What went wrong in the process; one that died is a `TargetError`.
     """
 
-    def __init__(self, job: dict[str, Any]) -> None:
+    def __init__(self, job: Job) -> None:
         self._name = f"{job['bundle']}: {job['target']} {job['precision']}"
-        self._complaints = tempfile.TemporaryFile("w+")
+        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - close() closes it
         self._process = subprocess.Popen(
             [sys.executable, "-m", "edge_all.bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._complaints,
+            stderr=self._stderr,
             text=True,
         )
         try:
@@ -36,17 +38,19 @@ class Child:
             raise
 
     def turn(self, seconds: float) -> float:
-        """Measure for about so long; gives the share of what the row wants that is done, 1 when that is enough."""
-        return float(self._ask({"turn": seconds})["share"])
+        """Measure for about this long; return the part of the row's work that is done, 1 for all of it."""
+        return self._ask({"turn": seconds})["share"]
 
-    def finish(self) -> dict[str, Any]:
-        """The row."""
-        return dict(self._ask({"finish": True})["row"])
+    def finish(self) -> tuple[Figures, list[int]]:
+        """The row's figures, and the number of each file's class, -1 for a file that could not be classified."""
+        reply = self._ask({"finish": True})
+        return reply["figures"], list(reply["answers"])
 
     def close(self) -> None:
+        """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._complaints.close()
+        self._stderr.close()
 
     def __enter__(self) -> Child:
         return self
@@ -56,20 +60,20 @@ class Child:
     ) -> None:
         self.close()
 
-    def _ask(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _ask(self, message: Mapping[str, object]) -> Reply:
         assert self._process.stdin and self._process.stdout
         try:
             self._process.stdin.write(json.dumps(message) + "\n")
             self._process.stdin.flush()
             line = self._process.stdout.readline()
-        except BrokenPipeError:
+        except OSError:  # the pipe is closed
             line = ""
         if not line:
             code = self._process.wait()
-            self._complaints.seek(0)
-            last = (self._complaints.read().strip().splitlines() or ["no message"])[-1]
+            self._stderr.seek(0)
+            last = (self._stderr.read().strip().splitlines() or ["no message"])[-1]
             raise TargetError(f"{self._name} died while it was measured (exit {code}): {last}")
-        answer = dict(json.loads(line))
-        if "error" in answer:
-            raise EdgeAllError(answer["error"])
-        return answer
+        reply = cast(Reply, json.loads(line))
+        if "error" in reply:
+            raise EdgeAllError(reply["error"])
+        return reply

@@ -1,37 +1,41 @@
-"""What the rows say: which are worth having, and which one to deploy here."""
+"""What follows from the rows: which are on the Pareto front, and which one to deploy on this machine."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+
+from edge_all.bench.labels import measured_on
+from edge_all.bench.rows import Row
 
 ACCURACY_TOLERANCE = 0.5
-"""Points of accuracy that a faster row may lose against the best."""
+"""Percentage points of accuracy that a faster row may have less than the best."""
 
 LEAST_AGREEMENT = 99.0
-"""Percent of labels that a row must share with its own bundle's FP32, where that was measured."""
+"""Percent of images that must get the label of the bundle's FP32, where that was measured."""
 
 
-def pareto(rows: Sequence[dict[str, Any]]) -> list[bool]:
-    """Whether no other row is both at least as accurate and at least as fast (latency p50), and better in one."""
-
-    def beaten(row: dict[str, Any]) -> bool:
-        own = row["accuracy"], -row["latency_ms"]["p50"]
-        others = ((other["accuracy"], -other["latency_ms"]["p50"]) for other in rows if other is not row)
-        return any(a >= own[0] and b >= own[1] and (a, b) != own for a, b in others)
-
-    return [not beaten(row) for row in rows]
-
-
-def deploy(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any] | None, str]:
-    """The row to use here, and why.
-
-    Of the rows whose probe passes and that share `LEAST_AGREEMENT` of FP32's labels, those within
-    `ACCURACY_TOLERANCE` of the most accurate; of these the one with the lowest median latency. Rows measured on images
-    that their bundle was trained on count only while there are no others.
+def pareto(points: Sequence[tuple[float, float]]) -> list[bool]:
+    """Which points are on the Pareto front: no other is at least as accurate and at least as fast, and better in one.
 
     Args:
-        rows: Of `edge_all.bench.run`, without those that failed.
+        points: Accuracy, and median latency in any unit.
+    """
+
+    def is_beaten(accuracy: float, latency: float) -> bool:
+        return any(a >= accuracy and ms <= latency and (a, ms) != (accuracy, latency) for a, ms in points)
+
+    return [not is_beaten(*point) for point in points]
+
+
+def deploy(rows: Sequence[Row]) -> tuple[Row | None, str]:
+    """The row to use on this machine, and why.
+
+    Candidates are the rows whose probe passes and that give `LEAST_AGREEMENT` percent of FP32's labels. Of those within
+    `ACCURACY_TOLERANCE` of the most accurate one, the one with the lowest median latency is taken. Rows that were
+    measured on training images are candidates only where there are no others.
+
+    Args:
+        rows: The rows that were measured.
     """
     sound = [row for row in rows if row["probe"]["passed"] and (row["agreement_fp32"] or 100.0) >= LEAST_AGREEMENT]
     fair = [row for row in sound if row["accuracy_on"] != "seen images"]
@@ -46,7 +50,7 @@ def deploy(rows: Sequence[dict[str, Any]]) -> tuple[dict[str, Any] | None, str]:
     why = (
         f"Deploy: {chosen['bundle']} at {chosen['tap']} with --target {chosen['target']} "
         f"--precision {chosen['precision']}: "
-        f"{chosen['accuracy']:.1f} % on {chosen['images']} {chosen['accuracy_on']}, "
+        f"{chosen['accuracy']:.1f} % on {measured_on(chosen['images'], chosen['accuracy_on'])}, "
         f"{chosen['latency_ms']['p50']:.2f} ms, {chosen['rss_mb']:.0f} MB."
     )
     if not fair:

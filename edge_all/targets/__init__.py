@@ -1,12 +1,13 @@
-"""Engines that run a bundle's graph. A target that is not there is an error, never a silent fallback.
+"""Engines that run a bundle's graph. A target that is not installed is an error, never a silent fallback.
 
-One file an engine; `open_engine` imports only the one that is asked for.
+There is one file for each engine; `open_engine` imports only the one that is asked for.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from importlib import import_module
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +19,33 @@ _MODULES = {"cpu": "onnxruntime_cpu", "gpu": "onnxruntime_gpu", "openvino": "ope
 TARGETS = tuple(_MODULES)
 
 
+@dataclass(frozen=True)
+class EngineOptions:
+    """How a graph is run.
+
+    Attributes:
+        target: One of `TARGETS`.
+        device: OpenVINO device (``CPU``, ``GPU``, ``NPU``); None is ``CPU``. Only target ``openvino`` has a choice.
+        threads: Threads for all inferences together; None leaves it to the engine, which takes the physical cores.
+        streams: Inferences at the same time: 1 answers one image soonest, more answer many images soonest.
+    """
+
+    target: str = "cpu"
+    device: str | None = None
+    threads: int | None = None
+    streams: int = 1
+
+
+DEFAULT = EngineOptions()
+
+
 class Answers(NamedTuple):
     """What a graph gave for a batch.
 
     Attributes:
         probabilities: ``float32 [N, K]``.
         unfamiliarity: ``float32 [N]``, above 1 where a picture is not like the training images; None where the graph
-            does not tell.
+            has no such output.
     """
 
     probabilities: npt.NDArray[np.float32]
@@ -32,10 +53,10 @@ class Answers(NamedTuple):
 
 
 class Engine(Protocol):
-    """A loaded graph. As many threads may run it at once as it was opened with streams.
+    """A loaded graph. As many threads may run it at the same time as it was opened with streams.
 
     Attributes:
-        description: Engine, version and device that it really runs on.
+        description: Engine, version, and the device that it really runs on.
     """
 
     description: str
@@ -45,41 +66,45 @@ class Engine(Protocol):
         ...
 
 
-def open_engine(
-    target: str, model: bytes, *, device: str | None = None, threads: int | None = None, streams: int = 1
-) -> Engine:
-    """Load a fused graph into the engine of `target`.
+class _Module(Protocol):
+    """What the file of an engine defines."""
+
+    def open_engine(self, model: bytes, options: EngineOptions) -> Engine: ...
+
+    def check_available(self, precision: str | None) -> None: ...
+
+
+def open_engine(model: bytes, options: EngineOptions) -> Engine:
+    """Load a fused graph into an engine.
 
     Args:
-        target: One of `TARGETS`.
         model: The ONNX file's bytes.
-        device: OpenVINO device (``CPU``, ``GPU``, ``NPU``); only target ``openvino`` has a choice.
-        threads: Threads for all inferences together; None leaves it to the engine, which takes the physical cores.
-        streams: Inferences at once: 1 answers one image soonest, more answer many images soonest.
+        options: Which engine, and how it is to run.
 
     Raises:
         TargetError: The engine or the device is not there, with what to install; or it refuses the graph.
     """
-    if device is not None and target != "openvino":
-        raise TargetError(f"--device {device} was given for target {target}; only target openvino has devices")
-    engine: Engine = _module(target).open_engine(model, device, threads, streams)
-    return engine
+    if options.device is not None and options.target != "openvino":
+        raise TargetError(
+            f"--device {options.device} was given for target {options.target}; only target openvino has devices"
+        )
+    return _module(options.target).open_engine(model, options)
 
 
 def check_available(target: str, precision: str | None = None) -> None:
-    """Say whether the engine of `target` is there, without loading a graph.
+    """Check that the engine of `target` is there, without loading a graph.
 
     Args:
         target: One of `TARGETS`.
-        precision: Of the graph it is to run; None is any.
+        precision: Of the graph that it is to run; None is any.
 
     Raises:
-        TargetError: It is not; the message says what to install.
+        TargetError: It is not there; the message says what to install.
     """
     _module(target).check_available(precision)
 
 
-def _module(target: str) -> Any:
+def _module(target: str) -> _Module:
     if target not in _MODULES:
         raise TargetError(f"target {target!r} does not exist; wanted one of {', '.join(TARGETS)}")
-    return import_module(f"edge_all.targets.{_MODULES[target]}")
+    return cast(_Module, import_module(f"edge_all.targets.{_MODULES[target]}"))

@@ -7,18 +7,20 @@ import tempfile
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
 from edge_all.errors import TargetError
-from edge_all.targets import Answers, engine_cache
+from edge_all.targets import Answers, EngineOptions, engine_cache
 
 PROVIDER = "CPUExecutionProvider"
 
-_ERRORS_ONLY = 3  # ONNX Runtime's severity level: its warnings about hardware discovery are no news to the user
+ProviderOptions = Mapping[str, bool | str]
+"""Options of an execution provider, by name."""
+
+_ERRORS_ONLY = 3  # ONNX Runtime's severity level; its warnings about hardware discovery do not help the user
 
 
 class OnnxRuntimeEngine:
@@ -30,7 +32,7 @@ class OnnxRuntimeEngine:
     def __init__(
         self,
         model: bytes,
-        providers: Mapping[str, Mapping[str, Any]],
+        providers: Mapping[str, ProviderOptions],
         threads: int | None,
         profile: Path | None = None,
     ) -> None:
@@ -38,9 +40,12 @@ class OnnxRuntimeEngine:
 
         Args:
             model: The ONNX file's bytes.
-            providers: Execution providers with their options; the first must be the one that comes up.
+            providers: Execution providers with their options; the first must be the one that starts.
             threads: For one inference; None leaves it to ONNX Runtime.
-            profile: A file's beginning; nodes are recorded there until `count_nodes` is called.
+            profile: First part of a file's path; the nodes that run are recorded there until `count_nodes` is called.
+
+        Raises:
+            TargetError: ONNX Runtime refuses the graph, or the first provider does not start.
         """
         options = ort.SessionOptions()
         if profile:
@@ -54,18 +59,18 @@ class OnnxRuntimeEngine:
             raise TargetError(f"ONNX Runtime refuses the graph: {str(error).splitlines()[0]}") from error
         provider, obtained = next(iter(providers)), self._session.get_providers()[0]
         if obtained != provider:
-            raise TargetError(f"ONNX Runtime was asked for {provider} and came up with {obtained}")
+            raise TargetError(f"ONNX Runtime was asked for {provider} and started {obtained}")
         self.description = f"onnxruntime {ort.__version__} {provider}"
 
-        given = {output.name for output in self._session.get_outputs()}
-        self._wanted = [name for name in ("probabilities", "unfamiliarity") if name in given]
+        outputs = {output.name for output in self._session.get_outputs()}
+        self._wanted = [name for name in ("probabilities", "unfamiliarity") if name in outputs]
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answers:
         probabilities, *unfamiliarity = self._session.run(self._wanted, {"image": images})
         return Answers(probabilities, unfamiliarity[0] if unfamiliarity else None)
 
     def count_nodes(self) -> Counter[tuple[str, str]]:
-        """Answer a blank image, and tell how many nodes ran by (execution provider, operator)."""
+        """Answer a blank image; return how many nodes ran, by execution provider and operator."""
         height, width = self._session.get_inputs()[0].shape[1:3]
         self.run(np.zeros((1, height, width, 3), np.uint8))
         events = json.loads(Path(self._session.end_profiling()).read_text())
@@ -74,39 +79,38 @@ class OnnxRuntimeEngine:
 
 
 def _session(
-    model: bytes, options: ort.SessionOptions, providers: Mapping[str, Mapping[str, Any]]
+    model: bytes, options: ort.SessionOptions, providers: Mapping[str, ProviderOptions]
 ) -> ort.InferenceSession:
-    """Open a graph; on the CPU, as ONNX Runtime optimized it for this machine in an earlier process, if one did."""
-    chosen = [(name, dict(given)) for name, given in providers.items()]
+    """Open a graph. On the CPU the form that ONNX Runtime optimized for this machine is cached between processes."""
+    listed = [(name, dict(provider_options)) for name, provider_options in providers.items()]
     if list(providers) != [PROVIDER]:
-        return ort.InferenceSession(model, options, providers=chosen)
-    kept = engine_cache.place("onnxruntime", model, {})
-    known = engine_cache.recall(kept)
-    if known is not None:
+        return ort.InferenceSession(model, options, providers=listed)
+    file = engine_cache.place("onnxruntime", model, {})
+    cached = engine_cache.load_cached(file)
+    if cached is not None:
         level = options.graph_optimization_level
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return ort.InferenceSession(known, options, providers=chosen)
-        except Exception:  # onnxruntime's exceptions share no base class; the graph itself is still there
-            kept.unlink(missing_ok=True)
+            return ort.InferenceSession(cached, options, providers=listed)
+        except Exception:  # onnxruntime's exceptions share no base class
+            file.unlink(missing_ok=True)
             options.graph_optimization_level = level
     try:
-        room = tempfile.TemporaryDirectory()
-    except OSError:  # no place to write: nothing is kept
-        return ort.InferenceSession(model, options, providers=chosen)
-    with room as folder:
+        temporary = tempfile.TemporaryDirectory()
+    except OSError:  # there is no place to write to, so nothing is cached
+        return ort.InferenceSession(model, options, providers=listed)
+    with temporary as folder:
         optimized = Path(folder, "optimized.onnx")
         options.optimized_model_filepath = str(optimized)
-        session = ort.InferenceSession(model, options, providers=chosen)
-        engine_cache.keep(kept, optimized.read_bytes())
+        session = ort.InferenceSession(model, options, providers=listed)
+        engine_cache.store(file, optimized.read_bytes())
     return session
 
 
-def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OnnxRuntimeEngine:
-    if streams > 1:  # each caller's own thread does all the work of its image
-        threads = 1
-    return OnnxRuntimeEngine(model, {PROVIDER: {}}, threads)
+def open_engine(model: bytes, options: EngineOptions) -> OnnxRuntimeEngine:
+    """Load a graph. With several streams, each caller's own thread does all the work for its image."""
+    return OnnxRuntimeEngine(model, {PROVIDER: {}}, 1 if options.streams > 1 else options.threads)
 
 
 def check_available(precision: str | None = None) -> None:
-    """ONNX Runtime's CPU provider is in every build of it."""
+    """Nothing to check: the CPU provider is in every build of ONNX Runtime."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import onnxruntime as ort
 
 from edge_all import cache
 from edge_all.errors import TargetError
-from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine
+from edge_all.targets import EngineOptions
+from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine, ProviderOptions
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -21,58 +21,66 @@ _SMALLEST = (
     b'\x08\x08:7\n\x10\n\x01x\x12\x01y"\x08Identity\x12\x01gZ\x0f\n\x01x\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01'
     b"b\x0f\n\x01y\x12\n\n\x08\x08\x01\x12\x04\n\x02\x08\x01B\x04\n\x00\x10\x11"
 )
-"""An ONNX file that holds one Identity."""
+"""An ONNX file with a single Identity."""
 
 
-def open_engine(model: bytes, device: str | None, threads: int | None, streams: int) -> OnnxRuntimeEngine:
-    """Load a graph; its description tells how many nodes ONNX Runtime left to the CPU."""
+def open_engine(model: bytes, options: EngineOptions) -> OnnxRuntimeEngine:
+    """Load a graph; the engine's description says how many nodes ONNX Runtime left to the CPU."""
     precision = "int8" if b"QuantizeLinear" in model else None
     check_available(precision)
     with tempfile.TemporaryDirectory() as folder:
-        engine = OnnxRuntimeEngine(model, _providers(precision), threads, profile=Path(folder, "nodes"))
+        engine = OnnxRuntimeEngine(model, _providers(precision), options.threads, profile=Path(folder, "nodes"))
         engine.description += f", {left_to_cpu(engine.count_nodes())}"
     return engine
 
 
-def _providers(precision: str | None) -> dict[str, dict[str, Any]]:
-    """In ONNX Runtime's order of preference, with options.
+def _providers(precision: str | None) -> dict[str, ProviderOptions]:
+    """Execution providers in the order of preference, with options.
 
-    Float32 is float32: without TF32, which has three digits. TensorRT builds an engine for minutes, and keeps it:
+    TF32 is off, because it has only three significant digits. TensorRT needs minutes to build an engine and caches it:
     https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
     """
-    cuda = {CUDA: {"use_tf32": False}}
+    cuda: dict[str, ProviderOptions] = {CUDA: {"use_tf32": False}}
     if precision != "int8":
         return cuda
-    kept = cache.folder("engines") / "tensorrt"
-    kept.mkdir(parents=True, exist_ok=True)
-    options = {"trt_int8_enable": True, "trt_engine_cache_enable": True, "trt_engine_cache_path": str(kept)}
-    return {TENSORRT: options} | cuda
+    folder = cache.folder("engines") / "tensorrt"
+    folder.mkdir(parents=True, exist_ok=True)
+    tensorrt: ProviderOptions = {
+        "trt_int8_enable": True,
+        "trt_engine_cache_enable": True,
+        "trt_engine_cache_path": str(folder),
+    }
+    return {TENSORRT: tensorrt} | cuda
 
 
 def left_to_cpu(nodes: Mapping[tuple[str, str], int]) -> str:
-    """In words, how many of the nodes that ran, by (provider, operator), did not run on the GPU."""
+    """Say how many nodes did not run on the GPU.
+
+    Args:
+        nodes: How many nodes ran, by execution provider and operator.
+    """
     elsewhere = {kind: count for (provider, kind), count in sorted(nodes.items()) if provider not in (CUDA, TENSORRT)}
     kinds = ", ".join(f"{count} {kind}" for kind, count in elsewhere.items())
     return f"{sum(elsewhere.values())} of {sum(nodes.values())} nodes on the CPU" + (f" ({kinds})" if kinds else "")
 
 
 def check_available(precision: str | None = None) -> None:
-    """Whether this ONNX Runtime was built with CUDA, and for INT8 whether TensorRT comes up."""
+    """Check that this ONNX Runtime was built with CUDA and, for INT8, that TensorRT starts."""
     have = ort.get_available_providers()
     if CUDA not in have:
         raise TargetError(
             f"target gpu needs ONNX Runtime's {CUDA}, and this one has {', '.join(have)}: "
             "pip uninstall onnxruntime && pip install onnxruntime-gpu"
         )
-    if precision == "int8" and not (TENSORRT in have and _comes_up(TENSORRT)):
+    if precision == "int8" and not (TENSORRT in have and _starts(TENSORRT)):
         raise TargetError(
-            f"INT8 on target gpu needs ONNX Runtime's {TENSORRT}, and that does not come up here: "
+            f"INT8 on target gpu needs ONNX Runtime's {TENSORRT}, and that does not start here: "
             "use --precision fp16, or install TensorRT"
         )
 
 
-def _comes_up(provider: str) -> bool:
-    """ONNX Runtime lists TensorRT wherever it was built with it; its libraries may be missing all the same."""
+def _starts(provider: str) -> bool:
+    """Whether a session can use a provider: ONNX Runtime also lists those whose libraries are missing."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
     session = ort.InferenceSession(_SMALLEST, options, providers=[provider])

@@ -1,0 +1,44 @@
+"""`edge_all.load`: from a path to a classifier."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+from edge_all import bundle as bundles
+from edge_all import self_check
+from edge_all.classifier import Classifier, start
+from edge_all.targets import EngineOptions
+
+_LOG = logging.getLogger("edge_all")
+
+
+def load(
+    path: Path | str | None = None,
+    *,
+    target: str = "cpu",
+    precision: str | None = None,
+    device: str | None = None,
+    threads: int | None = None,
+) -> Classifier:
+    """Load a bundle, check it, and load its graph into an engine.
+
+    Args:
+        path: A bundle (folder or ``.zip``) or a folder of bundles; None takes the newest in ``./models``, else the
+            built-in one.
+        target: ``cpu`` (ONNX Runtime), ``gpu`` (ONNX Runtime, CUDA) or ``openvino``.
+        precision: ``fp32``, ``fp16`` or ``int8``; None takes what the bundle prefers for the target, and ``auto`` the
+            first that answers the bundle's probe correctly on this machine (`edge_all.self_check`).
+        device: OpenVINO device; None is ``CPU``.
+        threads: Threads for one inference; None leaves it to the engine.
+
+    Raises:
+        BundleError: The bundle is missing, damaged, or has no graph for that target and precision.
+        TargetError: The engine or the device is not there, or it refuses the graph.
+        GateError: With ``auto``, no precision answers the probe correctly on this machine.
+    """
+    bundle = bundles.load(Path(path) if path else bundles.default())
+    options = EngineOptions(target, device, threads)
+    if precision == "auto":
+        return self_check.choose(bundle, options, _LOG.warning)
+    return start(bundle, options, precision)

@@ -1,0 +1,297 @@
+"""What ``bundle.json`` holds: the record of a bundle, as typed dictionaries.
+
+This is the one place that says so; docs/bundle.schema.json is made from these classes and their comments. Annotations
+are not postponed here: with ``from __future__ import annotations`` Python would call every field required.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NotRequired, TypedDict, final
+
+
+class InputRecord(TypedDict):
+    """The image that a graph takes, and what the graph does with it first."""
+
+    height: int  # Height of the input, in pixels
+    width: int  # Width of the input, in pixels
+    equalize: bool  # Whether the graph equalizes the histogram
+    mask_corner: bool  # Whether the graph paints the corner with the scale bar of the public data set grey
+    mean: Sequence[float]  # Mean of red, green and blue that is subtracted, as a share of full brightness
+    std: Sequence[float]  # Standard deviation of red, green and blue that is divided by, as a share of full brightness
+
+
+class Score(TypedDict):
+    """Accuracy on images that the head was not fitted on, in percent."""
+
+    accuracy: float  # Images with the right label
+    balanced_accuracy: float  # Mean of the recalls
+    macro_f1: float  # Mean of the F1 scores of the classes
+    recall: Mapping[str, float]  # Recall of each class
+    images: int  # How many images were evaluated
+    agreement_fp32: NotRequired[float]  # Images with the label that FP32 gives; absent from FP32's own cross-validation
+
+
+class Int8Score(Score):
+    """The score of the target that lost most accuracy, with the scores of all targets."""
+
+    targets: Mapping[str, Score]  # The score of each target
+
+
+class Metrics(TypedDict):
+    """Cross-validated scores under one split protocol, by precision."""
+
+    fp32: Score  # The pipeline in float32
+    fp16: NotRequired[Score]  # With convolutions in float16; absent where ``gpu`` is not a target
+    int8: NotRequired[Int8Score]  # With a quantized backbone; absent where no scheme gave a graph for any target
+
+
+class RobustnessTable(TypedDict):
+    """Accuracy on images that were changed in one way each, in percent."""
+
+    clean: float  # On the images as they are
+    worst: float  # Under the change that costs most
+    worst_change: str  # The name of that change
+    changes: Mapping[str, float]  # Under each change, by its name
+
+
+class Robustness(TypedDict):
+    """What changes of light, focus and orientation cost."""
+
+    protocol: str  # The split protocol of the heads that were evaluated
+    images: int  # How many images were changed and evaluated
+    fp32: RobustnessTable  # The pipeline in float32
+    int8: Mapping[str, RobustnessTable]  # The INT8 pipeline of each target that has one
+
+
+class Familiarity(TypedDict):
+    """The limit beyond which a picture is called unfamiliar."""
+
+    protocol: str  # The split protocol under which the limit was set
+    asked: float  # Percent of held-out images that the limit is to let pass
+    limit: float  # Squared Mahalanobis distance; the graph's ``unfamiliarity`` is already divided by it
+    accepted: Mapping[str, float]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
+
+
+class CoveragePoint(TypedDict):
+    """One point of the risk-coverage curve."""
+
+    threshold: float  # Least probability of the most probable class for an answer
+    coverage: float  # Percent of held-out images that are answered
+    error: float  # Percent of these answers that are wrong
+
+
+class Referral(CoveragePoint):
+    """When an image is referred to a person, and what is left of the errors."""
+
+    protocol: str  # The split protocol of the answers it was measured on, which are FP32's
+    curve: Sequence[CoveragePoint]  # The risk-coverage curve, from full coverage down
+
+
+class GateVerdict(TypedDict):
+    """Whether a quantized pipeline lost no more than it may."""
+
+    passed: bool  # Whether each loss is within what is allowed
+    protocol: str  # The split protocol of the scores that were compared
+    # Percentage points lost: ``balanced_accuracy``, ``recall`` (of the class that lost most) and ``disagreement``
+    # (images with another label than FP32's)
+    lost: Mapping[str, float]
+    allowed: Mapping[str, float]  # The most that may be lost, by the same names
+    worst_class: str  # The class whose recall fell most
+
+
+class BlockScore(TypedDict):
+    """The figures of a score under ``block`` that an attempt keeps, in percent."""
+
+    accuracy: float  # Images with the right label
+    balanced_accuracy: float  # Mean of the recalls
+    agreement_fp32: float  # Images with the label that FP32 gives
+
+
+class Times(TypedDict):
+    """Median time of the backbone for one image on the exporting machine, in milliseconds."""
+
+    fp32_graph_ms: float | None  # In float32; null where the target's engine is not on the exporting machine
+    graph_ms: float | None  # Quantized, measured in alternation with FP32; null likewise
+
+
+@final
+class TriedHead(Times, GateVerdict):
+    """A quantized backbone with one kind of head, and what the gate said."""
+
+    scheme: str  # How INT8 was made
+    head: str  # The kind of head: ``fp32``, ``realigned`` or ``refitted``
+    block: BlockScore  # Its figures under ``block``
+
+
+@final
+class FailedScheme(TypedDict):
+    """A scheme that gave no graph."""
+
+    scheme: str  # How INT8 was to be made
+    failed: str  # The reason
+
+
+Tried = TriedHead | FailedScheme
+"""One attempt at INT8; a failed one has ``failed``."""
+
+
+class TargetVerdict(TypedDict):
+    """What became of INT8 for one target.
+
+    Where every scheme failed, only ``passed`` and ``tried`` are there. Otherwise the other fields describe the attempt
+    that ships, or the one that lost least where none passed.
+    """
+
+    passed: bool  # Whether an INT8 graph ships
+    scheme: NotRequired[str]  # How it was made
+    head: NotRequired[str]  # The kind of head: ``fp32``, ``realigned`` or ``refitted``
+    fp32_graph_ms: NotRequired[float | None]  # As in ``Times``
+    graph_ms: NotRequired[float | None]  # As in ``Times``
+    protocol: NotRequired[str]  # As in ``GateVerdict``
+    lost: NotRequired[Mapping[str, float]]  # As in ``GateVerdict``
+    allowed: NotRequired[Mapping[str, float]]  # As in ``GateVerdict``
+    worst_class: NotRequired[str]  # As in ``GateVerdict``
+    tried: Sequence[Tried]  # Every attempt, in order
+
+
+class Gate(TypedDict):
+    """What became of INT8."""
+
+    passed: bool  # Whether an INT8 graph ships for every target
+    targets: Mapping[str, TargetVerdict]  # The verdict for each target
+
+
+class CutRecord(TypedDict):
+    """What was saved by cutting the channels that no kept feature needs."""
+
+    macs: int  # Multiply-accumulates of the backbone for one image
+    macs_uncut: int  # The same before the cut
+    bytes: int  # Size of the backbone's graph
+    bytes_uncut: int  # The same before the cut
+
+
+class TapCandidate(RobustnessTable):
+    """A tap, or two of them, that features could be taken at; ``clean`` counts the images of the battery only."""
+
+    tap: str  # Its name
+    features: int  # How many features it gives
+    macs: int  # Multiply-accumulates up to it, at the backbone's own input size
+    ms: float  # Median time of its FP32 graph for one image, in milliseconds
+    accuracy: float  # On all images under the table's protocol, in percent
+
+
+class TapTable(TypedDict):
+    """What ``--tap auto`` compared."""
+
+    prefer: str  # What was preferred: ``accuracy``, ``balanced`` or ``speed``
+    chosen: str  # The tap that was chosen
+    # The single tap that would have been chosen without the images of each fold
+    first_choice_without_fold: Sequence[str]
+    protocol: str  # The split protocol of the accuracies
+    images: int  # How many images were evaluated
+    battery_images: int  # How many of them were also evaluated under each change
+    target: str  # The target in whose engine time was measured
+    candidates: Sequence[TapCandidate]  # Every tap that was scored
+
+
+class Verified(TypedDict):
+    """A fused graph compared with its backbone and its head run one after the other."""
+
+    images: int  # How many images were compared
+    agreement: float  # Percent of them with the same label
+    max_difference: float  # Largest difference of a probability
+
+
+class DatasetRecord(TypedDict):
+    """The images that the head was fitted on."""
+
+    name: str  # Name of the data set's folder
+    source: str  # Where the images come from, in words
+    images: int  # How many there are
+    counts: Mapping[str, int]  # How many there are of each class
+    fingerprint: str  # SHA-256 over all of them, in hexadecimal digits
+    groups: int  # How many groups of near-duplicates they form
+    # By split protocol, how many test images have a near-duplicate in training
+    near_duplicates_across_folds: Mapping[str, int]
+
+
+class HeldOut(TypedDict):
+    """These very graphs on images that were kept out of everything (``--hold-out``)."""
+
+    protocol: str  # How the images were chosen
+    images: int  # How many there are
+    scores: Mapping[str, Score]  # By "target.precision"
+
+
+class WeightsRecord(TypedDict):
+    """The weights of the backbone."""
+
+    source: str  # Where they come from, in words
+    digest: str  # SHA-256 over the names, shapes and values of the tensors, in hexadecimal digits
+    pretrained: bool  # False for random ones
+
+
+class MachineRecord(TypedDict):
+    """A machine on which something was measured."""
+
+    cpu: str  # Name of the CPU
+    # Those that decide the speed and the accuracy of INT8; empty where the system does not say
+    instruction_sets: Sequence[str]
+    limited_to: str | None  # The environment's limit on the instruction sets that OpenVINO may use; null for none
+    cores: int  # Cores that the process may run on
+    memory_mb: int  # Memory of the machine, in MiB; 0 where the system does not say
+    system: str  # Operating system and architecture
+    python: str  # Version of Python
+    engines: Mapping[str, str]  # Version of each inference engine
+
+
+class FileEntry(TypedDict):
+    """A file of the bundle."""
+
+    bytes: int  # Its size
+    sha256: str  # SHA-256 of its content, in hexadecimal digits
+
+
+class RecordBody(TypedDict):
+    """What the export knows about a bundle: the record without the three fields that writing it adds."""
+
+    name: str  # Name of the bundle
+    created: str  # When it was made, in ISO 8601, UTC
+    classes: Sequence[str]  # Class names, in the order of the graph's probabilities
+    backbone: str  # Name of the convolutional network
+    # Where features are taken; several places are joined by ``+``, and ``:std`` says that standard deviations are
+    # pooled beside averages
+    tap: str
+    channels: int  # How many features the tap gives
+    backbone_macs: int  # Multiply-accumulates up to the tap, at the backbone's own input size
+    taps: TapTable | None  # What ``--tap auto`` compared; null where the tap was given
+    cut: Mapping[str, CutRecord]  # What cutting saved: ``fp32``, and by target for INT8
+    augment: int  # How many changed copies of each image the head was fitted on
+    balance: bool  # Whether copies were made of the smallest class only
+    setting: Mapping[str, float] | None  # The classifier's hyper-parameters; null for its default
+    selector: str  # Name of the feature selector
+    classifier: str  # Name of the classifier
+    features: int  # How many features the selector keeps
+    seed: int  # Of every random choice
+    input: InputRecord  # The image that a graph takes
+    # File of the graph, by target and precision; the precision to prefer comes first
+    models: Mapping[str, Mapping[str, str]]
+    metrics: Mapping[str, Metrics]  # Cross-validated scores, by split protocol
+    robustness: Robustness  # What changes of light, focus and orientation cost
+    familiarity: Familiarity  # The limit beyond which a picture is called unfamiliar
+    referral: Referral  # When an image is referred to a person
+    gate: Gate  # What became of INT8
+    verified: Mapping[str, Verified]  # Fused graphs compared with their parts, by "target.precision"
+    dataset: DatasetRecord  # The images that the head was fitted on
+    held_out: HeldOut | None  # Scores on images kept out of everything; null where there were none
+    weights: WeightsRecord  # The weights of the backbone
+    schemes: Mapping[str, str]  # The quantization scheme that ships, by target
+    tools: Mapping[str, str]  # Version of each package that made the bundle
+    machine: MachineRecord  # The exporting machine
+
+
+class Record(RecordBody):
+    """The whole content of ``bundle.json``."""
+
+    protocol: int  # Version of this form
+    files: Mapping[str, FileEntry]  # Every other file of the bundle, by name
+    digest: str  # SHA-256 of the record without this field, as JSON with sorted keys and no spaces
