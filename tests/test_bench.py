@@ -5,21 +5,21 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import colour_graph, write_colour_bundle
+from helpers_bundle import colour_graph, write_colour_bundle
+from helpers_command import Command
+from helpers_terminal import lines, run_on_terminal
 from PIL import Image
 
 from edge_all import bench, bundle, probe
-from edge_all.bench import verdict
+from edge_all.bench import plot, verdict
+from edge_all.bench.labels import labels
 from edge_all.bundle import Bundle
 from edge_all.errors import DataError, TargetError
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from edge_all.targets import EngineOptions
 
 KEYS = {
     "bundle", "backbone", "tap", "selector", "classifier", "target", "precision", "accuracy", "balanced_accuracy",
@@ -27,10 +27,12 @@ KEYS = {
 }  # fmt: skip
 
 
-def test_rows_with_data(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path, tmp_path: Path) -> None:
+def test_rows_with_data(
+    edge_all_program: Command, colour_bundle: Bundle, coloured_folder: Path, tmp_path: Path
+) -> None:
     report = tmp_path / "report.json"
     words = ["--bundle", colour_bundle.path, "--data", coloured_folder, "--json", report]
-    done = edge_all("bench", "--quick", *words)
+    done = edge_all_program("bench", "--quick", *words)
     assert done.returncode == 0, done.stderr
     content = json.loads(report.read_text())
     assert content["machine"]["cores"] >= 1 and "onnxruntime" in content["machine"]["engines"]
@@ -44,7 +46,9 @@ def test_rows_with_data(edge_all: Run, colour_bundle: Bundle, coloured_folder: P
         assert row["rss_mb"] > 10 and row["queries"] >= 12
 
 
-def test_agreement_where_only_int8_was_asked_for(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+def test_agreement_where_only_int8_was_asked_for(
+    edge_all: Command, colour_bundle: Bundle, coloured_folder: Path
+) -> None:
     report = coloured_folder.parent / "report.json"
     words = ["--bundle", colour_bundle.path, "--data", coloured_folder, "--precision", "int8", "--json", report]
     assert edge_all("bench", "--quick", *words).returncode == 0
@@ -64,14 +68,14 @@ def test_training_images_never_count_while_there_are_others(coloured_folder: Pat
     assert len(bench.labelled(coloured_folder, every, limit=6).files) == 6
 
 
-def test_accuracy_on_training_images_is_shouted(edge_all: Run, coloured_folder: Path, tmp_path: Path) -> None:
+def test_accuracy_on_training_images_is_shouted(edge_all: Command, coloured_folder: Path, tmp_path: Path) -> None:
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in coloured_folder.rglob("*.png")]
     write_colour_bundle(tmp_path / "every", known=tuple(digests))
     done = edge_all("bench", "--quick", "--bundle", tmp_path / "every", "--data", coloured_folder)
     assert "WARNING" in done.stderr and "trained on" in done.stderr
 
 
-def test_without_data_it_is_the_exports_accuracy(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+def test_without_data_it_is_the_exports_accuracy(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
     report = tmp_path / "report.json"
     done = edge_all("bench", "--quick", "--bundle", colour_bundle.path, "--json", report)
     assert done.returncode == 0 and "export's own" in done.stderr and "2 of 2 rows" in done.stderr
@@ -79,7 +83,7 @@ def test_without_data_it_is_the_exports_accuracy(edge_all: Run, colour_bundle: B
     assert {row["accuracy"] for row in rows} == {90.0} and {row["images"] for row in rows} == {30}
 
 
-def test_a_probe_that_disagrees_exits_3(edge_all: Run, colour_bundle: Bundle) -> None:
+def test_a_probe_that_disagrees_exits_3(edge_all: Command, colour_bundle: Bundle) -> None:
     record = dict(colour_bundle.record)
     files = {name: colour_bundle.read(name) for name in record.pop("files")}
     files["model.cpu.int8.onnx"] = colour_graph(gain=-8.0)
@@ -91,7 +95,7 @@ def test_a_probe_that_disagrees_exits_3(edge_all: Run, colour_bundle: Bundle) ->
 def test_probe_verdict(colour_bundle: Bundle) -> None:
     from edge_all.classifier import start
 
-    verdict = probe.check(start(colour_bundle, "cpu", "fp32"))
+    verdict = probe.check(start(colour_bundle, EngineOptions(), "fp32"))
     assert verdict.passed and verdict.images == verdict.same_label == 3
     assert verdict.max_difference == pytest.approx(0, abs=1e-6)
     assert probe.images(colour_bundle).dtype == np.uint8
@@ -105,7 +109,7 @@ def test_data_that_does_not_fit(colour_bundle: Bundle, tmp_path: Path) -> None:
         bench.labelled(tmp_path / "other", colour_bundle)
 
 
-def test_report_that_cannot_be_written(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+def test_report_that_cannot_be_written(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
     done = edge_all("bench", "--quick", "--bundle", colour_bundle.path, "--json", tmp_path / "no" / "report.json")
     assert done.returncode == 1 and "report.json" in done.stderr
 
@@ -119,8 +123,8 @@ def row(accuracy: float, ms: float, agreement: float = 100.0, passed: bool = Tru
 
 
 def test_the_pareto_front() -> None:
-    rows = [row(98, 5), row(97, 2), row(97, 3), row(96, 2), row(98, 5), row(99, 9)]
-    assert verdict.pareto(rows) == [True, True, False, False, True, True]
+    points = [(98.0, 5.0), (97.0, 2.0), (97.0, 3.0), (96.0, 2.0), (98.0, 5.0), (99.0, 9.0)]
+    assert verdict.pareto(points) == [True, True, False, False, True, True]
 
 
 def test_what_to_deploy() -> None:
@@ -150,7 +154,7 @@ def test_rows_take_turns(colour_bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
     assert turns[:4] == ["int8", "fp32", "fp32", "int8"]
 
 
-def test_a_row_that_dies_costs_only_itself(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+def test_a_row_that_dies_costs_only_itself(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
     record = dict(colour_bundle.record)
     files = {name: colour_bundle.read(name) for name in record.pop("files")}
     broken = bundle.write(colour_bundle.path, record, files | {"model.cpu.int8.onnx": b"no graph"})
@@ -169,7 +173,7 @@ def test_a_child_that_is_killed_is_an_error(colour_bundle: Bundle) -> None:
             child.turn(0.1)
 
 
-def test_csv_and_plot(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+def test_csv_and_plot(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     table, picture = tmp_path / "rows.csv", tmp_path / "rows.png"
     done = edge_all("bench", "--quick", "--bundle", colour_bundle.path, "--csv", table, "--plot", picture)
@@ -179,3 +183,56 @@ def test_csv_and_plot(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> N
     assert len(rows) == 2 and float(rows[0]["latency_ms_p50"]) > 0 and rows[1]["precision"] == "fp32"
     assert Image.open(picture).format == "PNG"
     assert done.stdout.splitlines()[-1].startswith("Deploy: ")
+
+
+def test_a_narrow_terminal_gets_fewer_columns(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
+    words = ["bench", "--quick", "--bundle", colour_bundle.path, "--precision", "fp32"]
+    status, shown = run_on_terminal(*words, cwd=tmp_path, columns=60)
+    assert status == 0
+    header = next(line for line in lines(shown) if line.startswith("bundle"))
+    assert header.split()[:9] == ["bundle", "target", "precision", "acc", "%", "=fp32", "%", "p50", "ms"]
+    assert "load ms" not in header
+    assert all(len(line) <= 60 for line in lines(shown))
+    flowing = " ".join(lines(shown))
+    assert (
+        "too narrow for tap, accuracy on" in flowing and "load ms" in flowing and "--wide prints all columns" in flowing
+    )
+    piped = edge_all(*words)
+    every = next(line for line in piped.stdout.splitlines() if line.startswith("bundle"))
+    assert "RSS MB" in every and "load ms" in every and "--wide" not in piped.stderr
+    status, shown = run_on_terminal(*words, "--wide", cwd=tmp_path, columns=60)
+    assert next(line for line in lines(shown) if line.startswith("bundle")).split() == every.split()
+
+
+def test_two_bundles_of_one_recipe_are_told_apart(edge_all: Command, tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        write_colour_bundle(tmp_path / name)
+    words = [word for name in ("first", "second", "first/../first") for word in ("--bundle", tmp_path / name)]
+    done = edge_all("bench", "--quick", *words, "--precision", "fp32", "--json", "report.json")
+    assert done.returncode == 0, done.stderr
+    content = json.loads((tmp_path / "report.json").read_text())
+    assert [row["bundle"] for row in content["rows"]] == ["first", "second"]
+    assert {Path(row["path"]).resolve() for row in content["rows"]} == {tmp_path / "first", tmp_path / "second"}
+    assert content["deploy"]["row"]["bundle"] in done.stdout.splitlines()[-1]
+    assert "\nfirst " in done.stdout and "\nsecond " in done.stdout
+
+
+def test_the_shortest_names_that_tell_bundles_apart(tmp_path: Path) -> None:
+    def bundle_at(place: str, name: str, digest: str) -> Bundle:
+        return Bundle(tmp_path / place, {"name": name, "digest": digest})  # type: ignore[typeddict-item]
+
+    alone = bundle_at("a/x", "alone", "1" * 64)
+    assert labels([alone]) == {alone.path: "alone"}
+    twins = [bundle_at("a/old", "mobilenetv2", "2" * 64), bundle_at("a/new", "mobilenetv2", "3" * 64)]
+    assert list(labels([alone, *twins]).values()) == ["alone", "old", "new"]
+    same_folder = [bundle_at("a/b", "mobilenetv2", "4" * 64), bundle_at("c/b", "mobilenetv2", "5" * 64)]
+    assert list(labels(same_folder).values()) == ["b 44444444", "b 55555555"]
+    copies = [bundle_at("a/b", "mobilenetv2", "4" * 64), bundle_at("c/b", "mobilenetv2", "4" * 64)]
+    assert list(labels(copies).values()) == [str(tmp_path / "a" / "b"), str(tmp_path / "c" / "b")]
+
+
+def test_the_legend_names_only_what_is_drawn() -> None:
+    pytest.importorskip("matplotlib")
+    drawn = {"bundle": "colour", "tap": "last", "target": "cpu", "precision": "fp32"}
+    entries = [entry.get_label() for entry in plot._legend([drawn], [("colour", "last")], False)]  # type: ignore
+    assert entries == ["colour at last", "cpu", "fp32 (open)"]

@@ -6,21 +6,22 @@ import csv
 import io
 import json
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, colour_picture
+from click.testing import CliRunner
+from helpers_bundle import CLASSES, colour_picture
+from helpers_command import Command
+from helpers_terminal import lines, run_on_terminal
 
 import edge_all
-from edge_all import classifier as classifiers
+from edge_all import loading
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, Prediction, classify_all
+from edge_all.cli import cli
 from edge_all.errors import BundleError, ImageError, TargetError
-from edge_all.targets import Answers, open_engine
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from edge_all.targets import Answers, EngineOptions, open_engine
 
 
 def test_labels_and_probabilities(colour_bundle: Bundle, tmp_path: Path) -> None:
@@ -28,11 +29,11 @@ def test_labels_and_probabilities(colour_bundle: Bundle, tmp_path: Path) -> None
     for channel, name in ((0, "Réd"), (1, "Green"), (2, "Blue")):
         path = tmp_path / "x.png"
         colour_picture(channel).save(path)
-        given = classifier.classify(path)
-        assert given.label == name
-        assert sum(given.probabilities.values()) == pytest.approx(1, abs=1e-5)
-        assert 0 < given.graph_ms <= given.ms
-        assert given.probabilities == classifier.classify(path.read_bytes()).probabilities
+        prediction = classifier.classify(path)
+        assert prediction.label == name
+        assert sum(prediction.probabilities.values()) == pytest.approx(1, abs=1e-5)
+        assert 0 < prediction.graph_ms <= prediction.ms
+        assert prediction.probabilities == classifier.classify(path.read_bytes()).probabilities
 
 
 def test_a_batch_answers_as_one_by_one(colour_bundle: Bundle) -> None:
@@ -45,7 +46,7 @@ def test_a_batch_answers_as_one_by_one(colour_bundle: Bundle) -> None:
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_an_engine_answers_what_an_array_holds_now(colour_bundle: Bundle, target: str) -> None:
     """It may read pixels where they are, so the same array, other pixels, and arrays that are no plain ones."""
-    engine = open_engine(target, colour_bundle.read("model.cpu.int8.onnx"))
+    engine = open_engine(colour_bundle.read("model.cpu.int8.onnx"), EngineOptions(target))
     pictures = [np.asarray(colour_picture(k))[None] for k in range(3)]
     wanted = [engine.run(picture.copy()).probabilities for picture in pictures]
     room = np.empty_like(pictures[0])
@@ -61,7 +62,7 @@ def test_an_engine_answers_what_an_array_holds_now(colour_bundle: Bundle, target
 
 
 @pytest.mark.parametrize("answer", [[np.nan, 0, 0], [0.5, np.inf, 0.5], [np.inf, -np.inf, 0]])
-def test_an_answer_that_is_no_number_is_no_label(colour_bundle: Bundle, answer: list[float]) -> None:
+def test_an_answer_that_is_not_a_number_is_no_label(colour_bundle: Bundle, answer: list[float]) -> None:
     class Broken:
         description = "an engine"
 
@@ -78,7 +79,9 @@ def test_an_answer_that_is_no_number_is_no_label(colour_bundle: Bundle, answer: 
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_many_at_once_answer_as_one_by_one(edge_all: Run, colour_bundle: Bundle, tmp_path: Path, target: str) -> None:
+def test_many_at_once_answer_as_one_by_one(
+    edge_all: Command, colour_bundle: Bundle, tmp_path: Path, target: str
+) -> None:
     folder = tmp_path / "many"
     folder.mkdir()
     for i in range(40):
@@ -89,19 +92,19 @@ def test_many_at_once_answer_as_one_by_one(edge_all: Run, colour_bundle: Bundle,
     assert done.returncode == 1 and "1 of 40" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["file"]).name for line in lines] == [f"{i:02d}.png" for i in range(40)]
-    one = classifiers.load(colour_bundle.path, precision="int8")
+    one = loading.load(colour_bundle.path, precision="int8")
     model = colour_bundle.read("model.cpu.int8.onnx")
-    several = Classifier(colour_bundle, target, "int8", open_engine(target, model, streams=2))
-    given = dict(classify_all(several, sorted(folder.iterdir()), 2))
+    several = Classifier(colour_bundle, target, "int8", open_engine(model, EngineOptions(target, streams=2)))
+    predictions = dict(classify_all(several, sorted(folder.iterdir()), 2))
     for line in lines:
         if "error" in line:
-            assert isinstance(given[Path(line["file"])], ImageError)
+            assert isinstance(predictions[Path(line["file"])], ImageError)
             continue
         wanted = list(one.classify(line["file"]).probabilities.values())
-        found = given[Path(line["file"])]
-        assert isinstance(found, Prediction)
+        prediction = predictions[Path(line["file"])]
+        assert isinstance(prediction, Prediction)
         np.testing.assert_allclose(list(line["probabilities"].values()), wanted, atol=1e-6)
-        np.testing.assert_allclose(list(found.probabilities.values()), wanted, atol=1e-5)
+        np.testing.assert_allclose(list(prediction.probabilities.values()), wanted, atol=1e-5)
 
 
 def test_precision_and_target_that_are_not_there(colour_bundle: Bundle) -> None:
@@ -116,26 +119,24 @@ def test_gpu_without_cuda_says_what_to_install() -> None:
     ort = pytest.importorskip("onnxruntime")
     if "CUDAExecutionProvider" in ort.get_available_providers():
         pytest.skip("this ONNX Runtime has CUDA")
-    from edge_all.targets import open_engine
-
     with pytest.raises(TargetError, match="pip install onnxruntime-gpu"):
-        open_engine("gpu", b"")
+        open_engine(b"", EngineOptions("gpu"))
 
 
 def test_openvino_refuses_a_device_that_is_not_there() -> None:
     pytest.importorskip("openvino")
-    from edge_all.targets import open_engine
-
     with pytest.raises(TargetError, match="no device NPU here"):
-        open_engine("openvino", b"", device="NPU")
+        open_engine(b"", EngineOptions("openvino", "NPU"))
 
 
-def test_json_lines_in_order_with_errors(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+def test_json_lines_in_order_with_errors(
+    edge_all_program: Command, colour_bundle: Bundle, coloured_folder: Path
+) -> None:
     good = sorted((coloured_folder / "Blue").iterdir())
     bad = coloured_folder / "cut, ünï.png"
     bad.write_bytes(good[0].read_bytes()[:50])
     files = [good[0], bad, good[1], coloured_folder / "missing.png", coloured_folder / "Green"]
-    done = edge_all("classify", *files, "--bundle", colour_bundle.path, "--json")
+    done = edge_all_program("classify", *files, "--bundle", colour_bundle.path, "--json")
     rows = [json.loads(line) for line in done.stdout.splitlines()]
     assert done.returncode == 1
     assert [Path(row["file"]).name for row in rows[:4]] == ["0.png", bad.name, "1.png", "missing.png"]
@@ -146,7 +147,7 @@ def test_json_lines_in_order_with_errors(edge_all: Run, colour_bundle: Bundle, c
     assert rows[0]["target"] == "cpu" and rows[0]["precision"] == "int8"
 
 
-def test_csv_and_table(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+def test_csv_and_table(edge_all: Command, colour_bundle: Bundle, coloured_folder: Path) -> None:
     done = edge_all("classify", coloured_folder, "--bundle", colour_bundle.path, "--csv")
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert done.returncode == 0 and len(rows) == 12
@@ -157,15 +158,15 @@ def test_csv_and_table(edge_all: Run, colour_bundle: Bundle, coloured_folder: Pa
     assert "not a medical device" in done.stderr
 
 
-def test_newest_bundle_in_models_is_the_default(edge_all: Run, coloured_folder: Path, tmp_path: Path) -> None:
-    from conftest import write_colour_bundle
+def test_newest_bundle_in_models_is_the_default(edge_all: Command, coloured_folder: Path, tmp_path: Path) -> None:
+    from helpers_bundle import write_colour_bundle
 
     write_colour_bundle(tmp_path / "models" / "colour")
     done = edge_all("classify", coloured_folder / "Blue", "--json")
     assert done.returncode == 0 and '"Blue"' in done.stdout.splitlines()[0]
 
 
-def test_nothing_to_classify(edge_all: Run, colour_bundle: Bundle, tmp_path: Path) -> None:
+def test_nothing_to_classify(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     done = edge_all("classify", tmp_path / "empty", "--bundle", colour_bundle.path)
     assert done.returncode == 1 and "no image there" in done.stderr and not done.stdout
@@ -177,12 +178,12 @@ def test_nothing_to_classify(edge_all: Run, colour_bundle: Bundle, tmp_path: Pat
      ["export"], ["export", "--backbone", "nonesuch"], ["export", "--backbone", "vgg19", "--features", "0"],
      ["export", "--backbone", "vgg19", "--resize", "big"], ["bench", "--quick", "yes"]],
 )  # fmt: skip
-def test_usage_errors_exit_2(edge_all: Run, words: list[str]) -> None:
+def test_usage_errors_exit_2(edge_all: Command, words: list[str]) -> None:
     done = edge_all(*words)
     assert done.returncode == 2 and "Error" in done.stderr and not done.stdout
 
 
-def test_damaged_bundle_is_one_line(edge_all: Run, colour_bundle: Bundle, coloured_folder: Path) -> None:
+def test_damaged_bundle_is_one_line(edge_all: Command, colour_bundle: Bundle, coloured_folder: Path) -> None:
     model = colour_bundle.path / "model.fp32.onnx"
     model.write_bytes(model.read_bytes()[:-1])
     done = edge_all("classify", coloured_folder, "--bundle", colour_bundle.path)
@@ -195,3 +196,53 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     command = [Path(sys.executable).with_name("edge-all"), "--debug", "classify", "x", "--bundle", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" in done.stderr and "BundleError" in done.stderr
+
+
+def test_an_image_on_stdin(colour_bundle: Bundle, coloured_folder: Path) -> None:
+    file = coloured_folder / "Green" / "0.png"
+    words = ["classify", "--bundle", str(colour_bundle.path), "--json", "-"]
+    done = CliRunner().invoke(cli, [*words, str(file)], input=file.read_bytes())
+    assert done.exit_code == 0, done.output
+    piped, named = [json.loads(line) for line in done.stdout.splitlines()]
+    assert piped["file"] == "-" and piped["label"] == "Green"
+    assert piped["probabilities"] == named["probabilities"] and named["file"] == str(file)
+    empty = CliRunner().invoke(cli, words, input=b"")
+    assert empty.exit_code == 1 and "empty" in json.loads(empty.stdout)["error"]
+    twice = CliRunner().invoke(cli, [*words, "-"], input=file.read_bytes())
+    assert twice.exit_code == 2 and "given twice" in twice.stderr and not twice.stdout
+
+
+def test_a_terminal_as_stdin_is_refused(colour_bundle: Bundle, tmp_path: Path) -> None:
+    status, shown = run_on_terminal("classify", "-", "--bundle", colour_bundle.path, cwd=tmp_path)
+    assert status == 2 and "stdin, which is a terminal" in shown
+
+
+def test_a_url_is_not_fetched(edge_all: Command, colour_bundle: Bundle, coloured_folder: Path) -> None:
+    url, file = "https://example.org/a.png", coloured_folder / "Green" / "0.png"
+    done = edge_all("classify", url, file, "--bundle", colour_bundle.path, "--json")
+    refused, answered = [json.loads(line) for line in done.stdout.splitlines()]
+    assert done.returncode == 1 and answered["label"] == "Green"
+    assert refused["file"] == url and "not fetched; download the image first" in refused["error"]
+    for command, option in (("bench", "--data"), ("classify", "--bundle"), ("export", "--data"), ("study", "--data")):
+        done = edge_all(command, *(["x.png"] if command == "classify" else []), option, url)
+        assert done.returncode == 1 and not done.stdout
+        assert len(done.stderr.splitlines()) == 1 and f"{option} {url}: a URL is not fetched" in done.stderr
+
+
+def test_answers_scroll_above_the_progress(colour_bundle: Bundle, tmp_path: Path) -> None:
+    folder = tmp_path / "an image's folder with a name that is longer than the terminal is wide"
+    folder.mkdir()
+    for i in range(40):
+        colour_picture(i % 3, seed=i).save(folder / f"{i:02d}.png")
+    words = ["classify", folder, "--bundle", colour_bundle.path, "--json"]
+    status, shown = run_on_terminal(*words, cwd=tmp_path, columns=60, delay=0)
+    assert status == 0 and "of 40 images" in shown
+    answers = [json.loads(line) for line in lines(shown) if line.startswith("{")]
+    assert [Path(answer["file"]).name for answer in answers] == [f"{i:02d}.png" for i in range(40)]
+
+    status, shown = run_on_terminal(*words, cwd=tmp_path, columns=60, delay=0, stdout=tmp_path / "answers.json")
+    assert status == 0 and "of 40 images" in shown and "label" not in shown
+    assert len([json.loads(line) for line in (tmp_path / "answers.json").read_text().splitlines()]) == 40
+
+    status, shown = run_on_terminal(*words, cwd=tmp_path, columns=60, delay=60)
+    assert status == 0 and "Classifying" not in shown

@@ -12,7 +12,7 @@ import click
 from edge_all import __version__
 from edge_all.errors import EdgeAllError
 
-_HIDDEN = frozenset({"options", "output"})
+_HIDDEN = frozenset({"bar", "estimate", "options", "output"})
 
 
 class Commands(click.Group):
@@ -52,7 +52,7 @@ class Commands(click.Group):
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="edge-all")
-@click.option("--debug", is_flag=True, help="Show a traceback where an error would be one line.")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 def cli(debug: bool) -> None:
     """Classify acute lymphoblastic leukaemia from blood-smear images.
 
@@ -64,6 +64,6 @@ def main() -> None:
     """Entry point of the installed command."""
     try:
         cli()
-    except BrokenPipeError:  # the reader of a pipe went away; not our error, and nothing is left to say to it
+    except BrokenPipeError:  # whoever read our output has closed it, which is no error of ours
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -6,24 +6,57 @@ import csv
 import io
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
+from edge_all import NOTICE, files
 from edge_all.cli import options
+from edge_all.cli.output import note, print_table, progress, tell
+from edge_all.errors import EdgeAllError, GateError, TargetError
+
+if TYPE_CHECKING:
+    from edge_all.bench import Case, FailedRow, Row
+    from edge_all.record import MachineRecord
+    from edge_all.targets import EngineOptions
 
 
 @click.command("bench")
-@click.option("--bundle", "paths", type=options.PATH, multiple=True, help="Bundle to measure; may be repeated.")
-@click.option("--data", type=options.PATH, help="Labelled images, one folder a class, to measure the accuracy on here.")
-@click.option("--target", "chosen", type=click.Choice(options.TARGETS), multiple=True, help="[default: all there are]")
-@click.option("--precision", "precisions", type=click.Choice(options.PRECISIONS), multiple=True, help="[default: all]")
-@click.option("--quick", is_flag=True, help="A rough answer: 200 images, 100 queries or 3 s a row.")
+@click.option(
+    "--bundle",
+    "paths",
+    type=options.PATH,
+    metavar="PATH",
+    multiple=True,
+    help=f"Bundle to measure; may be repeated.  {options.DEFAULT_BUNDLE}",
+)
+@click.option(
+    "--data",
+    type=options.DATA,
+    metavar="DIR",
+    help="Images to measure the accuracy on, in one folder for each class.  [default: show the export's accuracy]",
+)
+@click.option(
+    "--target",
+    "chosen",
+    type=click.Choice(options.TARGETS),
+    multiple=True,
+    help="Measure on this target; may be repeated.  [default: all that the bundle and this machine have]",
+)
+@click.option(
+    "--precision",
+    "precisions",
+    type=click.Choice(options.PRECISIONS),
+    multiple=True,
+    help="Measure at this precision; may be repeated.  [default: all that the bundle has]",
+)
+@click.option("--quick", is_flag=True, help="Measure roughly: at most 200 images, and 100 queries or 3 s for each row.")
+@click.option("--wide", is_flag=True, help="Print all columns, even if the terminal is too narrow for them.")
 @click.option("--json", "report", type=options.PATH, metavar="FILE", help="Write the rows and the machine to FILE.")
 @click.option("--csv", "table", type=options.PATH, metavar="FILE", help="Write the rows to FILE, one a line.")
-@click.option("--plot", type=options.PATH, metavar="FILE", help="Draw accuracy over latency into FILE, a PNG.")
+@click.option("--plot", type=options.PATH, metavar="FILE", help="Plot accuracy over latency into FILE, a PNG.")
 @options.device
 @options.threads
 def command(
@@ -32,99 +65,143 @@ def command(
     chosen: tuple[str, ...],
     precisions: tuple[str, ...],
     quick: bool,
+    wide: bool,
     report: Path | None,
     table: Path | None,
     plot: Path | None,
     device: str | None,
     threads: int | None,
 ) -> None:
-    """Measure latency, throughput, memory and accuracy of bundles on this machine, and say which to deploy.
+    """Measure bundles on this machine, and say which one to deploy.
 
-    All rows are measured in turns, so that they can be compared. Without --data the accuracy shown is the one the
-    export measured, and the bundle's probe is re-checked here.
+    There is a row for each target and precision, with its latency, throughput, memory and accuracy. All rows are
+    measured in turns, so that they can be compared. Without --data the accuracy is the one that the export measured.
+    In any case the bundle's probe is checked: whether the answers are the same as on the machine that made the bundle.
     """
-    from edge_all import bench, bundle, machine
-    from edge_all.bench import plot as drawing
+    from edge_all import bench, machine
+    from edge_all.bench import plot as plots
     from edge_all.bench import verdict
-    from edge_all.cli.output import NOTICE, progress
-    from edge_all.errors import GateError, TargetError
+    from edge_all.targets import EngineOptions
 
     for path in (report, table, plot):
         _check_writable(path)
     if plot:
-        drawing.check_available()
-    cases: list[bench.Case] = []
-    for path in paths or [bundle.default()]:
-        loaded = bundle.load(path)
-        own, missing = bench.available_cases(loaded, chosen, precisions)
-        for line in missing:
-            click.echo(f"edge-all: {loaded.name}: {line}", err=True)
-        if not own:
-            raise TargetError(f"{path}: nothing to measure here; it is made for {', '.join(loaded.targets)}")
-        cases += own
+        plots.check_available()
+    cases = _cases(paths, chosen, precisions, EngineOptions(device=device, threads=threads))
     effort = bench.QUICK if quick else bench.FULL
     with progress("Measuring") as show:
-        rows = bench.run(cases, data=data, effort=effort, device=device, threads=threads, progress=show)
+        rows = bench.run(cases, data=data, effort=effort, progress=show)
     measured = [row for row in rows if "error" not in row]
-    for row, best in zip(measured, verdict.pareto(measured), strict=True):
-        row["pareto"] = best
     recommended, why = verdict.deploy(measured)
     if report:
-        keys = ("bundle", "digest", "target", "precision")
-        named = {key: recommended[key] for key in keys} if recommended else None
-        content = {"machine": machine.describe(), "quick": quick, "rows": rows, "deploy": {"row": named, "why": why}}
-        _write(report, lambda aside: aside.write_text(json.dumps(content, indent=1, ensure_ascii=False) + "\n"))
+        content = {"machine": machine.describe(), "quick": quick, "rows": rows, "deploy": _deploy(recommended, why)}
+        files.write(report, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     if table:
-        _write(table, lambda aside: aside.write_text(_csv(rows)))
+        files.write(table, _csv(rows))
     if plot and measured:
-        _write(plot, lambda aside: drawing.draw(measured, aside, machine.describe()))
+        with files.replacing(plot) as aside:
+            plots.draw(measured, aside, machine.describe())
     if measured:
-        _print(measured)
-    click.echo(_machine_line(machine.describe()), err=True)
-    for line in _remarks(measured, data):
-        click.echo(line, err=True)
-    click.echo(NOTICE, err=True)
-    click.echo(why)
+        _print(measured, wide)
+    for line in [_machine_line(machine.describe()), *(_remarks(measured, data) if measured else []), NOTICE]:
+        note(line)
+    note(why, err=False)
+    _check_answers(rows, measured)
+
+
+def _check_answers(rows: Sequence[Row | FailedRow], measured: Sequence[Row]) -> None:
+    """End with 3 where a probe disagrees, and with 1 where a row could not be measured."""
     if failed := [row for row in measured if not row["probe"]["passed"]]:
         where = ", ".join(f"{row['bundle']} {row['target']} {row['precision']}" for row in failed)
         raise GateError(f"the probe disagrees on this machine for {where}: do not use it here; try --precision fp32")
-    if len(measured) < len(rows):
-        for row in rows:
-            if "error" in row:
-                click.echo(f"edge-all: {row['error']}", err=True)
+    errors = [row["error"] for row in rows if "error" in row]
+    for error in errors:
+        tell(error)
+    if errors:
         sys.exit(1)
 
 
-def _print(rows: Sequence[dict[str, Any]]) -> None:
-    from edge_all.cli.output import print_table
+def _cases(
+    paths: Sequence[Path], chosen: Sequence[str], precisions: Sequence[str], engine: EngineOptions
+) -> list[Case]:
+    """The rows to measure; what a bundle holds and this machine cannot run is told."""
+    from edge_all import bench, bundle
 
-    left = ["bundle", "tap", "target", "precision", "accuracy on"]
-    columns = [*left, *"*|acc %|bal %|=fp32 %|p50 ms|p90|p99|graph p50|img/s|load ms|RSS MB|MB".split("|")]
-    print_table(columns, [_cells(row) for row in rows], right=[name for name in columns if name not in left])
+    loaded = [bundle.load(path) for path in paths or [bundle.default()]]
+    cases: list[Case] = []
+    for each in {one.path.resolve(): one for one in loaded}.values():
+        available, missing = bench.available_cases(each, chosen, precisions, engine)
+        for line in missing:
+            tell(f"{each.name}: {line}")
+        if not available:
+            raise TargetError(
+                f"{each.path}: nothing of it can be measured on this machine; it is made for {', '.join(each.targets)}"
+            )
+        cases += available
+    return cases
 
 
-def _cells(row: dict[str, Any]) -> list[str]:
+_LEFT = ("bundle", "tap", "target", "precision", "accuracy on", "*")
+"""Columns that are aligned to the left."""
+
+_BY_USE = (
+    *("acc %", "p50 ms", "=fp32 %", "p90", "img/s", "MB", "RSS MB", "tap"),
+    *("*", "bal %", "p99", "accuracy on", "graph p50", "load ms"),
+)
+"""The columns that a narrow terminal may lack, the most useful first; bundle, target and precision are always there."""
+
+
+def _print(rows: Sequence[Row], wide: bool) -> None:
+    cells = [_cells(row) for row in rows]
+    columns = list(cells[0])
+    right = [name for name in columns if name not in _LEFT]
+    by_use = () if wide else _BY_USE
+    left_out = print_table(columns, [list(row.values()) for row in cells], right=right, by_use=by_use)
+    if left_out:
+        note(f"edge-all: the terminal is too narrow for {', '.join(left_out)}; --wide prints all columns")
+
+
+def _cells(row: Row) -> dict[str, str]:
+    """A row of the table, by column."""
     latency, agreement = row["latency_ms"], row["agreement_fp32"]
-    return [
-        row["bundle"], row["tap"], row["target"], row["precision"], f"{row['images']} {row['accuracy_on']}",
-        "*" if row["pareto"] else "",
-        f"{row['accuracy']:.1f}", f"{row['balanced_accuracy']:.1f}", "-" if agreement is None else f"{agreement:.1f}",
-        f"{latency['p50']:.2f}", f"{latency['p90']:.2f}", f"{latency['p99']:.2f}", f"{row['graph_ms']['p50']:.2f}",
-        f"{row['throughput_ips']:.0f}", f"{row['load_ms']:.0f}", f"{row['rss_mb']:.0f}", f"{row['model_mb']:.1f}",
-    ]  # fmt: skip
+    return {
+        "bundle": row["bundle"],
+        "tap": row["tap"],
+        "target": row["target"],
+        "precision": row["precision"],
+        "accuracy on": f"{row['images']} {row['accuracy_on']}",
+        "*": "*" if row.get("pareto") else "",
+        "acc %": f"{row['accuracy']:.1f}",
+        "bal %": f"{row['balanced_accuracy']:.1f}",
+        "=fp32 %": "-" if agreement is None else f"{agreement:.1f}",
+        "p50 ms": f"{latency['p50']:.2f}",
+        "p90": f"{latency['p90']:.2f}",
+        "p99": f"{latency['p99']:.2f}",
+        "graph p50": f"{row['graph_ms']['p50']:.2f}",
+        "img/s": f"{row['throughput_ips']:.0f}",
+        "load ms": f"{row['load_ms']:.0f}",
+        "RSS MB": f"{row['rss_mb']:.0f}",
+        "MB": f"{row['model_mb']:.1f}",
+    }
 
 
-def _remarks(rows: Sequence[dict[str, Any]], data: Path | None) -> list[str]:
+def _deploy(row: Row | None, why: str) -> dict[str, object]:
+    """What the report says of the row to deploy."""
+    keys = ("bundle", "path", "digest", "target", "precision")
+    return {"row": {key: value for key, value in row.items() if key in keys} if row else None, "why": why}
+
+
+def _remarks(rows: Sequence[Row], data: Path | None) -> list[str]:
     """What a reader must know of these figures."""
     lines = [
-        "p50, p90, p99: from encoded bytes to label, one image at a time; graph: the engine alone; "
-        "*: no other row is as accurate and faster."
+        "acc, bal: accuracy and balanced accuracy; =fp32: images with FP32's label; p50, p90, p99: ms from encoded "
+        "bytes to label, one image at a time; graph: the engine alone; *: no other row is as accurate and faster."
     ]
     if not data:
         lines.append("Accuracy is the export's own (cross-validated, block), not measured here; --data measures it.")
     else:
         seen = dict.fromkeys(row["bundle"] for row in rows if row["accuracy_on"] == "seen images")
-        part = dict.fromkeys(row["bundle"] for row in rows if row["training_images_left_out"])
+        part = dict.fromkeys(row["bundle"] for row in rows if row.get("training_images_left_out"))
         if seen:
             named = ", ".join(seen)
             lines.append(f"WARNING: {named} was trained on every image here: its accuracies say nothing of new slides.")
@@ -135,13 +212,13 @@ def _remarks(rows: Sequence[dict[str, Any]], data: Path | None) -> list[str]:
     return lines
 
 
-def _machine_line(machine: dict[str, Any]) -> str:
+def _machine_line(machine: MachineRecord) -> str:
     engines = ", ".join(f"{name} {version}" for name, version in machine["engines"].items())
     sets = " ".join(machine["instruction_sets"])
     return f"{machine['cpu']} ({sets}), {machine['cores']} cores, {engines}, Python {machine['python']}"
 
 
-def _csv(rows: Sequence[dict[str, Any]]) -> str:
+def _csv(rows: Sequence[Row | FailedRow]) -> str:
     """A line a row; a figure inside another has both names."""
     flat = [_flat(row) for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
@@ -152,31 +229,19 @@ def _csv(rows: Sequence[dict[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _flat(fields: dict[str, Any], before: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+def _flat(fields: Mapping[str, object], prefix: str = "") -> dict[str, object]:
+    flat: dict[str, object] = {}
     for name, value in fields.items():
-        if isinstance(value, dict):
-            found |= _flat(value, f"{before}{name}_")
+        if isinstance(value, Mapping):
+            flat |= _flat(value, f"{prefix}{name}_")
         else:
-            found[before + name] = value
-    return found
+            flat[prefix + name] = value
+    return flat
 
 
 def _check_writable(path: Path | None) -> None:
-    """Before the measurement, not after it."""
-    from edge_all.errors import EdgeAllError
-
+    """Say before the measurement what would stop its report from being written."""
     if path and path.is_dir():
         raise EdgeAllError(f"{path} is a folder; wanted the name of a file to write")
     if path and not path.parent.is_dir():
         raise EdgeAllError(f"{path}: there is no folder {path.parent} to write it into")
-
-
-def _write(path: Path, fill: Callable[[Path], object]) -> None:
-    """Write aside and rename."""
-    aside = path.with_name(f".{path.name}.writing")
-    try:
-        fill(aside)
-        aside.replace(path)
-    finally:
-        aside.unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""``edge-all demo``: the whole main job on drawn images, with no network but the package index."""
+"""``edge-all demo``: the whole main job on drawn images, offline."""
 
 from __future__ import annotations
 
@@ -9,41 +9,47 @@ from pathlib import Path
 import click
 
 from edge_all.cli import options
+from edge_all.cli.output import step
+from edge_all.errors import ToolchainError, install_hint
 
 
 @click.command("demo")
 @click.option(
-    "--out", type=options.PATH, default=Path("demo"), show_default=True, help="Folder for everything it makes."
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    default=Path("demo"),
+    show_default=True,
+    help="Folder for the images, the bundle and the measurements.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the drawing and of the training.")
+@options.seed
 @click.pass_context
 def command(ctx: click.Context, out: Path, seed: int) -> None:
-    """Draw a small synthetic smear set, export a bundle from it, classify with it, and measure it.
+    """Try everything on drawn images: export, classify, bench.
 
-    The images are drawn: the figures show that everything works, and say nothing about blood.
+    160 smear images are drawn and a bundle is exported from them; it classifies some of them, and is measured. The
+    figures show that everything works, and say nothing about blood.
     """
-    from edge_all.errors import ToolchainError
-
     try:
         from edge_all.export.dataset.synthetic import draw  # noqa: TID251 - the drawing is part of the toolchain
     except ModuleNotFoundError as error:
         raise ToolchainError(
-            f'the demo needs {error.name}, which is not here: pip install "edge-all[export]"; '
+            f"the demo needs {error.name}, which is not installed: {install_hint('export')}; "
             "to try the built-in bundle instead: edge-all classify IMAGE"
         ) from None
     images, bundle, report = out / "images", out / "models" / "efficientnet_lite0", out / "bench.json"
-    click.echo(f"Drawing 4 x 40 synthetic fields into {images}", err=True)
-    draw(images, seed=seed)
+    with step(f"Drawing 4 x 40 fields into {images}"):
+        draw(images, seed=seed)
     _run(ctx, "export", "--backbone", "efficientnet_lite0", "--data", images, "--out", bundle, "--seed", seed)
     first = [sorted(folder.iterdir())[0] for folder in sorted(images.iterdir())]
     _run(ctx, "classify", *first, "--bundle", bundle)
     _run(ctx, "bench", "--quick", "--bundle", bundle, "--data", images, "--json", report)
     click.echo(
         f"""
-Made in {out}/
+{out}/ now holds
   images/                      160 drawn fields, one folder a class
   models/efficientnet_lite0/   the bundle: copy this folder to the mini PC (MODEL_CARD.md says what is in it)
-  bench.json                   the measurements of this machine
+  bench.json                   what was measured on this machine
 
 On real images, one folder a class:
   edge-all export --backbone efficientnet_lite0 --data DIR

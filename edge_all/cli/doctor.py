@@ -4,73 +4,89 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_all.cli import options
+from edge_all.cli.output import print_table, progress
+from edge_all.errors import GateError
+
+if TYPE_CHECKING:
+    from edge_all.doctor import Check, Examination
 
 
 @click.command("doctor")
-@click.option("--bundle", "path", type=options.PATH, help="[default: newest in ./models, else the built-in one]")
-@click.option("--target", "chosen", type=click.Choice(options.TARGETS), multiple=True, help="[default: the bundle's]")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+@click.option("--bundle", "path", type=options.PATH, metavar="PATH", help=f"Bundle to check.  {options.DEFAULT_BUNDLE}")
+@click.option(
+    "--target",
+    "chosen",
+    type=click.Choice(options.TARGETS),
+    multiple=True,
+    help="Check this target; may be repeated.  [default: all of the bundle's]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.device
 @options.threads
 def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: str | None, threads: int | None) -> None:
-    """Check a bundle on this machine: CPU, engines, and whether its answers here are those it was made with.
+    """Check that a bundle answers correctly on this machine.
 
-    Exits with 3 where they are not.
+    The CPU and the engines are shown, and every graph of the bundle answers the bundle's probe. The exit status is 3 if
+    an answer differs from that of the machine that made the bundle.
     """
     from edge_all import bundle, doctor
-    from edge_all.errors import GateError
+    from edge_all.targets import EngineOptions
 
     loaded = bundle.load(path or bundle.default())
-    found = doctor.examine(loaded, chosen, device, threads)
+    with progress("Checking the bundle"):
+        report = doctor.examine(loaded, chosen, EngineOptions(device=device, threads=threads))
     if as_json:
-        click.echo(json.dumps(found, ensure_ascii=False))
+        click.echo(json.dumps(report, ensure_ascii=False))
     else:
-        _print(found)
-    failed = [c for c in found["checks"] if c["precision"] and not (c["available"] and c["probe"]["passed"])]
+        _print(report)
+    failed = [c for c in report["checks"] if c["precision"] and not (c["available"] and c["probe"]["passed"])]
     if failed:
         where = ", ".join(f"{check['target']} {check['precision']}" for check in failed)
-        raise GateError(f"{loaded.name} does not answer here as where it was made: {where}; do not use it so")
+        raise GateError(
+            f"{loaded.name} gives other answers on this machine than on the one that made it: {where}; "
+            "do not use them here"
+        )
 
 
-def _print(found: dict[str, Any]) -> None:
-    from edge_all.cli.output import print_table
+def _print(report: Examination) -> None:
     from edge_all.doctor import remark
 
-    machine, devices = found["machine"], found["devices"]
+    machine, devices = report["machine"], report["devices"]
     limit = f" (limited to {machine['limited_to']} by ONEDNN_MAX_CPU_ISA)" if machine["limited_to"] else ""
     lines = {
         "CPU": f"{machine['cpu']}, {machine['cores']} cores, {machine['memory_mb']} MB",
-        "for INT8": f"{' '.join(machine['instruction_sets']) or 'nothing that is known'}{limit}",
+        "for INT8": f"{' '.join(machine['instruction_sets']) or 'no instruction set that is known'}{limit}",
         "engines": ", ".join(f"{name} {version}" for name, version in machine["engines"].items()),
         "ONNX Runtime": ", ".join(devices["onnxruntime"]),
         "OpenVINO": ", ".join(f"{name} ({full})" for name, full in devices["openvino"].items()) or "not installed",
-        "bundle": f"{found['name']} ({found['digest'][:16]}) in {found['bundle']}",
+        "bundle": f"{report['name']} ({report['digest'][:16]}) in {report['bundle']}",
     }
     for name, text in lines.items():
         click.echo(f"{name:>12}  {text}")
     click.echo()
-    rows = [_cells(check) for check in found["checks"]]
+    rows = [_cells(check) for check in report["checks"]]
     print_table(["target", "precision", "probe", "labels", "off by", "graph ms"], rows, right=["off by", "graph ms"])
-    for check in found["checks"]:
+    for check in report["checks"]:
         if check.get("error"):
             click.echo(f"{check['target']} {check['precision'] or ''}: {check['error']}")
     if note := remark(machine["instruction_sets"]):
         click.echo(note)
-    best = found["recommendation"]
+    best = report["recommendation"]
     use = f"--target {best['target']} --precision {best['precision']}" if best["target"] else "none of it"
     click.echo(f"\nUse here: {use}: {best['why']}.")
 
 
-def _cells(check: dict[str, Any]) -> list[str]:
+def _cells(check: Check) -> list[str]:
+    target, precision = check["target"], check["precision"] or "-"
     if not check["available"]:
-        return [check["target"], check["precision"] or "-", "not run", "-", "-", "-"]
+        return [target, precision, "not run", "-", "-", "-"]
     probe = check["probe"]
     return [
-        check["target"], check["precision"], "passed" if probe["passed"] else "FAILED",
+        target, precision, "passed" if probe["passed"] else "FAILED",
         f"{probe['same_label']} of {probe['images']}", f"{probe['max_difference']:.4f}", f"{check['graph_ms']:.2f}",
     ]  # fmt: skip

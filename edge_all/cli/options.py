@@ -2,11 +2,24 @@
 
 from __future__ import annotations
 
+import functools
+import importlib.util
+import pkgutil
+import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 import click
+from click.shell_completion import CompletionItem
+
+from edge_all.errors import EdgeAllError
+
+if TYPE_CHECKING:  # generic in the stubs, and not in click 8.1 at runtime
+    _PathType = click.ParamType[Path]
+    _NameType = click.ParamType[str]
+else:
+    _PathType = _NameType = click.ParamType
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -14,16 +27,168 @@ TARGETS = ("cpu", "gpu", "openvino")  # edge_all.targets.TARGETS, which would im
 
 PRECISIONS = ("fp32", "fp16", "int8")
 
-PATH = click.Path(path_type=Path)
+DEFAULT_BUNDLE = "[default: the newest in ./models, else the built-in one]"
+
+_URL = re.compile(r"[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def is_url(text: str) -> bool:
+    """Whether a text is a URL, such as ``https://...``, and no path."""
+    return _URL.match(text) is not None
+
+
+class LocalPath(_PathType):
+    """A path on this machine; a URL is refused, for nothing here fetches one.
+
+    Args:
+        wanted: What the path is to lead to.
+    """
+
+    name = "path"
+
+    def __init__(self, wanted: str) -> None:
+        self._wanted = wanted
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if is_url(str(value)) and not Path(value).exists():
+            option = param.opts[0] if param else "path"
+            raise EdgeAllError(
+                f"{option} {value}: a URL is not fetched; wanted {self._wanted} on this machine: download it first"
+            )
+        return Path(value)
+
+    def shell_complete(self, ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        return [CompletionItem(incomplete, type="file")]
+
+
+PATH = LocalPath("a file or folder")
+
+DATA = LocalPath("a folder that holds one folder of images for each class,")
+
+
+class PartName(_NameType):
+    """The name of a file in one of the toolchain's folders: one new part is one new file.
+
+    The folder is listed without importing anything, so that ``--help`` stays quick and works without the toolchain.
+    """
+
+    def __init__(self, folder: str) -> None:
+        self.name = self.folder = folder
+
+    def choices(self) -> list[str]:
+        """The names, in alphabetical order."""
+        spec = importlib.util.find_spec("edge_all.export")
+        paths = [str(Path(path, self.folder)) for path in (spec and spec.submodule_search_locations) or ()]
+        return [module.name for module in pkgutil.iter_modules(paths)]
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context | None = None) -> str:
+        return f"[{'|'.join(self.choices())}]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value not in self.choices():
+            self.fail(f"{value!r} is not one of {', '.join(self.choices())}.", param, ctx)
+        return str(value)
 
 
 def threads(command: Command) -> Command:
     """``--threads N`` for one inference."""
     return click.option(
-        "--threads", type=click.IntRange(min=1), help="Threads for one inference.  [default: the engine's choice]"
+        "--threads",
+        type=click.IntRange(min=1),
+        metavar="N",
+        help="Threads that work on one image.  [default: the engine's choice]",
     )(command)
 
 
 def device(command: Command) -> Command:
     """``--device`` of OpenVINO."""
-    return click.option("--device", help="OpenVINO device: CPU, GPU or NPU.  [default: CPU]")(command)
+    return click.option("--device", metavar="NAME", help="OpenVINO device: CPU, GPU or NPU.  [default: CPU]")(command)
+
+
+def seed(command: Command) -> Command:
+    """``--seed N``."""
+    return click.option(
+        "--seed", type=int, default=0, show_default=True, metavar="N", help="Seed of every random choice."
+    )(command)
+
+
+class Conditions(TypedDict):
+    """What `conditions` collects: the fields of `edge_all.export.recipe.Conditions`."""
+
+    data: Path | None
+    features: int | None
+    augment: int
+    balance: bool
+    equalize: bool
+    mask_corner: bool
+    size: tuple[int, int] | None
+    seed: int
+
+
+def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Options that say what the images are and how heads are trained on them, for an export and for a study.
+
+    The command is called with all of them in one argument, ``conditions``, of the type `Conditions`.
+
+    Args:
+        augment: Default of ``--augment``.
+    """
+    shared = [
+        click.option(
+            "--data",
+            type=DATA,
+            metavar="DIR",
+            help="Images, in one folder for each class.  [default: the public set, downloaded from Kaggle]",
+        ),
+        click.option(
+            "--features",
+            type=click.IntRange(min=1),
+            metavar="K",
+            help="How many features the selector keeps.  [default: 300; for pca 32]",
+        ),
+        click.option(
+            "--augment",
+            type=click.IntRange(0, 20),
+            default=augment,
+            show_default=True,
+            metavar="N",
+            help="Also train on N changed copies of every image: turned, tinted, darkened, blurred.",
+        ),
+        click.option(
+            "--balance",
+            is_flag=True,
+            help="Make changed copies of the smallest class only, until it is as large as the largest.",
+        ),
+        click.option(
+            "--resize",
+            callback=_image_size,
+            metavar="WxH",
+            help="Input size in pixels, such as the paper's 320x240.  [default: the backbone's own]",
+        ),
+        click.option("--equalize", is_flag=True, help="Equalize the histogram of every image, as the paper does."),
+        click.option("--mask-corner", is_flag=True, help="Paint the corner that holds the scale bar grey."),
+        seed,
+    ]
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(command)
+        def collected(*args: Any, resize: tuple[int, int] | None, **values: Any) -> Any:
+            names = Conditions.__annotations__.keys() - {"size"}
+            collected: dict[str, Any] = {name: values.pop(name) for name in names}
+            return command(*args, conditions=collected | {"size": resize}, **values)
+
+        for option in reversed(shared):
+            collected = option(collected)
+        return collected
+
+    return decorate
+
+
+def _image_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:
+    """Height and width from "WIDTHxHEIGHT"."""
+    if value is None:
+        return None
+    width, _, height = value.partition("x")
+    if not (width.isdigit() and height.isdigit() and 32 <= int(width) <= 2048 and 32 <= int(height) <= 2048):
+        raise click.BadParameter(f"{value!r}: wanted WIDTHxHEIGHT in pixels, each from 32 to 2048, such as 320x240")
+    return int(height), int(width)

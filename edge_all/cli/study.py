@@ -6,41 +6,72 @@ from pathlib import Path
 
 import click
 
+from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.export import PartName, image_size
-from edge_all.cli.output import NOTICE, step
+from edge_all.cli.output import console
+from edge_all.errors import ToolchainError, install_hint
 
 
 def _by_backbone(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> dict[str, str]:
     """BACKBONE=VALUE by backbone; a value alone is for all of them."""
-    known = PartName("backbones").choices()
-    found: dict[str, str] = {}
-    for value in values:
-        name, equals, own = value.partition("=")
-        if equals and name in known and own:
-            found[name] = own
-        elif equals:
-            raise click.BadParameter(f"{value!r}: wanted BACKBONE=VALUE, BACKBONE one of {', '.join(known)}")
+    known = options.PartName("backbones").choices()
+    for_all: dict[str, str] = {}
+    for_one: dict[str, str] = {}
+    for text in values:
+        name, equals, value = text.partition("=")
+        if not equals:
+            for_all = for_all or dict.fromkeys(known, text)
+        elif name in known and value:
+            for_one[name] = value
         else:
-            found = dict.fromkeys(known, value) | found
-    return found
+            raise click.BadParameter(f"{text!r}: wanted BACKBONE=VALUE, BACKBONE one of {', '.join(known)}")
+    return for_all | for_one
 
 
 @click.command("study")
-@click.option("--data", type=options.PATH, help="One folder of images a class.  [default: the Kaggle set, downloaded]")
-@click.option("--out", type=options.PATH, default=Path("studies/paper"), show_default=True, help="The study's folder.")
-@click.option("--backbone", "backbones", multiple=True, type=PartName("backbones"), help="[default: the paper's five]")
-@click.option("--selector", "selectors", multiple=True, type=PartName("selectors"), help="[default: all]")
-@click.option("--classifier", "classifiers", multiple=True, type=PartName("classifiers"), help="[default: all]")
 @click.option(
-    "--protocol", "protocols", multiple=True, type=click.Choice(["random", "grouped", "block"]), help="[default: all]"
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    default=Path("studies/paper"),
+    show_default=True,
+    help="Folder of the study; the same folder again continues it.",
 )
+@click.option(
+    "--backbone",
+    "backbones",
+    multiple=True,
+    type=options.PartName("backbones"),
+    help="Backbone to study; may be repeated.  [default: the paper's five]",
+)
+@click.option(
+    "--selector",
+    "selectors",
+    multiple=True,
+    type=options.PartName("selectors"),
+    help="Feature selector to study; may be repeated.  [default: all]",
+)
+@click.option(
+    "--classifier",
+    "classifiers",
+    multiple=True,
+    type=options.PartName("classifiers"),
+    help="Classifier to study; may be repeated.  [default: all]",
+)
+@click.option(
+    "--protocol",
+    "protocols",
+    multiple=True,
+    type=click.Choice(["random", "grouped", "block"]),
+    help="Way to split the images into folds; may be repeated.  [default: all]",
+)
+@options.conditions(augment=0)
 @click.option(
     "--weights",
     multiple=True,
     callback=_by_backbone,
     metavar="[BACKBONE=]auto|random|FILE",
-    help="Of all backbones, or of one; may be repeated.  [default: auto]",
+    help="Weights of all backbones, or of one; may be repeated.  [default: auto]",
 )
 @click.option(
     "--tap",
@@ -48,74 +79,53 @@ def _by_backbone(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     multiple=True,
     callback=_by_backbone,
     metavar="[BACKBONE=]last|NAME",
-    help="Where features are taken; may be repeated.  [default: last, the paper's]",
+    help="Layer that features are taken from; may be repeated.  [default: last, the paper's]",
 )
-@click.option("--features", type=click.IntRange(min=1), metavar="K", help="Features to keep.  [default: 300; pca 32]")
-@click.option("--augment", type=click.IntRange(0, 20), default=0, show_default=True, metavar="N", help="As in export.")
-@click.option("--balance", is_flag=True, help="Augment the smallest class alone, as the paper does.")
-@click.option("--resize", callback=image_size, metavar="WxH", help="Input size, such as the paper's 320x240.")
-@click.option("--equalize", is_flag=True, help="Equalise the histogram, as the paper does.")
-@click.option("--mask-corner", is_flag=True, help="Paint the corner with the scale bar grey.")
 @click.option(
     "--int8",
     type=click.IntRange(0),
     default=3,
     show_default=True,
     metavar="N",
-    help="Export the best N pipelines, one a backbone, with INT8.",
+    help="Export the best pipeline of each of the N best backbones, with INT8.",
 )
 @click.option("--no-images", is_flag=True, help="Show no images of the data set in the report.")
-@click.option("--seed", default=0, show_default=True, help="Of every random choice.")
 def command(
-    data: Path | None,
     out: Path,
     backbones: tuple[str, ...],
     selectors: tuple[str, ...],
     classifiers: tuple[str, ...],
     protocols: tuple[str, ...],
+    conditions: options.Conditions,
     weights: dict[str, str],
     taps: dict[str, str],
-    features: int | None,
-    augment: int,
-    balance: bool,
-    resize: tuple[int, int] | None,
-    equalize: bool,
-    mask_corner: bool,
     int8: int,
     no_images: bool,
-    seed: int,
 ) -> None:
-    """Score every backbone with every selector and classifier under several splits, and write a report.
+    """Compare the pipelines of the paper, and write a report.
 
-    Each finished cell is kept: the same command again goes on where it was stopped. `edge-all export --from-study DIR`
-    exports the winner.
+    Every backbone is scored with every selector and every classifier under several ways to split the images. What is
+    finished is kept: the same command continues where it was stopped. `edge-all export --from-study DIR` exports the
+    best pipeline.
     """
-    from edge_all.errors import ToolchainError
-
     try:
-        from edge_all.export.study import Settings, run  # noqa: TID251 - the one door to the toolchain
+        from edge_all.export.recipe import Conditions  # noqa: TID251 - the one door to the toolchain
+        from edge_all.export.study import Settings, run  # noqa: TID251
     except ModuleNotFoundError as error:
-        raise ToolchainError(f'study needs {error.name}, which is not here: pip install "edge-all[export]"') from None
+        raise ToolchainError(f"study needs {error.name}, which is not installed: {install_hint('export')}") from None
     paper = ("inceptionv3", "resnet101", "vgg19", "densenet121", "mobilenetv2")
     settings = Settings(
         out=out,
-        data=data,
+        conditions=Conditions(**conditions),
         backbones=tuple(dict.fromkeys(backbones)) or paper,
-        selectors=tuple(dict.fromkeys(selectors)) or tuple(PartName("selectors").choices()),
-        classifiers=tuple(dict.fromkeys(classifiers)) or tuple(PartName("classifiers").choices()),
+        selectors=tuple(dict.fromkeys(selectors)) or tuple(options.PartName("selectors").choices()),
+        classifiers=tuple(dict.fromkeys(classifiers)) or tuple(options.PartName("classifiers").choices()),
         protocols=tuple(dict.fromkeys(protocols)) or ("random", "grouped", "block"),
         weights=weights,
         taps=taps,
-        features=features,
-        augment=augment,
-        balance=balance,
-        size=resize,
-        equalize=equalize,
-        mask_corner=mask_corner,
         int8=int8,
         images=not no_images,
-        seed=seed,
     )
-    run(settings, step=step, tell=lambda line: click.echo(f"edge-all: {line}", err=True))
+    run(settings, console())
     click.echo(NOTICE, err=True)
     click.echo(f"{out}")

@@ -1,21 +1,20 @@
-"""The tap table and its plot, for people who want to see why a tap was chosen."""
+"""The table of the compared taps and its plot, for people who want to see why a tap was chosen."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from edge_all.bench import plot
 from edge_all.errors import BundleError
+from edge_all.record import RecordBody, TapCandidate, TapTable
 
 
 def check(folder: Path) -> None:
     """Say before the work begins what would stop `write` at its end.
 
     Raises:
-        ToolchainError: matplotlib is not here.
+        ToolchainError: matplotlib is not installed.
         BundleError: The folder cannot be made.
     """
     plot.check_available()
@@ -25,7 +24,7 @@ def check(folder: Path) -> None:
         raise BundleError(f"--report {folder}: cannot be written ({error.strerror}); give another folder") from None
 
 
-def write(folder: Path, record: Mapping[str, Any]) -> None:
+def write(folder: Path, record: RecordBody) -> None:
     """Write ``taps.md``, ``taps.json`` and ``taps.png``.
 
     Args:
@@ -33,26 +32,26 @@ def write(folder: Path, record: Mapping[str, Any]) -> None:
         record: Of the bundle; its ``taps`` is not null.
     """
     taps = record["taps"]
+    assert taps is not None
     title = f"{record['backbone']}, {record['selector']} and {record['classifier']}"
-    (folder / "taps.json").write_text(json.dumps(taps, indent=1) + "\n")
-    (folder / "taps.md").write_text("\n".join([f"# Taps of {title}", "", *lines(taps)]) + "\n")
+    (folder / "taps.json").write_text(json.dumps(taps, indent=1) + "\n", encoding="utf-8")
+    (folder / "taps.md").write_text("\n".join([f"# Taps of {title}", "", *lines(taps)]) + "\n", encoding="utf-8")
     draw(folder / "taps.png", taps, title)
 
 
-def lines(taps: Mapping[str, Any]) -> list[str]:
+def lines(taps: TapTable) -> list[str]:
     """The table in Markdown."""
     rows = [
         f"| {'**' + c['tap'] + '**' if c['tap'] == taps['chosen'] else c['tap']} | {c['features']} "
         f"| {c['macs'] / 1e6:.0f} | {c['ms']:.2f} | {c['accuracy']:.2f} | {c['worst']:.2f} | {c['worst_change']} |"
         for c in taps["candidates"]
     ]
-    agreed = sum(name == taps["first_choice_without_fold"][0] for name in taps["first_choice_without_fold"])
+    first_choices = sorted(set(taps["first_choice_without_fold"]))
     return [
         f"Accuracy in percent under `{taps['protocol']}` on {taps['images']} images, and under the worst change of the "
         f"battery on {taps['battery_images']} of them; time of the FP32 graph ({taps['target']}, milliseconds). "
-        f"Preferred: {taps['prefer']}. Without the images of one fold each, the first choice is "
-        f"{', '.join(sorted(set(taps['first_choice_without_fold'])))}"
-        f"{' every time' if agreed == len(taps['first_choice_without_fold']) else ''}.",
+        f"Preferred: {taps['prefer']}. With the images of one fold left out, the first choice is "
+        f"{', '.join(first_choices)}{' for every fold' if len(first_choices) == 1 else ''}.",
         "",
         "| tap | features | million MACs | ms | accuracy | worst | under |",
         "|---|---|---|---|---|---|---|",
@@ -60,31 +59,62 @@ def lines(taps: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def draw(path: Path, taps: Mapping[str, Any], title: str) -> None:
-    """Accuracy over time: each tap as it is, and a line down to its worst case."""
+def draw(path: Path, taps: TapTable, title: str) -> None:
+    """Draw accuracy over time: each tap on unchanged images, and a line down to its worst change.
+
+    Args:
+        path: Where to write the PNG.
+        taps: What was compared.
+        title: The backbone, the selector and the classifier.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(9, 5.6), dpi=140, layout="constrained")
-    for c in taps["candidates"]:
-        chosen = c["tap"] == taps["chosen"]
-        colour = "tab:red" if chosen else "tab:blue"
-        axes.plot([c["ms"]] * 2, [c["worst"], c["accuracy"]], color=colour, linewidth=1, alpha=0.5)
-        axes.plot(c["ms"], c["accuracy"], "o", color=colour)
-        axes.plot(c["ms"], c["worst"], "v", color=colour, markerfacecolor="white")
-        axes.annotate(
-            c["tap"].replace("features.", "").replace(":std", ""), (c["ms"], c["accuracy"]), fontsize=7,
-            textcoords="offset points", xytext=(4, 4), color=colour,
-        )  # fmt: skip
-    axes.plot([], [], "o", color="tab:blue", label="as they are")
-    axes.plot([], [], "v", color="tab:blue", markerfacecolor="white", label="worst change")
-    axes.plot([], [], "o", color="tab:red", label=f"chosen: {taps['chosen']}")
-    axes.set_xlabel(f"FP32 graph, median ms for one image ({taps['target']})")
-    axes.set_ylabel(f"accuracy under {taps['protocol']}, %")
-    axes.set_title(f"Where to take features: {title}", fontsize=11)
-    axes.grid(alpha=0.25)
-    axes.legend(loc="lower right", fontsize=8)
-    figure.savefig(path)
-    pyplot.close(figure)
+    chosen, other = plot.COLOURS[1], plot.COLOURS[0]
+    with matplotlib.rc_context({"font.size": 11}):
+        figure, axes = pyplot.subplots(figsize=plot.SIZE_INCHES, dpi=plot.DPI, layout="constrained")
+        labels = {"unchanged": "unchanged images", "worst": "worst change", "chosen": f"chosen: {taps['chosen']}"}
+        for c in sorted(taps["candidates"], key=lambda c: c["tap"] == taps["chosen"]):
+            is_chosen = c["tap"] == taps["chosen"]
+            colour, marker, size = (chosen, "D", 9) if is_chosen else (other, "o", 7)
+            axes.plot([c["ms"]] * 2, [c["worst"], c["accuracy"]], color=colour, linewidth=1.2, alpha=0.5)
+            label = labels.pop("chosen" if is_chosen else "unchanged", None)
+            axes.plot(c["ms"], c["accuracy"], marker, markersize=size, color=colour, linestyle="none", label=label)
+            axes.plot(
+                c["ms"], c["worst"], "v", markersize=size, color=colour, markerfacecolor="white", linestyle="none",
+                label=labels.pop("worst", None),
+            )  # fmt: skip
+        for c in _named(taps):
+            axes.annotate(
+                c["tap"].replace(":std", ""), (c["ms"], c["accuracy"]), fontsize=9, rotation=35,
+                textcoords="offset points", xytext=(1, 7), color=other,
+            )  # fmt: skip
+        axes.set_xlabel(f"FP32 graph, median time for one image on {taps['target']} (ms)")
+        axes.set_ylabel(f"accuracy under {taps['protocol']} (%)")
+        axes.set_title(f"Where to take features: {title}", fontsize=11, loc="left")
+        low, high = axes.get_ylim()
+        axes.set_ylim(low, high + 0.15 * (high - low))  # for the names
+        axes.set_yticks([tick for tick in axes.get_yticks() if low <= tick <= 100])
+        axes.grid(alpha=0.25)
+        figure.legend(loc="outside lower center", ncols=3, frameon=False)
+        figure.savefig(path)
+        pyplot.close(figure)
+
+
+def _named(taps: TapTable) -> list[TapCandidate]:
+    """The taps that get a name in the plot: those more accurate than all faster ones, if there is room for the name.
+
+    The legend names the chosen one.
+    """
+    ordered = sorted(taps["candidates"], key=lambda c: (c["ms"], -c["accuracy"]))
+    room = 0.07 * (ordered[-1]["ms"] - ordered[0]["ms"])
+    taken = [c["ms"] for c in ordered if c["tap"] == taps["chosen"]]
+    named: list[TapCandidate] = []
+    for i, c in enumerate(ordered):
+        is_best = all(faster["accuracy"] < c["accuracy"] for faster in ordered[:i])
+        if is_best and all(abs(ms - c["ms"]) >= room for ms in taken):
+            named.append(c)
+            taken.append(c["ms"])
+    return named
