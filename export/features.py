@@ -1,12 +1,13 @@
-"""Features of a data set's images, through an inference engine (never eager torch), cached by digest."""
+"""Features of a data set's images, computed by an inference engine (never eager torch) and cached by digest."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -15,8 +16,44 @@ import numpy as np
 import onnx
 
 from edge_all import cache, image
+from edge_all.progress import Progress, ignore, split
 
-Progress = Callable[[int, int], None]
+from .dataset import augment
+from .dataset.record import Dataset
+from .recipe import Conditions
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Features of a data set's images.
+
+    Attributes:
+        plain: ``float32 [N, C]``: the images as they are.
+        copies: ``float32 [N, C]`` each: all images changed by one of `dataset.augment.copies`, to be trained on too.
+        copied: ``bool [N]``: the images whose copies are trained on; None is all.
+    """
+
+    plain: np.ndarray
+    copies: tuple[np.ndarray, ...] = ()
+    copied: np.ndarray | None = None
+
+    def take(self, columns: np.ndarray) -> Rows:
+        """Only the features of these numbers."""
+        return Rows(self.plain[:, columns], tuple(rows[:, columns] for rows in self.copies), self.copied)
+
+    def training(self, images: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Images with their copies.
+
+        Args:
+            images: ``bool [N]``: which; None is all.
+
+        Returns:
+            ``float32 [M, C]``, and which image each row shows, ``int64 [M]``.
+        """
+        numbers = np.arange(len(self.plain)) if images is None else np.flatnonzero(images)
+        again = numbers if self.copied is None else numbers[self.copied[numbers]]
+        features = np.concatenate([self.plain[numbers], *(copy[again] for copy in self.copies)])
+        return features, np.concatenate([numbers, np.tile(again, len(self.copies))])
 
 
 class Changed(Protocol):
@@ -33,44 +70,41 @@ _AHEAD = 64  # images decoded ahead of the engine
 
 def extract(
     model: onnx.ModelProto,
-    files: Sequence[Path],
-    digests: Sequence[str],
+    data: Dataset,
     size: tuple[int, int],
     *,
     target: str = "openvino",
     change: Changed | None = None,
-    progress: Progress | None = None,
+    progress: Progress = ignore,
 ) -> np.ndarray:
     """Run a backbone's graph over images.
 
     Args:
         model: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
-        files: Image files.
-        digests: Their SHA-256, part of the cache's key.
+        data: The images; their digests are part of the cache's key.
         size: Height and width of the graph's input.
         target: Whose engine; see `engine_of`.
-        change: Made to every image after decoding (`edge_all.export.dataset.augment`); None is none.
-        progress: Called with (done, total).
+        change: Made to every image after decoding (see `dataset.augment`); None is none.
+        progress: Counts images.
 
     Returns:
-        ``float32 [N, C]``, in the order of `files`.
+        ``float32 [N, C]``, in the order of `data`.
     """
-    data, target = model.SerializeToString(deterministic=True), engine_of(target)
-    cached = cache.folder("features") / f"{_key(data, digests, size, target, change)}.npy"
+    graph, target = model.SerializeToString(deterministic=True), engine_of(target)
+    cached = cache.folder("features") / f"{_key(graph, data.digests, size, target, change)}.npy"
     if cached.exists():
         try:
-            return np.load(cached, allow_pickle=False)
+            return np.asarray(np.load(cached, allow_pickle=False))
         except (ValueError, OSError):  # a damaged cache entry is made again
             cached.unlink(missing_ok=True)
     run = {"openvino": _run_openvino, "cpu": _run_onnxruntime}[target]
     rows = []
-    pixels = decoded(files, size)
+    pixels = decoded(data.paths, size)
     if change:
-        pixels = (change(image, digest) for image, digest in zip(pixels, digests, strict=True))
-    for done, row in enumerate(run(data, pixels), 1):
+        pixels = (change(image, digest) for image, digest in zip(pixels, data.digests, strict=True))
+    for done, row in enumerate(run(graph, pixels), 1):
         rows.append(row)
-        if progress:
-            progress(done, len(files))
+        progress(done, len(data))
     features = np.stack(rows).astype(np.float32)
     content = io.BytesIO()
     np.save(content, features, allow_pickle=False)
@@ -78,8 +112,34 @@ def extract(
     return features
 
 
+def training_rows(
+    model: onnx.ModelProto,
+    data: Dataset,
+    size: tuple[int, int],
+    conditions: Conditions,
+    progress: Progress = ignore,
+) -> Rows:
+    """Features of all images, and of the changed copies that heads are trained on.
+
+    Args:
+        model: A backbone, as for `extract`.
+        data: The images.
+        size: Height and width of the graph's input.
+        conditions: How many copies there are, and of which images.
+        progress: Counts images and copies.
+    """
+    count, copied = augment.plan(conditions.augment, conditions.balance, data.labels)
+    plain, *parts = split(progress, [1.0] * (1 + count))
+    rows = extract(model, data, size, progress=plain)
+    copies = [
+        extract(model, data, size, change=copy, progress=part)
+        for copy, part in zip(augment.copies(count, conditions.seed), parts, strict=True)
+    ]
+    return Rows(rows, tuple(copies), copied)
+
+
 def engine_of(target: str) -> str:
-    """Who answers for a target here, ``openvino`` or ``cpu``: ONNX Runtime's CPU for a GPU, which may be elsewhere."""
+    """Which engine here computes what a target will: ``openvino`` or ``cpu``. For ``gpu`` it is ONNX Runtime's CPU."""
     return "cpu" if target == "gpu" else target
 
 
@@ -93,12 +153,12 @@ def decoded(files: Sequence[Path], size: tuple[int, int]) -> Iterator[np.ndarray
             queue += [pool.submit(image.decode, path, size) for path in islice(pending, 1)]
 
 
-def _run_openvino(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _run_openvino(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     """As many images in flight as OpenVINO wants, results in order."""
     import openvino as ov
 
     core = ov.Core()
-    model = core.read_model(io.BytesIO(data))
+    model = core.read_model(io.BytesIO(graph))
     model.reshape([1, *model.input(0).partial_shape[1:]])
     options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
     queue = ov.AsyncInferQueue(core.compile_model(model, "CPU", options))
@@ -115,18 +175,20 @@ def _run_openvino(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndar
         yield finished.pop(i)
 
 
-def _run_onnxruntime(data: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+def _run_onnxruntime(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
     import onnxruntime as ort
 
-    session = ort.InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for pixels in images:
         yield session.run(["features"], {"image": pixels[np.newaxis]})[0][0]
 
 
-def _key(data: bytes, digests: Sequence[str], size: tuple[int, int], target: str, change: Changed | None = None) -> str:
-    whole = hashlib.sha256(data)
+def _key(
+    graph: bytes, digests: Sequence[str], size: tuple[int, int], target: str, change: Changed | None = None
+) -> str:
+    key = hashlib.sha256(graph)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")  # it changes what OpenVINO's INT8 kernels answer
-    whole.update(f"{size} {target} {limit} {' '.join(digests)}".encode())
+    key.update(f"{size} {target} {limit} {' '.join(digests)}".encode())
     if change:
-        whole.update(change.name.encode())
-    return whole.hexdigest()[:32]
+        key.update(change.name.encode())
+    return key.hexdigest()[:32]

@@ -5,7 +5,31 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What the images are and how heads are trained on them: the same for an export and for a study.
+
+    Attributes:
+        data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
+        features: How many features the selector keeps; None is 300 (pca: 32), or all where there are fewer.
+        augment: Changed copies of every training image that the head is fitted on beside the image itself.
+        balance: Changed copies of the smallest class's images alone, as many as bring it up to the largest.
+        equalize: Histogram equalisation inside the graph, as in the paper.
+        mask_corner: The corner with the public set's scale bar is painted grey, inside the graph.
+        size: Height and width of the graph's input, in pixels; None is the backbone's own.
+        seed: Seed of every random choice.
+    """
+
+    data: Path | None = None
+    features: int | None = None
+    augment: int = 0
+    balance: bool = False
+    equalize: bool = False
+    mask_corner: bool = False
+    size: tuple[int, int] | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -16,47 +40,33 @@ class Recipe:
         backbone: A file of ``backbones/``.
         selector: A file of ``selectors/``.
         classifier: A file of ``classifiers/``.
-        data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
+        setting: The classifier's hyper-parameters; None is its default.
+        conditions: The images, and how the head is trained on them.
         weights: ``auto`` (the publisher's download), ``random``, or a file.
         tap: Where features are taken: ``auto`` compares all taps, ``last`` is the paper's; or a name as in
-            `edge_all.export.backbones.places`.
-        prefer: What ``auto`` takes: ``speed``, ``accuracy`` or ``balanced``.
-        augment: Changed copies of every training image that the head is fitted on beside the image itself.
+            `backbones.places`.
+        prefer: What ``auto`` prefers: ``speed``, ``accuracy`` or ``balanced``.
         report: A folder for the table and the plot of the taps; None writes none.
-        features: How many features the selector keeps; None is 300 (pca: 32), or all where there are fewer.
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
-        seed: Of every random choice.
-        balance: Copies of the smallest class's images alone, as many as bring it up to the largest.
-        setting: The classifier's hyper-parameters; None is its default.
-        equalize: Histogram equalisation inside the graph, as in the paper.
-        mask_corner: The corner with the public set's scale bar is painted grey, inside the graph.
-        size: Height and width of the graph's input; None is the backbone's own.
-        hold_out: Keep the last of the five ``block`` runs out of the training, and measure the finished bundle on it.
+        hold_out: Keep the last of the five ``block`` folds out of the training, and measure the finished bundle on it.
         source: Where the images come from, in words, for the model card.
         scheme: The one INT8 scheme to try, for every target; None searches.
-        thorough: Try every scheme and keep the fastest that passes; else the first that passes.
+        thorough: Try every scheme and keep the fastest that passes the gate; else the first that passes.
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
     """
 
     backbone: str
     selector: str = "anova"
     classifier: str = "svm"
-    data: Path | None = None
+    setting: Mapping[str, float] | None = None
+    conditions: Conditions = Conditions(augment=3)
     weights: str = "auto"
     tap: str = "auto"
     prefer: str = "balanced"
-    augment: int = 3
     report: Path | None = None
-    features: int | None = None
     targets: tuple[str, ...] = ("cpu", "openvino")
     out: Path | None = None
-    seed: int = 0
-    balance: bool = False
-    setting: Mapping[str, Any] | None = None
-    equalize: bool = False
-    mask_corner: bool = False
-    size: tuple[int, int] | None = None
     hold_out: bool = False
     source: str = ""
     scheme: str | None = None

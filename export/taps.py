@@ -1,53 +1,57 @@
-"""Where to take features: every tap of a backbone scored by what its features are worth and what they cost.
+"""Where to take features: every tap of a backbone, scored by accuracy and by time.
 
-One graph with all taps gives all features in one pass. A tap is worth the mean of two accuracies under ``block``: of
-the images as they are, and under the worst change of `augment.BATTERY`. The cheapest tap within a tolerance of the best
-is taken; then a second, earlier place may be pooled beside it, whose map is computed anyway.
+One graph with all taps gives all features in one pass. The score of a tap is the mean of two accuracies under
+``block``: on the images as they are, and under the worst change of `augment.BATTERY`. The fastest tap within a
+tolerance of the best score is chosen. Then a second, earlier tap is tried beside it, since its feature map is
+computed anyway.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
 
 from edge_all.errors import EdgeAllError
+from edge_all.progress import Progress, split
+from edge_all.record import TapCandidate, TapTable
 
 from . import features
 from .backbones import STD, Backbone, places
 from .dataset import Dataset, augment
+from .features import Rows
 from .graph import timing
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
 from .head import evaluate, robustness
-from .head.evaluate import Fit, Rows
+from .head.fit import HeadSpec
+from .recipe import Conditions
 
 AUTO = "auto"
 
 TOLERANCE: Mapping[str, float] = {"accuracy": 0.0, "balanced": 0.25, "speed": 1.0}
-"""Points that the chosen tap may be worth less than the best one, by what is preferred."""
+"""Percentage points by which the chosen tap's score may be under the best one, by what is preferred."""
 
-_COPIES = 1  # of each image, to score a tap with; the head that ships sees as many as asked for
-_SECOND = 4  # earlier places that are tried beside the chosen one
-_GAIN = 0.1  # points that a second place has to add
-_TIME = 1.1  # and the most that it may make of the time
+_COPIES = 1  # changed copies of each image that a tap is scored with; the head that ships sees as many as asked for
+_SECOND = 4  # earlier taps that are tried beside the chosen one
+_LEAST_GAIN = 0.1  # percentage points that a second tap must add
+_MOST_TIME = 1.1  # times the time of the chosen tap alone that both may take
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A place, or two, and how it did.
+    """A tap, or two of them, and how it did.
 
     Attributes:
-        name: As in `edge_all.export.backbones.places`.
+        name: As in `backbones.places`.
         features: How many there are.
         macs: Multiply-accumulates up to there, at the backbone's own input size.
-        ms: Median time of its FP32 graph for one image, on this machine.
-        correct: ``bool [N]``: each image's label as it is, by the head of its fold.
-        changed: ``bool [M]`` by change, of the images of the battery.
+        ms: Median time of its FP32 graph for one image on this machine, in milliseconds.
+        correct: ``bool [N]``: whether the head of its fold names each image's class.
+        changed: Likewise under each change of the battery, ``bool [M]`` by change.
     """
 
     name: str
@@ -58,33 +62,32 @@ class Candidate:
     changed: Mapping[str, np.ndarray]
 
     def clean(self, images: np.ndarray) -> float:
-        """Accuracy in percent on these of the N images."""
+        """Accuracy in percent on a part of the N images, ``bool [N]``."""
         return 100 * float(self.correct[images].mean())
 
     def worst(self, tried: np.ndarray) -> float:
-        """Accuracy in percent under the worst change, on these of the M images."""
+        """Accuracy in percent under the worst change, on a part of the M images, ``bool [M]``."""
         return 100 * min(float(right[tried].mean()) for right in self.changed.values())
 
-    def worth(self, images: np.ndarray, tried: np.ndarray) -> float:
+    def score(self, images: np.ndarray, tried: np.ndarray) -> float:
+        """Mean of both."""
         return (self.clean(images) + self.worst(tried)) / 2
 
 
 @dataclass(frozen=True)
 class Search:
-    """What a tap is looked for with.
+    """What taps are compared with.
 
     Attributes:
-        backbone: Whose.
+        backbone: Whose taps.
         weights: Its weights.
         data: The training images.
-        folds: ``int64 [N]``, each image's under ``block``.
-        size: Height and width of the input.
-        preprocess: What is done to the image before it is normalised.
-        fit: Fits a head.
-        least: Features that a place must have.
-        augmented: Heads are to be trained on copies.
-        seed: Of the copies.
-        target: Where time is measured.
+        folds: ``int64 [N]``, each image's fold under ``block``.
+        size: Height and width of the input, in pixels.
+        preprocess: What is done to an image before it is normalised.
+        spec: What heads are made of.
+        augmented: Whether heads are trained on changed copies too.
+        target: Whose engine time is measured in.
     """
 
     backbone: Backbone
@@ -93,134 +96,186 @@ class Search:
     folds: np.ndarray
     size: tuple[int, int]
     preprocess: Preprocess
-    fit: Fit
-    least: int
+    spec: HeadSpec
     augmented: bool
-    seed: int
     target: str
 
+    @property
+    def tried(self) -> np.ndarray:
+        """Numbers of the images that the battery is run on, ``int64 [M]``."""
+        return robustness.chosen_images(self.data)
 
-def choose(search: Search, prefer: str, progress: Callable[[int, int], None]) -> tuple[str, dict[str, Any]]:
-    """Choose a tap.
+    @property
+    def all_images(self) -> tuple[np.ndarray, np.ndarray]:
+        """All N images, and all M of the battery: ``bool [N]`` and ``bool [M]``."""
+        return np.ones(len(self.data), bool), np.ones(len(self.tried), bool)
+
+
+@dataclass(frozen=True)
+class Pooled:
+    """The features of all taps, pooled from one graph.
+
+    Attributes:
+        graph: The graph.
+        columns: Numbers of each tap's features, ``int64 [F]`` by tap.
+        rows: Features of all images and their copies.
+        changed: Features of the battery's images under each change, ``float32 [M, C]`` by change.
+    """
+
+    graph: onnx.ModelProto
+    columns: Mapping[str, np.ndarray]
+    rows: Rows
+    changed: Mapping[str, np.ndarray]
+
+
+def choose(search: Search, prefer: str, progress: Progress) -> tuple[str, TapTable]:
+    """Choose a tap, or two.
 
     Args:
-        search: What to look for it with.
+        search: What to compare them with.
         prefer: A key of `TOLERANCE`.
-        progress: Called with (done, total).
+        progress: Counts work: images through the backbone, heads fitted.
 
     Returns:
-        The place's name, and the table of all that were scored.
+        The name of the place, and the table of all that were scored.
 
     Raises:
         EdgeAllError: No tap has as many features as asked for.
     """
     taps = search.backbone.taps
-    whole = "+".join(tap.name + STD for tap in taps)
-    graph = backbone_graph(
-        search.backbone, search.weights, tap_name=whole, input_size=search.size, preprocess=search.preprocess
-    )
-    rows, changed = _features(search, graph, progress)
-    starts = np.cumsum([0, *(2 * tap.channels for tap in taps)])
-    columns = {tap.name: np.arange(starts[i], starts[i + 1]) for i, tap in enumerate(taps)}
-    single = {tap.name + STD: [tap.name] for tap in taps if 2 * tap.channels >= search.least}
+    least = search.spec.count or 1
+    single = {tap.name + STD: [tap.name] for tap in taps if 2 * tap.channels >= least}
     if not single:
         raise EdgeAllError(
-            f"--features {search.least} was given, and no tap of {search.backbone.name} has as many: "
+            f"--features {least} was given, and no tap of {search.backbone.name} has as many: "
             f"give at most {2 * max(tap.channels for tap in taps)}"
         )
-    times = timing.times(search.target, [_only(graph, parts, columns) for parts in single.values()])
-    found = _scored(search, single, times, columns, rows, changed)
-    everything = np.ones(len(search.data), bool), np.ones(len(robustness.numbers(search.data)), bool)
-    first = pick(found, prefer, *everything)
-    order = [tap.name for tap in taps]
-    earlier = order[: order.index(single[first.name][0])]
-    chosen = [earlier[i] for i in np.unique(np.linspace(0, len(earlier) - 1, _SECOND).astype(int))] if earlier else []
-    pairs = {f"{name}{STD}+{first.name}": [name, *single[first.name]] for name in chosen}
-    second: list[Candidate] = []
-    if pairs and prefer != "speed":
-        graphs = [_only(graph, parts, columns) for parts in (single[first.name], *pairs.values())]
-        alone, *times = timing.times(search.target, graphs)
-        in_step = [first.ms * ms / alone for ms in times]  # of another run: what counts is the ratio
-        second = _scored(search, pairs, in_step, columns, rows, changed)
-    best = max(second, key=lambda c: c.worth(*everything), default=first)
-    gain = best.worth(*everything) - first.worth(*everything)
-    last = best if gain >= _GAIN and best.ms <= _TIME * first.ms else first
-    return last.name, _table(search, prefer, last, [*found, *second], found)
+    extracting, scoring_single, scoring_pairs = split(progress, _work(search, len(single)))
+    pooled = _features(search, extracting)
+    times = timing.times(search.target, [_only(pooled, parts) for parts in single.values()])
+    singles = _scored(search, pooled, single, times, scoring_single)
+    first = pick(singles, prefer, *search.all_images)
+    pairs = _pairs(_taps_before(search, first), first) if prefer != "speed" else {}
+    if not pairs:
+        return first.name, _table(search, prefer, first, singles, singles)
+    graphs = [_only(pooled, parts) for parts in (single[first.name], *pairs.values())]
+    alone, *times = timing.times(search.target, graphs)
+    comparable = [first.ms * ms / alone for ms in times]  # of another run: only the ratio is comparable
+    doubles = _scored(search, pooled, pairs, comparable, scoring_pairs)
+    chosen = _better(first, doubles, search)
+    return chosen.name, _table(search, prefer, chosen, [*singles, *doubles], singles)
 
 
-def pick(found: Sequence[Candidate], prefer: str, images: np.ndarray, tried: np.ndarray) -> Candidate:
-    """The cheapest that is worth nearly as much as the best.
+def pick(candidates: Sequence[Candidate], prefer: str, images: np.ndarray, tried: np.ndarray) -> Candidate:
+    """The fastest candidate whose score is within the tolerance of the best.
 
     Args:
-        found: To choose from.
+        candidates: To choose from.
         prefer: A key of `TOLERANCE`.
-        images: ``bool [N]``: those that count.
-        tried: ``bool [M]``: likewise of the battery.
+        images: ``bool [N]``: the images that count.
+        tried: ``bool [M]``: those of the battery that count.
     """
-    most = max(candidate.worth(images, tried) for candidate in found)
-    enough = [c for c in found if c.worth(images, tried) >= most - TOLERANCE[prefer] - 1e-9]
-    return min(enough, key=lambda c: c.ms)
+    best = max(candidate.score(images, tried) for candidate in candidates)
+    good = [c for c in candidates if c.score(images, tried) >= best - TOLERANCE[prefer] - 1e-9]
+    return min(good, key=lambda c: c.ms)
 
 
-def _features(
-    search: Search, graph: onnx.ModelProto, progress: Callable[[int, int], None]
-) -> tuple[Rows, dict[str, np.ndarray]]:
-    data = search.data
-    plain = features.extract(graph, data.paths, data.digests, search.size, progress=progress)
-    copies = [
-        features.extract(graph, data.paths, data.digests, search.size, change=copy, progress=progress)
-        for copy in augment.copies(_COPIES if search.augmented else 0, search.seed)
-    ]
-    tried = data.subset(np.isin(np.arange(len(data)), robustness.numbers(data)))
-    return Rows(plain, tuple(copies)), robustness.extract(graph, tried, search.size, progress=progress)
+def _taps_before(search: Search, first: Candidate) -> list[str]:
+    """At most `_SECOND` taps that lie before a single one, evenly spread over all of them."""
+    order = [tap.name for tap in search.backbone.taps]
+    earlier = order[: order.index(first.name.removesuffix(STD))]
+    return [earlier[i] for i in np.unique(np.linspace(0, len(earlier) - 1, _SECOND).astype(int))] if earlier else []
+
+
+def _pairs(earlier: Sequence[str], first: Candidate) -> dict[str, list[str]]:
+    """The taps of each pair, by the pair's name."""
+    return {f"{name}{STD}+{first.name}": [name, first.name.removesuffix(STD)] for name in earlier}
+
+
+def _better(first: Candidate, pairs: Sequence[Candidate], search: Search) -> Candidate:
+    """The best pair, if it gains enough over the single tap and costs little time; else the single tap."""
+    best = max(pairs, key=lambda c: c.score(*search.all_images))
+    gain = best.score(*search.all_images) - first.score(*search.all_images)
+    return best if gain >= _LEAST_GAIN and best.ms <= _MOST_TIME * first.ms else first
+
+
+_MACS_PER_SECOND, _DECODE_SECONDS, _FIT_SECONDS = 5e10, 1e-3, 2e-3
+"""Rough rates, from which the parts of the work get their weights: FP32 on two cores, and times for one image."""
+
+
+def _work(search: Search, singles: int) -> list[float]:
+    """Seconds, roughly, that extraction, the scoring of single taps and that of pairs take."""
+    copies = 1 + (_COPIES if search.augmented else 0)
+    images = len(search.data) * copies + len(search.tried) * len(augment.BATTERY)
+    extraction = images * (_DECODE_SECONDS + search.backbone.taps[-1].macs / _MACS_PER_SECOND)
+    fit = len(search.data) * copies * _FIT_SECONDS
+    return [extraction, singles * fit, _SECOND * fit]
+
+
+def _features(search: Search, progress: Progress) -> Pooled:
+    data, taps = search.data, search.backbone.taps
+    graph = backbone_graph(
+        search.backbone,
+        search.weights,
+        tap_name="+".join(tap.name + STD for tap in taps),
+        input_size=search.size,
+        preprocess=search.preprocess,
+    )
+    starts = np.cumsum([0, *(2 * tap.channels for tap in taps)])
+    columns = {tap.name: np.arange(starts[i], starts[i + 1]) for i, tap in enumerate(taps)}
+    conditions = Conditions(augment=_COPIES if search.augmented else 0, seed=search.spec.seed)
+    images, battery = split(progress, [len(data) * (1 + conditions.augment), len(search.tried) * len(augment.BATTERY)])
+    rows = features.training_rows(graph, data, search.size, conditions, images)
+    tried = data.subset(np.isin(np.arange(len(data)), search.tried))
+    changed = robustness.extract(graph, tried, search.size, progress=battery)
+    return Pooled(graph, columns, rows, changed)
 
 
 def _scored(
     search: Search,
+    pooled: Pooled,
     candidates: Mapping[str, Sequence[str]],
     times: Sequence[float],
-    columns: Mapping[str, np.ndarray],
-    rows: Rows,
-    changed: Mapping[str, np.ndarray],
+    progress: Progress,
 ) -> list[Candidate]:
-    found = []
-    labels, folds, tried = search.data.labels, search.folds, robustness.numbers(search.data)
-    for (name, parts), ms in zip(candidates.items(), times, strict=True):
-        own = np.concatenate([columns[part] for part in parts])
-        heads = evaluate.fold_heads(rows.take(own), labels, folds, search.fit)
-        right = evaluate.answer(heads, rows.plain[:, own], folds).argmax(1) == labels
-        answers = {
-            change: evaluate.answer(heads, given[:, own], folds[tried]).argmax(1) == labels[tried]
-            for change, given in changed.items()
+    """Fit heads on the features of each candidate's taps, and evaluate them."""
+    labels, folds, tried = search.data.labels, search.folds, search.tried
+    scored = []
+    for (name, taps), ms in zip(candidates.items(), times, strict=True):
+        columns = np.concatenate([pooled.columns[tap] for tap in taps])
+        heads = evaluate.fold_heads(pooled.rows.take(columns), labels, folds, search.spec)
+        correct = evaluate.answer(heads, pooled.rows.plain[:, columns], folds).argmax(1) == labels
+        changed = {
+            change: evaluate.answer(heads, rows[:, columns], folds[tried]).argmax(1) == labels[tried]
+            for change, rows in pooled.changed.items()
         }
         macs = max(place.tap.macs for place in places(search.backbone, name))
-        found.append(Candidate(name, len(own), macs, ms, right, answers))
-    return found
+        scored.append(Candidate(name, len(columns), macs, ms, correct, changed))
+        progress(len(scored), len(candidates))
+    return scored
 
 
-def _only(graph: onnx.ModelProto, parts: Sequence[str], taps: Iterable[str]) -> onnx.ModelProto:
-    """The graph of all `taps` up to some of them, their maps pooled and the rest gone."""
-    order = list(taps)
-    numbers = [order.index(part) for part in parts]
-    concat = next(node for node in graph.graph.node if node.output[0] == "features")
-    ends = [piece for number in numbers for piece in concat.input[2 * number : 2 * number + 2]]
-    return onnx.utils.Extractor(graph).extract_model(["image"], ends)
+def _only(pooled: Pooled, taps: Sequence[str]) -> onnx.ModelProto:
+    """The graph up to some of the taps, their maps pooled and the rest removed."""
+    order = list(pooled.columns)
+    concat = next(node for node in pooled.graph.graph.node if node.output[0] == "features")
+    ends = [piece for tap in taps for piece in concat.input[2 * order.index(tap) : 2 * order.index(tap) + 2]]
+    return onnx.utils.Extractor(pooled.graph).extract_model(["image"], ends)
 
 
 def _table(
     search: Search, prefer: str, chosen: Candidate, candidates: Sequence[Candidate], single: Sequence[Candidate]
-) -> dict[str, Any]:
-    """What was scored, and what would have been chosen with each fold of images left out of the choice."""
-    images = np.ones(len(search.data), bool)
-    tried = robustness.numbers(search.data)
-    records = [
+) -> TapTable:
+    """What was scored, and what would be chosen without the images of each fold."""
+    tried = search.tried
+    records: list[TapCandidate] = [
         {
             "tap": c.name,
             "features": c.features,
             "macs": c.macs,
             "ms": round(c.ms, 3),
             **robustness.table(c.correct[tried], c.changed),
-            "accuracy": round(c.clean(images), 2),
+            "accuracy": round(c.clean(search.all_images[0]), 2),
         }
         for c in candidates
     ]
@@ -237,11 +292,11 @@ def _table(
     }
 
 
-def sentence(table: Mapping[str, Any]) -> str:
+def sentence(table: TapTable) -> str:
     """What was chosen, for the user."""
     chosen = next(c for c in table["candidates"] if c["tap"] == table["chosen"])
     return (
-        f"tap {chosen['tap']} of {len(table['candidates'])} compared, preferring {table['prefer']}: "
-        f"{chosen['accuracy']:.1f} % under block, {chosen['worst']:.1f} % at worst ({chosen['worst_change']}), "
-        f"{chosen['ms']:.2f} ms in FP32"
+        f"tap {chosen['tap']} chosen from {len(table['candidates'])} ({table['prefer']}): "
+        f"{chosen['accuracy']:.1f} % under block, {chosen['worst']:.1f} % under the worst change "
+        f"({chosen['worst_change']}), {chosen['ms']:.2f} ms in FP32"
     )

@@ -1,4 +1,4 @@
-"""MODEL_CARD.md, for people: what a bundle is, from what it was made, how good it is, and for whom it is not.
+"""MODEL_CARD.md, for people: what a bundle is, what it was made from, how good it is, and what it is not for.
 
 Form: Mitchell et al. 2019, Model Cards for Model Reporting, arXiv 1810.03993.
 """
@@ -6,7 +6,8 @@ Form: Mitchell et al. 2019, Model Cards for Model Reporting, arXiv 1810.03993.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+
+from edge_all.record import DatasetRecord, Gate, Metrics, RecordBody, Score
 
 from ..dataset import kaggle
 from . import tap_report
@@ -18,7 +19,7 @@ _PROTOCOLS = {
 }
 
 
-def write(record: Mapping[str, Any]) -> str:
+def write(record: RecordBody) -> str:
     """The card of a bundle's record."""
     r, data = record, record["dataset"]
     height, width = r["input"]["height"], r["input"]["width"]
@@ -47,14 +48,14 @@ def write(record: Mapping[str, Any]) -> str:
         f"fingerprint {data['fingerprint'][:16]}.",
         "",
         f"About the images of Aria et al. 2021 (Taleqani Hospital, DOI {kaggle.DOI}): they carry no patient or "
-        "slide numbers, stain colour alone almost gives the class away, and a burnt-in scale bar differs by class. "
+        "slide numbers, stain colour alone almost identifies the class, and a burnt-in scale bar differs by class. "
         "Every figure below is therefore an upper bound for the next patient.",
         "",
         "## Accuracy",
         "",
         *_leaks(data),
         "Five-fold cross-validation; scaling, selection and classifier fitted inside the training folds; no image "
-        "judged by an INT8 graph that was calibrated on it. Percent.",
+        "evaluated by an INT8 graph that was calibrated on it. Percent.",
         "",
         "| split | precision | accuracy | balanced | macro F1 | same label as FP32 |",
         "|---|---|---|---|---|---|",
@@ -80,34 +81,35 @@ def write(record: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def _trained_on(record: Mapping[str, Any]) -> str:
+def _trained_on(record: RecordBody) -> str:
     if record["balance"]:
-        return "every image, and changed copies of the smallest class's"
+        return "every image, and changed copies of those of the smallest class"
     return f"every image, and {record['augment']} changed copies of it"
 
 
-def _setting(record: Mapping[str, Any]) -> str:
+def _setting(record: RecordBody) -> str:
     return "".join(f", {name.replace('_', ' ')} {value:g}" for name, value in (record["setting"] or {}).items())
 
 
-def _leaks(data: Mapping[str, Any]) -> list[str]:
+def _leaks(data: DatasetRecord) -> list[str]:
     crossing = ", ".join(f"`{name}` {count}" for name, count in data["near_duplicates_across_folds"].items())
     return [f"Test images with a near-duplicate among the training images, by split: {crossing}.", ""]
 
 
-def _accuracy_rows(metrics: Mapping[str, Any], models: Mapping[str, Any]) -> list[str]:
+def _accuracy_rows(metrics: Mapping[str, Metrics], models: Mapping[str, Mapping[str, str]]) -> list[str]:
     rows = []
     for protocol, by_precision in metrics.items():
         rows.append(_row(protocol, "FP32", by_precision["fp32"]))
         if "fp16" in by_precision:
             refused = "" if "fp16" in models["gpu"] else " (refused by the gate: FP32 ships)"
             rows.append(_row(protocol, f"FP16, gpu{refused}", by_precision["fp16"]))
-        for target, figures in by_precision.get("int8", {}).get("targets", {}).items():
-            rows.append(_row(protocol, f"INT8, {target}", figures))
+        if "int8" in by_precision:
+            by_target = by_precision["int8"]["targets"].items()
+            rows += [_row(protocol, f"INT8, {target}", figures) for target, figures in by_target]
     return rows
 
 
-def _row(split: str, precision: str, figures: Mapping[str, Any]) -> str:
+def _row(split: str, precision: str, figures: Score) -> str:
     same = f"{figures['agreement_fp32']:.2f}" if "agreement_fp32" in figures else ""
     return (
         f"| {split} | {precision} | {figures['accuracy']:.2f} | {figures['balanced_accuracy']:.2f} "
@@ -115,12 +117,12 @@ def _row(split: str, precision: str, figures: Mapping[str, Any]) -> str:
     )
 
 
-def _recall(record: Mapping[str, Any]) -> list[str]:
+def _recall(record: RecordBody) -> list[str]:
     recall = record["metrics"]["block"]["fp32"]["recall"]
     return [f"Recall under `block`, FP32: {', '.join(f'{name} {value:.1f}' for name, value in recall.items())}.", ""]
 
 
-def _robustness(record: Mapping[str, Any]) -> list[str]:
+def _robustness(record: RecordBody) -> list[str]:
     robust = record["robustness"]
     by_precision = {"FP32": robust["fp32"]} | {f"INT8, {t}": figures for t, figures in robust["int8"].items()}
     changes = robust["fp32"]["changes"]
@@ -129,7 +131,7 @@ def _robustness(record: Mapping[str, Any]) -> list[str]:
         return f"| {name} | {' | '.join(f'{value:.2f}' for value in accuracies)} |"
 
     return [
-        "### When the light, the focus or the turn change",
+        "### When light, focus or orientation change",
         "",
         f"Accuracy in percent under `{robust['protocol']}` on {robust['images']} of the images, changed in one way.",
         "",
@@ -141,7 +143,7 @@ def _robustness(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _limits(record: Mapping[str, Any]) -> list[str]:
+def _limits(record: RecordBody) -> list[str]:
     familiar, referred = record["familiarity"], record["referral"]
     accepted = ", ".join(
         f"{'FP32' if name == 'fp32' else f'INT8 {name}'} {share:.2f} %" for name, share in familiar["accepted"].items()
@@ -150,9 +152,9 @@ def _limits(record: Mapping[str, Any]) -> list[str]:
     return [
         "### What it does not answer",
         "",
-        "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of fields that the "
-        f"Gaussian was not fitted on, under `{familiar['protocol']}`, {accepted} pass. The limit knows what it was "
-        "shown: it is no proof that what passes is a smear like those.",
+        "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of images that the "
+        f"limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that passes is not "
+        "necessarily a smear like the training images.",
         "",
         f"An image whose most probable class is under {referred['threshold']:.3f} is to be referred. Under "
         f"`{referred['protocol']}`, FP32:",
@@ -164,12 +166,12 @@ def _limits(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _held_out(record: Mapping[str, Any]) -> list[str]:
+def _held_out(record: RecordBody) -> list[str]:
     held_out = record["held_out"]
     if not held_out:
         return []
     return [
-        "### This very file, on images kept out of everything",
+        "### This very bundle, on images kept out of the export",
         "",
         f"{held_out['images']} images ({held_out['protocol']}).",
         "",
@@ -180,7 +182,7 @@ def _held_out(record: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _gate(gate: Mapping[str, Any]) -> list[str]:
+def _gate(gate: Gate) -> list[str]:
     lines = []
     for target, verdict in gate["targets"].items():
         if "lost" not in verdict:
@@ -188,14 +190,14 @@ def _gate(gate: Mapping[str, Any]) -> list[str]:
             continue
         lost, allowed = verdict["lost"], verdict["allowed"]
         what = ", ".join(f"{name.replace('_', ' ')} {lost[name]} (allowed {allowed[name]})" for name in lost)
-        ms = f", {verdict['graph_ms']} ms against {verdict['fp32_graph_ms']} ms" if verdict["graph_ms"] else ""
+        ms = f", {verdict['graph_ms']} ms against {verdict['fp32_graph_ms']} ms" if verdict.get("graph_ms") else ""
         how = f"{verdict['scheme']}, head {verdict['head']}{ms}"
         result = f"{how}: passed" if verdict["passed"] else f"all refused, nearest {how}; FP32 ships"
-        lines.append(f"- {target}: {result}. Points lost: {what}.")
+        lines.append(f"- {target}: {result}. Percentage points lost: {what}.")
     return [*(lines or ["No INT8 graph was asked for."]), *_tried(gate)]
 
 
-def _tried(gate: Mapping[str, Any]) -> list[str]:
+def _tried(gate: Gate) -> list[str]:
     """Everything that was tried; times are the backbone's alone, on the exporting machine."""
     rows = []
     for target, verdict in gate["targets"].items():
@@ -217,7 +219,7 @@ def _tried(gate: Mapping[str, Any]) -> list[str]:
     ]
     notes = [
         "",
-        "Heads: `fp32` is FP32's own; `realigned` lays each quantized channel onto FP32's by a straight line first; "
+        "Heads: `fp32` is FP32's own; `realigned` aligns each quantized channel with FP32's by a straight line first; "
         "`refitted` is fitted anew on the quantized features.",
     ]
     return [*head, *rows, *notes]

@@ -1,11 +1,12 @@
-"""A backbone and its head ready to be joined: what selection dropped is computed no more."""
+"""Cut a backbone to the features that its head reads, and convert the head to read just those."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
+
+from edge_all.record import CutRecord
 
 from ..graph.facts import Size, size
 from ..head.fit import Head, to_onnx
@@ -14,13 +15,13 @@ from .prune import prune
 
 @dataclass(frozen=True)
 class Cut:
-    """Both parts.
+    """A backbone and a head that fit together.
 
     Attributes:
-        backbone: Gives the features that the head takes.
-        head: As a graph.
-        before: The backbone's size, with all features.
-        after: And with those that were kept.
+        backbone: Gives the features that the head reads.
+        head: Reads them.
+        before: The backbone's size with all features.
+        after: Its size with the features that the head reads.
     """
 
     backbone: onnx.ModelProto
@@ -29,8 +30,8 @@ class Cut:
     after: Size
 
     @property
-    def record(self) -> dict[str, Any]:
-        """For the bundle."""
+    def record(self) -> CutRecord:
+        """For the bundle's record."""
         return {
             "macs": self.after.macs,
             "macs_uncut": self.before.macs,
@@ -40,20 +41,20 @@ class Cut:
 
 
 def cut(backbone: onnx.ModelProto, head: Head) -> Cut:
-    """Cut the backbone to the features that the head keeps; with pca, which mixes all, nothing is cut."""
+    """Cut the backbone to the features that the head selects; with pca, which reads all, nothing is cut."""
     before = size(backbone)
     if head.kept is None:
         return Cut(backbone, to_onnx(head), before, before)
-    lesser = prune(backbone, head.kept)
-    return Cut(lesser, to_onnx(head, selected=True), before, size(lesser))
+    pruned = prune(backbone, head.kept)
+    return Cut(pruned, to_onnx(head, selected=True), before, size(pruned))
 
 
-def sentence(made: Cut) -> str:
+def sentence(parts: Cut) -> str:
     """What cutting saved, for the user."""
-    before, after = made.before, made.after
+    before, after = parts.before, parts.after
     if before == after:
-        return "no channel of the backbone can be cut: every one feeds a feature that is kept"
+        return "no channel of the backbone can be cut: each one is needed for a selected feature"
     return (
-        f"channels that no kept feature needs are cut: {before.macs / 1e6:.1f} -> {after.macs / 1e6:.1f} million "
+        f"channels that no selected feature needs are cut: {before.macs / 1e6:.1f} -> {after.macs / 1e6:.1f} million "
         f"multiply-accumulates, {before.bytes / 1e6:.2f} -> {after.bytes / 1e6:.2f} MB"
     )

@@ -5,6 +5,9 @@ from __future__ import annotations
 import onnx
 from onnx import compose, helper
 
+from ..graph import edit
+from ..graph.names import FEATURES, HEAD
+
 
 def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx.ModelProto:
     """Feed the backbone's "features" into the head.
@@ -15,24 +18,22 @@ def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx
         name: Name of the graph.
 
     Returns:
-        ``uint8 [N, H, W, 3]`` "image" to "probabilities", "label" and what else the head gives, in standard
-        operators only.
+        ``uint8 [N, H, W, 3]`` "image" to "probabilities", "label" and the head's other outputs, in standard operators
+        only.
 
     Raises:
-        ValueError: A node is outside the standard ``ai.onnx`` domain, or the channels differ.
+        ValueError: A node is outside the standard ``ai.onnx`` domain, or the channels or the opsets differ.
     """
-    given, wanted = (_channels(value) for value in (backbone.graph.output[0], head.graph.input[0]))
-    if given != wanted:
-        raise ValueError(f"the backbone gives {given} features and the head takes {wanted}")
-    inner = compose.add_prefix(head, "head/", rename_nodes=False)
-    opset = max(_opset(backbone), _opset(head))
-    for model in (backbone, inner):
-        if _opset(model) != opset:
-            raise ValueError(f"the backbone is in opset {_opset(backbone)} and the head in {_opset(head)}")
-    graph = compose.merge_graphs(backbone.graph, inner.graph, io_map=[("features", "head/features")], name=name)
-    _rename_outputs(graph, {f"head/{value.name}": value.name for value in head.graph.output})
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    features, read = edit.width(backbone.graph.output[0]), edit.width(head.graph.input[0])
+    if features != read:
+        raise ValueError(f"the backbone gives {features} features and the head takes {read}")
+    opset = _opset(backbone)
+    if opset != _opset(head):
+        raise ValueError(f"the backbone is in opset {opset} and the head in {_opset(head)}")
+    inner = compose.add_prefix(head, HEAD, rename_nodes=False)
+    graph = compose.merge_graphs(backbone.graph, inner.graph, io_map=[(FEATURES, f"{HEAD}{FEATURES}")], name=name)
+    edit.rename(graph, {f"{HEAD}{value.name}": value.name for value in head.graph.output})
+    edit.free_batch(graph)
     fused = helper.make_model(
         graph, producer_name="edge_all", opset_imports=[helper.make_opsetid("", opset)], ir_version=backbone.ir_version
     )
@@ -41,18 +42,6 @@ def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx
         raise ValueError(f"nodes outside ai.onnx: {', '.join(foreign)}")
     onnx.checker.check_model(fused, full_check=True)
     return fused
-
-
-def _rename_outputs(graph: onnx.GraphProto, names: dict[str, str]) -> None:
-    for node in graph.node:
-        node.input[:] = [names.get(value, value) for value in node.input]
-        node.output[:] = [names.get(value, value) for value in node.output]
-    for value in (*graph.output, *graph.value_info):
-        value.name = names.get(value.name, value.name)
-
-
-def _channels(value: onnx.ValueInfoProto) -> int:
-    return int(value.type.tensor_type.shape.dim[1].dim_value)
 
 
 def _opset(model: onnx.ModelProto) -> int:

@@ -1,4 +1,4 @@
-"""Which inputs go into a bundle's probe."""
+"""The inputs of a bundle's probe."""
 
 from __future__ import annotations
 
@@ -11,10 +11,10 @@ from ..dataset import Dataset
 from ..dataset.synthetic import CLASSES, draw_field
 
 EACH_SIDE = 4
-"""Inputs far from a decision boundary, and as many near one."""
+"""How many inputs are far from a decision boundary, and how many are near one."""
 
-NEAREST = 0.2
-"""Smallest lead of the first class over the second: nearer than that, rounding alone may flip the label."""
+LEAST_MARGIN = 0.2
+"""Smallest difference between the first and the second probability: below it rounding alone may change the label."""
 
 
 def probe_inputs(
@@ -37,8 +37,9 @@ def probe_inputs(
         fields = [draw_field(i % len(CLASSES), rng) for i in range(2 * EACH_SIDE)]
         height, width = size
         return np.stack([np.asarray(Image.fromarray(f).resize((width, height))) for f in fields])
-    top = np.sort(probabilities, axis=1)
-    order = np.argsort(top[:, -1] - top[:, -2], kind="stable")
-    order = order[(top[:, -1] - top[:, -2])[order] >= NEAREST] if (top[:, -1] - top[:, -2]).max() >= NEAREST else order
+    ordered = np.sort(probabilities, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    order = np.argsort(margin, kind="stable")
+    order = order[margin[order] >= LEAST_MARGIN] if margin.max() >= LEAST_MARGIN else order
     chosen = dict.fromkeys([*order[:EACH_SIDE], *order[::-1][:EACH_SIDE]])
     return np.stack([image.decode(data.paths[i], size) for i in chosen])

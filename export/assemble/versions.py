@@ -6,15 +6,18 @@ from importlib.metadata import PackageNotFoundError, version
 
 import edge_all
 
-_PACKAGES = tuple("torch torchvision timm scikit-learn skl2onnx onnx onnxruntime openvino nncf numpy pillow".split())
+_PACKAGES = (
+    *("torch", "torchvision", "timm", "scikit-learn", "skl2onnx", "onnx", "onnxruntime"),
+    *("openvino", "nncf", "numpy", "pillow"),
+)
 
 
 def versions() -> dict[str, str]:
     """Version of each package of the toolchain that is installed, edge_all's own first."""
-    found = {"edge-all": edge_all.__version__}
+    installed = {"edge-all": edge_all.__version__}
     for name in _PACKAGES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    return installed

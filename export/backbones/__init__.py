@@ -1,8 +1,8 @@
-"""Frozen CNNs: one file each, whose name is the registered name.
+"""Frozen CNNs: each has one file, whose name is the registered name.
 
-A backbone is a flat sequence of named stages, so that the network up to a tap is the stages up to that name, and
-nothing above it is exported. Its file says how to build it, what its pretrained weights are, how its input is
-normalised, and at which stages features may be taken.
+A backbone is a sequence of named stages. The network up to a tap is the sequence up to the stage of that name, and the
+stages behind it are not exported. The file says how to build the network, where its pretrained weights come from, how
+its input is normalised, and at which stages features may be taken.
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ class Tap:
 
     Attributes:
         name: The stage, by its path in the reference implementation.
-        channels: How many its output has.
-        macs: Multiply-accumulates of one image from the input up to here, at the backbone's own input size, as the
+        channels: How many channels its output has.
+        macs: Multiply-accumulates for one image from the input up to here, at the backbone's own input size, as the
             reference implementation computes them; `edge_all.export.graph.reorder` saves some of DenseNet's.
     """
 
@@ -45,14 +45,14 @@ class Backbone:
     Attributes:
         name: Registered name.
         input_size: Height and width that it was trained at, in pixels.
-        mean: Per channel, of RGB scaled to 0..1.
-        std: Likewise.
+        mean: What is subtracted from red, green and blue, as shares of full brightness.
+        std: What they are divided by then, likewise.
         taps: In the order of the network; the last one is the paper's.
         build: Makes the whole network, untrained.
         stages: Gives its named stages in order, without the classifier.
-        pretrained: Gives the publisher's weights and a name for them.
-        head: Key prefixes of the weights that a feature extractor does not need.
-        rename: Turns another publication's keys into this network's.
+        pretrained: Gives the publisher's weights, and where they come from, in words.
+        head: Prefixes of the keys of weights that a feature extractor does not need.
+        rename: Gives this network's key for a key of another publication of the weights.
     """
 
     name: str
@@ -68,23 +68,23 @@ class Backbone:
 
 
 def names() -> tuple[str, ...]:
-    """Registered names; nothing is imported."""
+    """Registered names; no backbone is imported."""
     return tuple(module.name for module in pkgutil.iter_modules(__path__))
 
 
 def load(name: str) -> Backbone:
-    """The backbone of that name."""
+    """The backbone of a registered name."""
     backbone: Backbone = import_module(f".{name}", __package__).BACKBONE
     return backbone
 
 
 @dataclass(frozen=True)
 class Place:
-    """A tap, and what is taken from its map.
+    """A tap, and the statistics that are taken from its feature map.
 
     Attributes:
-        tap: Where.
-        std: Each channel's standard deviation over the map beside its average: its texture.
+        tap: The tap.
+        std: Whether each channel's standard deviation over the map, a measure of texture, is taken beside its average.
     """
 
     tap: Tap
@@ -101,35 +101,35 @@ class Place:
 
 
 STD = ":std"
-"""Ends the name of a place where standard deviations are taken too."""
+"""Suffix of the name of a place where standard deviations are taken too."""
 
 
 def places(backbone: Backbone, name: str) -> tuple[Place, ...]:
     """The places of a name such as ``features.7``, ``features.7:std`` or ``features.3:std+features.7``.
 
     Args:
-        backbone: Whose.
-        name: Taps joined by ``+``, each with or without ``:std``; ``last`` is the paper's.
+        backbone: The network.
+        name: Taps joined by ``+``, each with or without ``:std``; ``last`` is the paper's tap.
 
     Raises:
-        EdgeAllError: There is no such tap, or one is named twice; the message lists what there is.
+        EdgeAllError: There is no such tap, or one is named twice; the message lists the taps.
     """
     known = {tap.name: tap for tap in backbone.taps} | {"last": backbone.taps[-1]}
-    found = []
+    chosen: list[Place] = []
     for part in name.split("+"):
         tap = known.get(part.removesuffix(STD))
-        if tap is None or tap in [place.tap for place in found]:
+        if tap is None or tap in [place.tap for place in chosen]:
             listed = ", ".join(tap.name for tap in backbone.taps)
             raise EdgeAllError(
                 f"--tap {name}: {backbone.name} has no such tap; wanted auto, last, or one of {listed}, "
                 f"with {STD} for standard deviations too, or several different ones joined by +"
             )
-        found.append(Place(tap, part.endswith(STD)))
-    return tuple(found)
+        chosen.append(Place(tap, part.endswith(STD)))
+    return tuple(chosen)
 
 
 def torchvision_weights(enum: str) -> tuple[Mapping[str, Tensor], str]:
-    """torchvision's DEFAULT weights of an enum such as ``VGG19_Weights``, downloaded or from its cache."""
+    """torchvision's DEFAULT weights of an enum such as ``VGG19_Weights``, downloaded or from torchvision's cache."""
     from torchvision import models
 
     weights = getattr(models, enum).DEFAULT

@@ -1,4 +1,4 @@
-"""DenseNet121: every layer sees the outputs of all before it in its block.
+"""DenseNet121: every layer reads the outputs of all layers before it in its block.
 
 Huang et al. 2017, arXiv 1608.06993. Reference: torchvision.models.densenet121.
 """
@@ -18,14 +18,14 @@ def build() -> Any:
 
 
 def stages(model: Any) -> list[tuple[str, Any]]:
-    """The children of ``features``, and the ReLU that ends it in torchvision's forward."""
+    """The children of ``features``, and the ReLU behind them, which is in torchvision's ``forward``."""
     from torch import nn
 
     return [*model.features.named_children(), ("relu5", nn.ReLU())]
 
 
 def rename(key: str) -> str:
-    """torchvision's published file still says ``norm.1`` where its module is now ``norm1``."""
+    """torchvision's published file has keys with ``norm.1`` where its module is called ``norm1``."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12]\.)", r"\1\2", key)
 
 

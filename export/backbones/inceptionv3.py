@@ -2,8 +2,9 @@
 
 Szegedy et al. 2016, arXiv 1512.00567. Reference: torchvision.models.inception_v3.
 
-torchvision's pretrained network takes input normalised by ImageNet's mean and std and turns that, in its first step
-(``transform_input``), into values from -1 to 1. Both steps together are mean 0.5 and std 0.5, which stands here.
+torchvision's pretrained network takes input normalised by ImageNet's mean and std, and its first step
+(``transform_input``) turns that into values from -1 to 1. Both steps together are a normalisation with mean 0.5 and
+std 0.5, which is given here.
 """
 
 from __future__ import annotations

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from . import kaggle, synthetic
 from .duplicates import groups
-from .folder import Dataset, Progress, read
+from .folder import read
+from .record import Dataset, spread
 from .splits import FOLDS, PROTOCOLS, folds, leaks
 
-__all__ = ["FOLDS", "PROTOCOLS", "Dataset", "Progress", "folds", "groups", "kaggle", "leaks", "read", "synthetic"]
+__all__ = ["FOLDS", "PROTOCOLS", "Dataset", "folds", "groups", "kaggle", "leaks", "read", "spread", "synthetic"]

@@ -15,16 +15,15 @@ chance in about two pairs of 100,000. Such a link does little harm: it keeps two
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-if TYPE_CHECKING:
-    from .folder import Dataset, Progress
+from edge_all.progress import Progress, ignore
+
+from .record import Dataset
 
 THRESHOLD = 0.60
 """Correlation from which two images are near duplicates."""
@@ -41,7 +40,7 @@ _FLOOR = 4.0
 _BLOCK = 1024
 
 
-def groups(dataset: Dataset, *, progress: Progress | None = None) -> npt.NDArray[np.int64]:
+def groups(dataset: Dataset, *, progress: Progress = ignore) -> npt.NDArray[np.int64]:
     """Number the groups of near duplicates, chains of them included, across classes too.
 
     A group across classes is kept as one: it would leak like any other, and tells of a labelling error.
@@ -70,12 +69,10 @@ def _details(thumbnails: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     energy = uniform_filter(grey * grey, (0, _WINDOW, _WINDOW), mode="nearest")
     grey /= np.sqrt(energy + _FLOOR**2)
     count, height, width = grey.shape
-    return grey.reshape(count, height // 2, 2, width // 2, 2).mean(axis=(2, 4))
+    return np.asarray(grey.reshape(count, height // 2, 2, width // 2, 2).mean(axis=(2, 4)))
 
 
-def _pairs(
-    details: npt.NDArray[np.float32], progress: Progress | None
-) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+def _pairs(details: npt.NDArray[np.float32], progress: Progress) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Indices of the pairs that reach the threshold, by block: memory stays at a few blocks whatever N is."""
     starts = range(0, len(details), _BLOCK)
     blocks = [(top, left) for top in starts for left in starts if left >= top]
@@ -85,8 +82,7 @@ def _pairs(
         row, column = np.nonzero(best >= THRESHOLD)
         rows.append(row + top)
         columns.append(column + left)
-        if progress is not None:
-            progress(done, len(blocks))
+        progress(done, len(blocks))
     return np.concatenate(rows), np.concatenate(columns)
 
 

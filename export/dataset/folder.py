@@ -5,10 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-import unicodedata
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
@@ -16,68 +13,17 @@ import numpy.typing as npt
 
 from edge_all import image
 from edge_all.errors import DataError, ImageError
+from edge_all.progress import Progress, ignore
 
+from .record import THUMBNAIL, Dataset, normalized_name
 from .splits import FOLDS
 
-Progress = Callable[[int, int], None]
-"""Called with the number of items done and the number of items in all."""
 
-THUMBNAIL = 32
-"""Side of a thumbnail, in pixels."""
-
-
-@dataclass(frozen=True, eq=False)
-class Dataset:
-    """The images of a data set, by class and then in natural order of their names; compared by `fingerprint`.
-
-    Attributes:
-        root: The folder that was read.
-        classes: Class names, NFC-normalised and sorted; a label is an index into them.
-        files: Paths relative to `root`, with forward slashes, as they are on disk.
-        labels: ``int64 [N]``.
-        digests: SHA-256 of each file's bytes, in hex.
-        thumbnails: ``uint8 [N, 32, 32, 3]``.
-    """
-
-    root: Path
-    classes: tuple[str, ...]
-    files: tuple[str, ...]
-    labels: npt.NDArray[np.int64]
-    digests: tuple[str, ...]
-    thumbnails: npt.NDArray[np.uint8]
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    @property
-    def fingerprint(self) -> str:
-        """SHA-256, in hex, over the sorted lines ``digest path``: the same wherever the folder lies."""
-        lines = sorted(f"{digest} {_nfc(file)}" for digest, file in zip(self.digests, self.files, strict=True))
-        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
-
-    @property
-    def paths(self) -> list[Path]:
-        """The files' full paths."""
-        return [self.root / file for file in self.files]
-
-    def subset(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
-        """The images where `chosen`, ``bool [N]``, is true, under the same classes."""
-        numbers = np.flatnonzero(chosen)
-        files, digests = (tuple(values[i] for i in numbers) for values in (self.files, self.digests))
-        return Dataset(self.root, self.classes, files, self.labels[numbers], digests, self.thumbnails[numbers])
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Number of images of each class."""
-        found = np.bincount(self.labels, minlength=len(self.classes))
-        return dict(zip(self.classes, found.tolist(), strict=True))
-
-
-def read(root: Path, *, progress: Progress | None = None) -> Dataset:
+def read(root: Path, *, progress: Progress = ignore) -> Dataset:
     """Read a folder that holds one sub-folder a class, with that class's images anywhere below it.
 
-    Hidden folders and files are passed over, and so are files without an image's suffix. Every image is decoded once,
-    on the path that training and runtime share, so that a damaged one is found before an export starts and not in it.
+    Hidden folders and files are skipped, and so are files without an image's suffix. Every image is decoded once,
+    on the path that training and runtime share, so that a damaged one stops an export before it starts.
 
     Raises:
         DataError: `root` is not such a folder, a class is empty or smaller than the number of folds, or an image is
@@ -87,19 +33,19 @@ def read(root: Path, *, progress: Progress | None = None) -> Dataset:
     folders = _class_folders(root)
     files, labels = [], []
     for label, (name, folder) in enumerate(folders.items()):
-        found = sorted((path.relative_to(root).as_posix() for path in image.find([folder])), key=natural_key)
-        if not found:
+        own_files = sorted((path.relative_to(root).as_posix() for path in image.find([folder])), key=natural_key)
+        if not own_files:
             raise DataError(
                 f"class folder {folder} holds no image; wanted at least {FOLDS} images a class "
                 f"({', '.join(sorted(image.SUFFIXES))}): add them or remove the folder"
             )
-        if len(found) < FOLDS:
+        if len(own_files) < FOLDS:
             raise DataError(
-                f"class {name!r} has {len(found)} of the {FOLDS} images that {FOLDS}-fold cross-validation wants; "
+                f"class {name!r} has {len(own_files)} of the {FOLDS} images that {FOLDS}-fold cross-validation wants; "
                 f"add images to {folder} or remove the folder"
             )
-        files += found
-        labels += [label] * len(found)
+        files += own_files
+        labels += [label] * len(own_files)
     digests, thumbnails = _scan(root, files, progress)
     return Dataset(root, tuple(folders), tuple(files), np.array(labels, np.int64), digests, thumbnails)
 
@@ -109,7 +55,7 @@ def natural_key(file: str) -> tuple[object, ...]:
     # Split at the digits, text and number alternate, so that a number is never compared with text.
     parts = tuple(
         tuple(int(piece) if index % 2 else piece.casefold() for index, piece in enumerate(re.split("([0-9]+)", part)))
-        for part in PurePosixPath(_nfc(file)).parts
+        for part in PurePosixPath(normalized_name(file)).parts
     )
     return parts, file
 
@@ -125,7 +71,7 @@ def _class_folders(root: Path) -> dict[str, Path]:
         raise DataError(f"{root} holds Original/, not class folders (the Kaggle layout); give {inner}")
     named: dict[str, Path] = {}
     for folder in _folders(root):
-        name = _nfc(folder.name)
+        name = normalized_name(folder.name)
         if name in named:
             raise DataError(
                 f"{root} holds two folders that are both class {name!r} once their names are normalised (NFC); "
@@ -149,7 +95,7 @@ def _folders(root: Path) -> list[Path]:
         raise DataError(f"{root} cannot be read ({error.strerror or error}); wanted a folder you may read") from None
 
 
-def _scan(root: Path, files: list[str], progress: Progress | None) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+def _scan(root: Path, files: list[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
     """Hash and thumbnail each file, in threads: Pillow lets go of the interpreter's lock while it decodes."""
     digests: list[str] = []
     thumbnails = np.zeros((len(files), THUMBNAIL, THUMBNAIL, 3), np.uint8)
@@ -161,8 +107,7 @@ def _scan(root: Path, files: list[str], progress: Progress | None) -> tuple[tupl
                 damaged.append((files[index], result))
             else:
                 thumbnails[index] = result
-            if progress is not None:
-                progress(index + 1, len(files))
+            progress(index + 1, len(files))
     if damaged:
         file, reason = damaged[0]
         many = f"{len(damaged)} of {len(files)} images cannot be read, first " if len(damaged) > 1 else ""
@@ -179,7 +124,3 @@ def _scan_file(path: Path) -> tuple[str, npt.NDArray[np.uint8] | str]:
         return "", f"cannot be read: {error.strerror or error}"
     except ImageError as error:
         return "", str(error)
-
-
-def _nfc(text: str) -> str:
-    return unicodedata.normalize("NFC", text)

@@ -43,8 +43,8 @@ def download() -> Path:
         message = " ".join(str(error).split())
         reason = message if 0 < len(message) <= 100 else type(error).__name__  # without a network: a page of retries
         raise DataError(f"the data set {HANDLE} cannot be fetched from Kaggle ({reason}); {_ADVICE}") from None
-    found = [folder, *folder.rglob("Original")]
-    original = [path for path in found if path.name == "Original" and path.is_dir()]
+    folders = [folder, *folder.rglob("Original")]
+    original = [path for path in folders if path.name == "Original" and path.is_dir()]
     if not original:
         raise DataError(f"{folder}, fetched from Kaggle, holds no Original/ folder; {_ADVICE}")
     return min(original, key=lambda path: (len(path.parts), path))

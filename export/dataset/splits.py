@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
 from edge_all.errors import DataError
 
-if TYPE_CHECKING:
-    from .folder import Dataset
+from .record import Dataset
 
 FOLDS = 5
 """Folds of every cross-validation, and so the fewest images that a class may have."""
@@ -37,13 +34,13 @@ def folds(
         protocol: One of `PROTOCOLS`.
         k: Number of folds.
         seed: Of the shuffle; ``block`` has none.
-        groups: ``int64 [N]`` near-duplicate groups, for ``grouped``; worked out from the data set when not given.
+        groups: ``int64 [N]``, near-duplicate group of each image (`duplicates.groups`); ``grouped`` needs them.
 
     Returns:
         ``int64 [N]``, values in ``[0, k)``.
 
     Raises:
-        ValueError: Unknown protocol, or fewer than two folds.
+        ValueError: Unknown protocol, fewer than two folds, or ``grouped`` without groups.
         DataError: A class has fewer images than folds, or under ``grouped`` cannot be split at all.
     """
     if protocol not in PROTOCOLS:
@@ -56,16 +53,15 @@ def folds(
     if protocol == "block":
         return _block(dataset.labels, k)
     if protocol == "random":
-        splitter, together = StratifiedKFold(k, shuffle=True, random_state=seed), None
+        splitter = StratifiedKFold(k, shuffle=True, random_state=seed)
+        groups = None
     else:
-        splitter, together = StratifiedGroupKFold(k, shuffle=True, random_state=seed), groups
-        if together is None:
-            from .duplicates import groups as find_groups
-
-            together = find_groups(dataset)
-        _check_groups(dataset, together, k)
+        if groups is None:
+            raise ValueError("protocol 'grouped' needs near-duplicate groups; give groups=duplicates.groups(dataset)")
+        splitter = StratifiedGroupKFold(k, shuffle=True, random_state=seed)
+        _check_groups(dataset, groups, k)
     result = np.empty(len(dataset), np.int64)
-    for fold, (_, test) in enumerate(splitter.split(dataset.labels, dataset.labels, together)):
+    for fold, (_, test) in enumerate(splitter.split(dataset.labels, dataset.labels, groups)):
         result[test] = fold
     return result
 
@@ -86,9 +82,9 @@ def _block(labels: npt.NDArray[np.int64], k: int) -> npt.NDArray[np.int64]:
 
 def _check_groups(dataset: Dataset, groups: npt.NDArray[np.int64], k: int) -> None:
     for label, name in enumerate(dataset.classes):
-        found = len(np.unique(groups[dataset.labels == label]))
-        if found < k:
+        count = len(np.unique(groups[dataset.labels == label]))
+        if count < k:
             raise DataError(
-                f"class {name!r} has {found} groups of near-duplicate images for {k} folds; "
+                f"class {name!r} has {count} groups of near-duplicate images for {k} folds; "
                 "add images of other fields or ask for fewer folds"
             )

@@ -85,37 +85,58 @@ def draw_field(label: int, rng: np.random.Generator, *, size: int = 224) -> npt.
     """
     kind = _KINDS[label]
     scale = size / 224
-    eosin = np.zeros((size, size), np.float32)
-    azure = np.zeros((size, size), np.float32)
+    field = _Field(np.zeros((size, size), np.float32), np.zeros((size, size), np.float32), rng, scale)
     for x, y in _places(rng, int(rng.integers(40, 65)), 11.5 * scale, size, []):
-        _red_cell(eosin, rng, x, y, scale)
+        _red_cell(field, x, y)
     taken: list[tuple[float, float]] = []
     shade = rng.normal(1, 0.06)
     for x, y in _places(
         rng, int(rng.integers(kind.crowd[0], kind.crowd[1] + 1)), 1.9 * kind.radius[0] * scale, size, taken
     ):
-        _white_cell(eosin, azure, rng, x, y, kind, shade, scale)
+        _white_cell(field, x, y, kind, shade)
     # A field of any class may hold an ordinary lymphocyte, and platelets, so that one cell does not give it away.
     for x, y in _places(rng, int(rng.random() < 0.3), 27 * scale, size, taken):
-        _white_cell(eosin, azure, rng, x, y, _KINDS[0], shade, scale)
+        _white_cell(field, x, y, _KINDS[0], shade)
     for x, y in rng.uniform(0, size, (int(rng.integers(0, 7)), 2)):
-        _platelet(eosin, azure, rng, x, y, scale)
-    return _expose(eosin, azure, rng, scale)
+        _platelet(field, x, y)
+    return _expose(field)
+
+
+@dataclass(frozen=True)
+class _Field:
+    """A field that is being drawn.
+
+    Attributes:
+        eosin: Density of the red stain, ``float32 [size, size]``; drawn into.
+        azure: Density of the blue stain, likewise.
+        rng: The source of every random choice.
+        scale: Pixels for one pixel of a 224-pixel field.
+    """
+
+    eosin: npt.NDArray[np.float32]
+    azure: npt.NDArray[np.float32]
+    rng: np.random.Generator
+    scale: float
+
+    @property
+    def size(self) -> int:
+        """Side, in pixels."""
+        return len(self.eosin)
 
 
 def _places(
     rng: np.random.Generator, count: int, apart: float, size: int, taken: list[tuple[float, float]]
 ) -> list[tuple[float, float]]:
     """Up to `count` centres, mostly `apart` pixels from each other and from `taken`, to which they are added."""
-    found: list[tuple[float, float]] = []
+    centres: list[tuple[float, float]] = []
     for _ in range(count):
         for _ in range(8):
             x, y = rng.uniform(0, size, 2)
             if all((x - a) ** 2 + (y - b) ** 2 > (apart * rng.uniform(0.75, 1)) ** 2 for a, b in taken):
                 taken.append((x, y))
-                found.append((x, y))
+                centres.append((x, y))
                 break
-    return found
+    return centres
 
 
 @dataclass(frozen=True)
@@ -128,7 +149,7 @@ class _Patch:
 
     def inside(self, edge: npt.NDArray[np.float32] | float, soft: float = 1.0) -> npt.NDArray[np.float32]:
         """1 inside an edge given by angle, 0 outside, with a ramp `soft` pixels wide."""
-        return np.clip((edge - self.distance) / soft + 0.5, 0, 1)
+        return np.asarray(np.clip((edge - self.distance) / soft + 0.5, 0, 1), np.float32)
 
     def edge(self, rng: np.random.Generator, radius: float, uneven: float) -> npt.NDArray[np.float32]:
         """Radius by angle of a wavy, slightly oval outline."""
@@ -149,28 +170,22 @@ def _patch(size: int, x: float, y: float, reach: float) -> _Patch:
 def _noise(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> npt.NDArray[np.float32]:
     """Smooth noise of about unit spread whose blobs are `grain` pixels wide; ``float32 [shape]``."""
     coarse = rng.normal(size=(max(int(shape[0] / grain), 1) + 3, max(int(shape[1] / grain), 1) + 3)).astype(np.float32)
-    return 1.3 * np.asarray(Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC))
+    smooth = Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
+    return 1.3 * np.asarray(smooth, np.float32)
 
 
-def _red_cell(eosin: npt.NDArray[np.float32], rng: np.random.Generator, x: float, y: float, scale: float) -> None:
-    radius = rng.normal(8.6, 0.7) * scale
-    patch = _patch(len(eosin), x, y, 1.5 * radius)
+def _red_cell(field: _Field, x: float, y: float) -> None:
+    rng = field.rng
+    radius = rng.normal(8.6, 0.7) * field.scale
+    patch = _patch(field.size, x, y, 1.5 * radius)
     edge = patch.edge(rng, radius, 0.025)
     # Biconcave: thickest in a ring, with the pallor in the middle wide in some cells and shut in others.
     pallor = rng.uniform(0.15, 0.75) * np.exp(-((patch.distance / (0.48 * radius)) ** 2))
-    eosin[patch.at] += patch.inside(edge, 1.4) * (1 - pallor) * rng.normal(0.50, 0.05)
+    field.eosin[patch.at] += patch.inside(edge, 1.4) * (1 - pallor) * rng.normal(0.50, 0.05)
 
 
-def _white_cell(
-    eosin: npt.NDArray[np.float32],
-    azure: npt.NDArray[np.float32],
-    rng: np.random.Generator,
-    x: float,
-    y: float,
-    kind: _Kind,
-    shade: float,
-    scale: float,
-) -> None:
+def _white_cell(field: _Field, x: float, y: float, kind: _Kind, shade: float) -> None:
+    eosin, azure, rng, scale = field.eosin, field.azure, field.rng, field.scale
     radius = max(rng.normal(*kind.radius), 7) * scale
     ratio = float(np.clip(rng.normal(*kind.ratio), 0.5, 0.95))
     patch = _patch(len(eosin), x, y, 1.5 * radius)
@@ -206,34 +221,26 @@ def _moved(patch: _Patch, shift: float, turn: float) -> _Patch:
     return _Patch(patch.at, np.hypot(across, down), np.arctan2(down, across))
 
 
-def _platelet(
-    eosin: npt.NDArray[np.float32],
-    azure: npt.NDArray[np.float32],
-    rng: np.random.Generator,
-    x: float,
-    y: float,
-    scale: float,
-) -> None:
-    radius = rng.uniform(1.2, 2.6) * scale
-    patch = _patch(len(eosin), x, y, 2 * radius)
+def _platelet(field: _Field, x: float, y: float) -> None:
+    rng = field.rng
+    radius = rng.uniform(1.2, 2.6) * field.scale
+    patch = _patch(field.size, x, y, 2 * radius)
     body = patch.inside(patch.edge(rng, radius, 0.12), 1.5)
-    azure[patch.at] += body * rng.uniform(0.25, 0.6)
+    field.azure[patch.at] += body * rng.uniform(0.25, 0.6)
 
 
-def _expose(
-    eosin: npt.NDArray[np.float32], azure: npt.NDArray[np.float32], rng: np.random.Generator, scale: float
-) -> npt.NDArray[np.uint8]:
-    """Densities to an RGB photograph: stain and light of the day, vignetting, focus, sensor noise."""
-    size = len(eosin)
+def _expose(field: _Field) -> npt.NDArray[np.uint8]:
+    """Densities to an RGB photograph: variation of stain and light, vignetting, focus, sensor noise."""
+    rng, size = field.rng, field.size
     plasma = 0.05 + 0.03 * np.abs(_noise(rng, (size, size), size / 4))
     red = _EOSIN * rng.normal(1, 0.04, 3).astype(np.float32) * rng.normal(1, 0.06)
     blue = _AZURE * rng.normal(1, 0.03, 3).astype(np.float32) * rng.normal(1, 0.05)
     light = np.clip(rng.normal(0.95, 0.035) * rng.normal(1, 0.02, 3), 0.8, 1.0).astype(np.float32)
-    field = np.exp(-((eosin + plasma)[..., None] * red + azure[..., None] * blue)) * light
+    image = np.exp(-((field.eosin + plasma)[..., None] * red + field.azure[..., None] * blue)) * light
     down, across = np.mgrid[-1 : 1 : size * 1j, -1 : 1 : size * 1j].astype(np.float32)
     x, y = rng.normal(0, 0.25, 2)
-    field *= (1 - rng.uniform(0, 0.07) * ((across - x) ** 2 + (down - y) ** 2))[..., None]
-    photo = Image.fromarray((np.clip(field, 0, 1) * 255).astype(np.uint8))
-    photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.7) * scale))
+    image *= (1 - rng.uniform(0, 0.07) * ((across - x) ** 2 + (down - y) ** 2))[..., None]
+    photo = Image.fromarray((np.clip(image, 0, 1) * 255).astype(np.uint8))
+    photo = photo.filter(ImageFilter.GaussianBlur(rng.uniform(0.3, 0.7) * field.scale))
     noisy = np.asarray(photo) + rng.normal(0, rng.uniform(1, 2), (size, size, 3)).astype(np.float32)
     return np.clip(noisy + 0.5, 0, 255).astype(np.uint8)

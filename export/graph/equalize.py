@@ -1,43 +1,43 @@
-"""Histogram equalisation inside the graph, to the bit what Pillow's ``ImageOps.equalize`` gives, per channel.
+"""Histogram equalization inside the graph, to the bit what Pillow's ``ImageOps.equalize`` gives, per channel.
 
-The paper (arXiv 2409.06687) equalises its images. For one channel with histogram h and last non-empty bin b, Pillow's
+The paper (arXiv 2409.06687) equalizes its images. For one channel with histogram h and last non-empty bin b, Pillow's
 table is ``(step // 2 + h[0] + ... + h[i - 1]) // step`` with ``step = (sum(h) - h[b]) // 255``, and the identity where
-step is 0. All in integers, so there is nothing to round.
+step is 0. All numbers are integers, so the result is exact.
 
 Reference: https://github.com/python-pillow/Pillow/blob/main/src/PIL/ImageOps.py
 """
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
-import onnx
-from onnx import TensorProto, helper, numpy_helper
+from numpy.typing import ArrayLike, DTypeLike
+from onnx import TensorProto
+
+from . import edit, names
 
 LEVELS = 256
 
 
-def nodes(source: str, size: tuple[int, int]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
-    """Nodes that equalise ``uint8 [N, H, W, 3]``.
+def equalize(nodes: edit.Nodes, source: str, size: tuple[int, int]) -> str:
+    """Add nodes that equalize the histograms of ``uint8 [N, H, W, 3]``.
 
     Args:
+        nodes: Where the nodes and their constants are added.
         source: Name of the input.
         size: Height and width.
 
     Returns:
-        Nodes, constants, and the name of the output: ``int32 [N, H, W, 3]`` with values from 0 to 255.
+        Name of the output: ``int32 [N, H, W, 3]`` with values from 0 to 255.
     """
     count = size[0] * size[1]
-    made: list[onnx.NodeProto] = []
-    constants: list[onnx.TensorProto] = []
 
-    def constant(name: str, value: object, kind: type = np.int64) -> str:
-        constants.append(numpy_helper.from_array(np.asarray(value, dtype=kind), f"equalize/{name}"))
-        return f"equalize/{name}"
+    def constant(name: str, value: ArrayLike, kind: DTypeLike = np.int64) -> str:
+        return nodes.constant(f"equalize/{name}", np.asarray(value, dtype=kind))
 
-    def add(name: str, kind: str, *inputs: str, **attributes: object) -> str:
-        output = f"equalize/{name}"
-        made.append(helper.make_node(kind, inputs, [output], name=f"preprocess/equalize/{name}", **attributes))
-        return output
+    def add(name: str, kind: str, *inputs: str, **attributes: Any) -> str:
+        return nodes.add(kind, inputs, f"equalize/{name}", f"{names.PREPROCESS}equalize/{name}", **attributes)
 
     zero, one, last = constant("0", 0, np.int32), constant("1", 1, np.int32), constant("255", 255, np.int32)
     planes = add("planes", "Transpose", source, perm=[0, 3, 1, 2])
@@ -59,4 +59,4 @@ def nodes(source: str, size: tuple[int, int]) -> tuple[list[onnx.NodeProto], lis
     table = add("table", "Where", add("flat_image", "Equal", step, zero), same, stretched)
     looked_up = add("looked_up", "GatherElements", table, level, axis=1)
     shaped = add("shaped", "Reshape", looked_up, constant("as_planes", [-1, 3, *size]))
-    return made, constants, add("equalized", "Transpose", shaped, perm=[0, 2, 3, 1])
+    return add("equalized", "Transpose", shaped, perm=[0, 2, 3, 1])

@@ -1,23 +1,26 @@
-"""What an ONNX graph tells about itself: its nodes' attributes, and what its convolutions cost."""
+"""Graph inspection: attributes of nodes, and the cost of a graph's convolutions."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import TypeVar
 
 import onnx
-from onnx import shape_inference
+
+from .edit import shapes
+
+Attribute = TypeVar("Attribute", int, float, tuple[int, ...])
 
 
 @dataclass(frozen=True)
 class Convolution:
-    """What a convolution costs for one image.
+    """The cost of a convolution for one image.
 
     Attributes:
         macs: Multiply-accumulates.
-        weights: How many it has.
-        maps: Values that it reads and writes.
+        weights: How many weights it has.
+        maps: How many values it reads and writes.
     """
 
     macs: int
@@ -27,7 +30,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Size:
-    """What a graph costs.
+    """The cost of a graph.
 
     Attributes:
         macs: Multiply-accumulates of its convolutions for one image.
@@ -38,26 +41,23 @@ class Size:
     bytes: int
 
 
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes as Python values."""
-    return {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+def attribute(node: onnx.NodeProto, name: str, default: Attribute) -> Attribute:
+    """A node's attribute, or a default, which also says its type: ``attribute(node, "strides", (1, 1))``."""
+    for entry in node.attribute:
+        if entry.name == name:
+            return type(default)(onnx.helper.get_attribute_value(entry))
+    return default
 
 
 def convolutions(model: onnx.ModelProto) -> list[Convolution]:
-    """Those of a graph for images, in order."""
-    one = onnx.ModelProto()
-    one.CopyFrom(model)
-    for value in (*one.graph.input, *one.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_value = 1
-    graph = shape_inference.infer_shapes(one).graph
-    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in graph.value_info}
-    shapes |= {constant.name: list(constant.dims) for constant in graph.initializer}
-    found = []
-    for node in graph.node:
+    """The convolutions of a graph that takes images, in order."""
+    sizes = shapes(model, batch=1)
+    costs = []
+    for node in model.graph.node:
         if node.op_type == "Conv":
-            reads, weights, writes = (shapes[name] for name in (*node.input[:2], node.output[0]))
-            found.append(Convolution(prod(writes) * prod(weights[1:]), prod(weights), prod(reads) + prod(writes)))
-    return found
+            reads, weights, writes = (sizes[name] for name in (*node.input[:2], node.output[0]))
+            costs.append(Convolution(prod(writes) * prod(weights[1:]), prod(weights), prod(reads) + prod(writes)))
+    return costs
 
 
 def size(model: onnx.ModelProto) -> Size:

@@ -1,4 +1,4 @@
-"""From pixels to what a network was trained on, as the first nodes of the graph."""
+"""From pixels to the values that a network was trained on, as the first nodes of the graph."""
 
 from __future__ import annotations
 
@@ -6,13 +6,21 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from ..backbones import Backbone
-from . import equalize
+from .edit import Nodes
+from .equalize import equalize
+from .names import IMAGE, NORMALIZED, PREPROCESS
 
 CORNER = 190 / 224
-"""Where the public set's scale bar begins, in parts of the image's width and height: right of it and below it."""
+"""Where the scale bar of the public data set begins, as a share of the image's width and height: right of it, below."""
+
+FACTOR, OFFSET = f"{PREPROCESS}factor", f"{PREPROCESS}offset"
+"""Constants ``float32 [W * 3]``: what the values of a row of pixels are multiplied with, and what is added then."""
+
+PIXEL_ROWS = f"{PREPROCESS}flat"
+"""The pixels as whole rows ``[N, H, W * 3]``: the input of the normalisation."""
 
 _GREY = 128
 
@@ -22,8 +30,8 @@ class Preprocess:
     """What is done to an image before it is normalised.
 
     Attributes:
-        equalize: Histogram equalisation, per channel, as in the paper (arXiv 2409.06687).
-        mask_corner: The corner at the bottom right, with the scale bar in it, is painted grey first.
+        equalize: Equalize the histogram of each channel, as in the paper (arXiv 2409.06687).
+        mask_corner: First paint the corner at the bottom right, with the scale bar in it, grey.
     """
 
     equalize: bool = False
@@ -41,60 +49,47 @@ class Preprocess:
             over whole rows ``[N, H, W * 3]``: ONNX Runtime is tens of times slower at them over three values at a time.
         """
         (height, width), mean, std = size, np.array(backbone.mean), np.array(backbone.std)
-        constants = {
-            "preprocess/factor": np.tile(1 / (255 * std), width).astype(np.float32),
-            "preprocess/offset": np.tile(-mean / std, width).astype(np.float32),
-            "preprocess/rows": np.array([0, height, width * 3]),
-            "preprocess/pixels": np.array([0, height, width, 3]),
-        }
-        arrays = [numpy_helper.from_array(value, name) for name, value in constants.items()]
-        nodes, source = [], "image"
+        nodes = Nodes()
+        factor = nodes.constant(FACTOR, np.tile(1 / (255 * std), width).astype(np.float32))
+        offset = nodes.constant(OFFSET, np.tile(-mean / std, width).astype(np.float32))
+        as_rows = nodes.constant(f"{PREPROCESS}rows", np.array([0, height, width * 3]))
+        as_pixels = nodes.constant(f"{PREPROCESS}pixels", np.array([0, height, width, 3]))
+        source = IMAGE
         if self.mask_corner:
-            masking, known, source = mask(source, size)
-            nodes, arrays = nodes + masking, arrays + known
+            source = mask(nodes, source, size)
         if self.equalize:
-            equalizing, known, source = equalize.nodes(source, size)
-            nodes, arrays = nodes + equalizing, arrays + known
-        steps = [
-            ("Reshape", [source, "preprocess/rows"], "preprocess/flat", {}),
-            ("Cast", ["preprocess/flat"], "preprocess/Cast", {"to": TensorProto.FLOAT}),
-            ("Mul", ["preprocess/Cast", "preprocess/factor"], "preprocess/Mul", {}),
-            ("Add", ["preprocess/Mul", "preprocess/offset"], "preprocess/Add", {}),
-            ("Reshape", ["preprocess/Add", "preprocess/pixels"], "preprocess/whole", {}),
-            ("Transpose", ["preprocess/whole"], "normalized", {"perm": [0, 3, 1, 2]}),
-        ]
-        for kind, inputs, output, attributes in steps:
-            name = "preprocess/Transpose" if output == "normalized" else output
-            nodes.append(helper.make_node(kind, inputs, [output], name=name, **attributes))
-        image = helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *size, 3])
-        out = helper.make_tensor_value_info("normalized", TensorProto.FLOAT, ["N", 3, *size])
-        return helper.make_graph(nodes, "preprocess", [image], [out], arrays)
+            source = equalize(nodes, source, size)
+        nodes.add("Reshape", [source, as_rows], PIXEL_ROWS, PIXEL_ROWS)
+        values = nodes.add("Cast", [PIXEL_ROWS], f"{PREPROCESS}Cast", f"{PREPROCESS}Cast", to=TensorProto.FLOAT)
+        product = nodes.add("Mul", [values, factor], f"{PREPROCESS}Mul", f"{PREPROCESS}Mul")
+        normalized = nodes.add("Add", [product, offset], f"{PREPROCESS}Add", f"{PREPROCESS}Add")
+        whole = nodes.add("Reshape", [normalized, as_pixels], f"{PREPROCESS}whole", f"{PREPROCESS}whole")
+        nodes.add("Transpose", [whole], NORMALIZED, f"{PREPROCESS}Transpose", perm=[0, 3, 1, 2])
+        image = helper.make_tensor_value_info(IMAGE, TensorProto.UINT8, ["N", *size, 3])
+        output = helper.make_tensor_value_info(NORMALIZED, TensorProto.FLOAT, ["N", 3, *size])
+        return helper.make_graph(nodes.nodes, "preprocess", [image], [output], nodes.initializers())
 
 
-def mask(source: str, size: tuple[int, int]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto], str]:
-    """Nodes that paint the corner at the bottom right of ``uint8 [N, H, W, 3]`` grey.
+def mask(nodes: Nodes, source: str, size: tuple[int, int]) -> str:
+    """Add nodes that paint the corner at the bottom right of ``uint8 [N, H, W, 3]`` grey.
 
     Args:
+        nodes: Where the nodes and their constants are added.
         source: Name of the input.
         size: Height and width.
 
     Returns:
-        Nodes, constants, and the name of the output, of the input's type and shape.
+        Name of the output, of the input's type and shape.
     """
     height, width = size
-    constants = {
-        "mask/low": (np.arange(height) >= round(CORNER * height)).reshape(-1, 1, 1),
-        "mask/right": (np.arange(width) >= round(CORNER * width)).reshape(1, -1, 1),
-        "mask/grey": np.array(_GREY, np.uint8),
-    }
-    nodes = [
-        helper.make_node("And", ["mask/low", "mask/right"], ["mask/corner"], name="preprocess/mask/And"),
-        helper.make_node("Where", ["mask/corner", "mask/grey", source], ["mask/masked"], name="preprocess/mask/Where"),
-    ]
-    return nodes, [numpy_helper.from_array(value, name) for name, value in constants.items()], "mask/masked"
+    low = nodes.constant("mask/low", (np.arange(height) >= round(CORNER * height)).reshape(-1, 1, 1))
+    right = nodes.constant("mask/right", (np.arange(width) >= round(CORNER * width)).reshape(1, -1, 1))
+    grey = nodes.constant("mask/grey", np.array(_GREY, np.uint8))
+    inside = nodes.add("And", [low, right], "mask/corner", f"{PREPROCESS}mask/And")
+    return nodes.add("Where", [inside, grey, source], "mask/masked", f"{PREPROCESS}mask/Where")
 
 
 def corner(pixels: np.ndarray) -> np.ndarray:
-    """What `mask` hides of ``uint8 [H, W, 3]``."""
+    """The part of ``uint8 [H, W, 3]`` that `mask` hides."""
     height, width = pixels.shape[:2]
     return pixels[round(CORNER * height) :, round(CORNER * width) :]

@@ -1,8 +1,8 @@
-"""Average pooling and a convolution of one pixel beside it, in the order that computes less: the sums are the same.
+"""Exchange an average pooling and a pointwise convolution beside it where the other order computes less.
 
-Both are linear, and one works on each channel, the other on each pixel, so they commute. DenseNet's transitions
-convolve at full size and pool then: the other way round the convolution takes a quarter. Inception's pooling branches
-pool all channels and keep a few: the other way round there are fewer to pool.
+Both are linear; one works on each channel, the other on each pixel, so they commute: the results are the same.
+DenseNet's transitions convolve at full size and then pool; in the other order the convolution costs a quarter.
+Inception's pooling branches pool all channels and then keep a few; in the other order there are fewer to pool.
 """
 
 from __future__ import annotations
@@ -12,69 +12,79 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
+from onnx import helper
 
-from .facts import attributes
+from . import edit
+from .facts import attribute
 
 
 def reorder(graph: onnx.GraphProto) -> None:
-    """Change the order, in place, where that computes less.
+    """Exchange them, in place, where that computes less.
 
     Postcondition: the same outputs but for float32's rounding, under the same names.
     """
-    read = Counter(name for node in graph.node for name in node.input)
-    read.update(value.name for value in graph.output)
-    made_by = {node.output[0]: node for node in graph.node}
-    arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+    reads = Counter(name for node in graph.node for name in node.input)
+    reads.update(value.name for value in graph.output)
+    produced_by = edit.producers(graph.node)
+    arrays = edit.arrays(graph)
     nodes: list[onnx.NodeProto] = []
     for node in graph.node:
         nodes.append(node)
-        before = made_by.get(node.input[0])
-        if before is None or read[node.input[0]] > 1:
+        before = produced_by.get(node.input[0])
+        if before is None or reads[node.input[0]] > 1:
             continue
         shrinks = (
             node.op_type == "AveragePool"
-            and max(attributes(node).get("strides", [1])) > 1
-            and _is_pixelwise(before, arrays)
+            and max(attribute(node, "strides", (1,))) > 1
+            and _is_pointwise(before, arrays)
         )
-        narrows = before.op_type == "AveragePool" and _is_pixelwise(node, arrays) and _keeps_fewer(node, arrays)
+        narrows = before.op_type == "AveragePool" and _is_pointwise(node, arrays) and _has_fewer_outputs(node, arrays)
         if not shrinks and not narrows:
             continue
         source, between, output = before.input[0], before.output[0], node.output[0]
         node.input[0], node.output[0] = source, between
         before.input[0], before.output[0] = between, output
-        if narrows and len(node.input) > 2:  # what is added must not be pooled with the zeros around
+        if narrows and len(node.input) > 2:  # the bias is added behind, so that it is not pooled with padding's zeros
             before.CopyFrom(as_depthwise(before, len(arrays[node.input[2]]), graph, bias=node.input.pop()))
         nodes[nodes.index(before)], nodes[-1] = node, before
-    del graph.node[:]
-    graph.node.extend(nodes)
+    edit.set_nodes(graph, nodes)
 
 
 def as_depthwise(pooling: onnx.NodeProto, channels: int, graph: onnx.GraphProto, bias: str = "") -> onnx.NodeProto:
-    """An AveragePool as a convolution with a group for each channel, its weights added to the graph.
+    """An AveragePool as a depthwise convolution; its weights are added to the graph.
+
+    Args:
+        pooling: The AveragePool.
+        channels: How many channels it pools.
+        graph: Where the weights are added.
+        bias: A constant ``[C]`` that is added to the averages; none where empty.
 
     Raises:
-        ValueError: It leaves its padding out of the average, or rounds its size up.
+        ValueError: The pooling leaves its padding out of the average, or rounds its output size up.
     """
-    given = attributes(pooling)
-    exact = not any(given.get("pads", [])) or given.get("count_include_pad")
-    if not exact or given.get("ceil_mode"):
+    exact = not any(attribute(pooling, "pads", ())) or attribute(pooling, "count_include_pad", 0)
+    if not exact or attribute(pooling, "ceil_mode", 0):
         raise ValueError("average pooling that leaves its padding out: wanted count_include_pad and no ceil_mode")
-    kernel = given["kernel_shape"]
-    weights = np.full((channels, 1, *kernel), 1 / np.prod(kernel), np.float32)
-    graph.initializer.append(numpy_helper.from_array(weights, f"{pooling.name}/weight"))
-    reads = [pooling.input[0], f"{pooling.name}/weight", *filter(None, [bias])]
-    kept = {name: value for name, value in given.items() if name in ("kernel_shape", "pads", "strides")}
-    return helper.make_node("Conv", reads, pooling.output, pooling.name, group=channels, **kept)
+    kernel = attribute(pooling, "kernel_shape", ())
+    weights = f"{pooling.name}/weight"
+    edit.add_constants(graph, {weights: np.full((channels, 1, *kernel), 1 / np.prod(kernel), np.float32)})
+    inputs = [pooling.input[0], weights, *filter(None, [bias])]
+    depthwise = helper.make_node("Conv", inputs, pooling.output, pooling.name, group=channels)
+    for name in ("kernel_shape", "pads", "strides"):
+        if values := attribute(pooling, name, ()):
+            depthwise.attribute.append(helper.make_attribute(name, values))
+    return depthwise
 
 
-def _is_pixelwise(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
+def _is_pointwise(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a node is a convolution of one pixel over all channels."""
     if node.op_type != "Conv" or arrays[node.input[1]].shape[2:] != (1, 1):
         return False
-    given = attributes(node)
-    return given.get("group", 1) == 1 and max(given.get("strides", [1])) == 1 and not any(given.get("pads", []))
+    padded = any(attribute(node, "pads", ()))
+    return attribute(node, "group", 1) == 1 and max(attribute(node, "strides", (1,))) == 1 and not padded
 
 
-def _keeps_fewer(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
-    gives, takes = arrays[node.input[1]].shape[:2]
-    return bool(gives < takes)
+def _has_fewer_outputs(node: onnx.NodeProto, arrays: Mapping[str, np.ndarray]) -> bool:
+    """Whether a convolution gives fewer channels than it reads."""
+    outputs, inputs = arrays[node.input[1]].shape[:2]
+    return bool(outputs < inputs)

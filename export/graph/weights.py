@@ -1,4 +1,4 @@
-"""Pretrained weights of a backbone: the publisher's, a file's, or seeded random ones. Never a pickle that runs code."""
+"""Weights of a backbone: the publisher's, a file's, or seeded random ones. No pickle that can run code is read."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +20,9 @@ class Weights:
     """The weights that a feature extractor needs.
 
     Attributes:
-        state: Tensors by the network's own keys, floats as float32; no classifier.
-        source: What they are, for people.
-        digest: SHA-256 over their sorted names, shapes and values: the same whatever file they came in.
+        state: Tensors by the network's own keys, floats as float32, without the classifier's.
+        source: Where they come from, in words.
+        digest: SHA-256 over their sorted names, shapes and values: the same for every file that holds them.
         pretrained: False for random ones.
     """
 
@@ -37,41 +36,42 @@ def load(backbone: Backbone, spec: str, *, seed: int = 0) -> Weights:
     """Get weights for a backbone.
 
     Args:
-        backbone: Whose.
-        spec: ``auto``, the publisher's own; ``random``, seeded and untrained; or a state dict's file: ``.safetensors``,
-            or ``.pth`` and ``.pt`` (read with ``weights_only=True``), with or without the classifier.
+        backbone: The network.
+        spec: ``auto`` for the publisher's; ``random`` for seeded, untrained ones; or the file of a state dict:
+            ``.safetensors``, ``.pth`` or ``.pt`` (read with ``weights_only=True``), with or without the classifier.
         seed: Of the random ones.
 
     Raises:
-        WeightsError: They cannot be had, or a tensor that the features need is missing or has another shape.
+        WeightsError: They cannot be downloaded or read, or a tensor that the features need is missing, has another
+            shape or is not finite.
     """
     if spec == "random":
         return _weights(_random(backbone, seed), f"random (seed {seed}): untrained", pretrained=False)
     if spec == "auto":
-        state, source = _publishers(backbone)
+        state, source = _published(backbone)
         origin = source
     else:
         path = Path(spec)
         state, source, origin = _read(path), path.name, str(path)
-    return _weights(_fit(backbone, state, origin), source, pretrained=True)
+    return _weights(_feature_state(backbone, state, origin), source, pretrained=True)
 
 
 def network(backbone: Backbone, weights: Weights) -> list[tuple[str, nn.Module]]:
-    """The backbone's stages with the weights in them, in evaluation mode."""
+    """The backbone's stages with these weights, in evaluation mode, by name."""
     model = backbone.build()
-    model.load_state_dict(weights.state, strict=False)  # only the classifier can be missing: load() has checked
+    model.load_state_dict(weights.state, strict=False)  # load() has checked that only the classifier is missing
     return backbone.stages(model.eval().requires_grad_(False))
 
 
 def _weights(state: Mapping[str, Tensor], source: str, *, pretrained: bool) -> Weights:
-    whole = hashlib.sha256()
+    digest = hashlib.sha256()
     for name in sorted(key for key in state if not key.endswith("num_batches_tracked")):  # a file may leave them out
-        whole.update(f"{name} {tuple(state[name].shape)}".encode())
-        whole.update(state[name].contiguous().numpy().tobytes())
-    return Weights(state, source, whole.hexdigest(), pretrained)
+        digest.update(f"{name} {tuple(state[name].shape)}".encode())
+        digest.update(state[name].contiguous().numpy().tobytes())
+    return Weights(state, source, digest.hexdigest(), pretrained)
 
 
-def _publishers(backbone: Backbone) -> tuple[Mapping[str, Tensor], str]:
+def _published(backbone: Backbone) -> tuple[Mapping[str, Tensor], str]:
     try:
         return backbone.pretrained()
     except WeightsError:
@@ -102,45 +102,52 @@ def _read(path: Path) -> Mapping[str, Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(nested), Mapping):
             state = state[nested]
     if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"--weights {path}: holds {type(state).__name__}, no named tensors; {wanted}")
+        raise WeightsError(f"--weights {path}: holds {type(state).__name__} and no named tensors; {wanted}")
     return state
 
 
-def _fit(backbone: Backbone, given: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
-    """The feature tensors, under the network's keys, widened to float32."""
-    wanted = _feature_tensors(backbone, backbone.build())
-    named = {backbone.rename(key.removeprefix("module.")): value for key, value in given.items()}
+def _feature_state(backbone: Backbone, tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+    """The tensors that the features need, under the network's own keys, widened to float32.
+
+    Args:
+        backbone: The network.
+        tensors: By the keys of their publication.
+        origin: Where they come from, for messages.
+    """
+    shapes = _feature_shapes(backbone, backbone.build())
+    renamed = {backbone.rename(key.removeprefix("module.")): value for key, value in tensors.items()}
     state = {}
-    for key, shape in wanted.items():
-        if key not in named:
-            if key.endswith("num_batches_tracked"):  # counted in training only
+    for key, shape in shapes.items():
+        if key not in renamed:
+            if key.endswith("num_batches_tracked"):  # only training needs it
                 continue
             raise WeightsError(
                 f"{origin}: {key} {shape} is missing; wanted all feature tensors of {backbone.name}: "
                 "take a file of that network"
             )
-        value = named[key]
+        value = renamed[key]
         if tuple(value.shape) != shape:
             raise WeightsError(f"{origin}: {key} has shape {tuple(value.shape)}; {backbone.name} wants {shape}")
         state[key] = value.float() if value.is_floating_point() else value
-    strangers = [key for key in named if key not in wanted and not key.startswith(backbone.head)]
-    if strangers:
+    unknown = [key for key in renamed if key not in shapes and not key.startswith(backbone.head)]
+    if unknown:
         raise WeightsError(
-            f"{origin}: {strangers[0]} (and {len(strangers) - 1} more) is no tensor of {backbone.name}: "
+            f"{origin}: {unknown[0]} (and {len(unknown) - 1} more) is not a tensor of {backbone.name}: "
             "take a file of that network"
         )
-    unfit = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
-    if unfit:
-        raise WeightsError(f"{origin}: {unfit} holds values that are not finite; take an undamaged file")
+    not_finite = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
+    if not_finite:
+        raise WeightsError(f"{origin}: {not_finite} holds values that are not finite; take an undamaged file")
     return state
 
 
-def _feature_tensors(backbone: Backbone, model: Any) -> dict[str, tuple[int, ...]]:
+def _feature_shapes(backbone: Backbone, model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the network's tensors without its classifier, by its own keys."""
     return {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith(backbone.head)}
 
 
 def _random(backbone: Backbone, seed: int) -> dict[str, Tensor]:
-    """Seeded initial weights, with BatchNorm statistics of one noise batch so that activations keep their scale."""
+    """Seeded initial weights; BatchNorm has the statistics of a batch of noise, so that activations keep their size."""
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         model = backbone.build()
@@ -154,5 +161,5 @@ def _random(backbone: Backbone, seed: int) -> dict[str, Tensor]:
         model.train()
         for _, stage in backbone.stages(model):
             values = stage(values)
-        features = _feature_tensors(backbone, model)
+        features = _feature_shapes(backbone, model)
         return {key: value.clone() for key, value in model.state_dict().items() if key in features}

@@ -1,39 +1,44 @@
-"""Answers that know their limits: how unlike the training images a picture is, and when a label is too close to call.
+"""When a pipeline must not answer: pictures unlike the training images, and labels too close to call.
 
-A classifier names one of its classes for a cat as well. One Gaussian over the features that the classifier reads,
-fitted on the training images and their changed copies, says how far off a picture lies: the squared Mahalanobis
-distance (Lee et al. 2018, arXiv 1807.03888), in the fused graph as one matrix product. Its limit is set on fields that
-the Gaussian has not seen, so that a stated share of real ones passes. What is familiar but undecided is referred, by
-the largest probability.
+A classifier names one of its classes for any picture, even of a cat. So a Gaussian is fitted over the features that the
+classifier reads, on the training images and their changed copies. The squared Mahalanobis distance to it (Lee et al.
+2018, arXiv 1807.03888) says how unlike the training images a picture is; in the fused graph it is one matrix product.
+The limit is set on images that the Gaussian was not fitted on, so that a stated share of them passes. A familiar
+picture whose largest probability is too small is referred to a person.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 from sklearn.covariance import LedoitWolf
 
+from edge_all.record import CoveragePoint, Familiarity, Referral
+
+from ..features import Rows
+from ..graph import edit
+from ..graph.names import FEATURES, HEAD, UNFAMILIARITY
 from ..onnx_ops.affine import Affine
-from .evaluate import Rows
+from .evaluate import percent
 from .fit import Head
 
 ACCEPTED = 99.0
-"""Percent of held-out real fields, under ``block``, that the limit lets pass."""
+"""Percent of held-out images, under ``block``, that the limit lets pass."""
 
 COVERAGE = 95.0
-"""Percent of images that are answered and not referred, on the same terms."""
+"""Percent of held-out images that are answered and not referred."""
 
 COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70)
+"""Points of the risk-coverage curve, in percent of images answered."""
 
 
 @dataclass(frozen=True)
 class Gaussian:
-    """Where the training images lie, in the coordinates that a head's classifier reads.
+    """Distribution of the training images in the features that a head's classifier reads.
 
     Attributes:
         mean: ``float64 [F]``.
@@ -43,9 +48,9 @@ class Gaussian:
     mean: np.ndarray
     whitening: np.ndarray
 
-    def distance(self, chosen: np.ndarray) -> np.ndarray:
+    def distance(self, inputs: np.ndarray) -> np.ndarray:
         """Squared Mahalanobis distance ``[N]`` of what the classifier reads, ``[N, F]``."""
-        return np.asarray((((chosen - self.mean) @ self.whitening) ** 2).sum(1))
+        return np.asarray((((inputs - self.mean) @ self.whitening) ** 2).sum(1))
 
 
 def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
@@ -56,11 +61,11 @@ def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    found = LedoitWolf().fit(chosen(head, rows.training(images)[0]))
-    return Gaussian(found.location_, np.linalg.cholesky(found.precision_))
+    estimate = LedoitWolf().fit(classifier_input(head, rows.training(images)[0]))
+    return Gaussian(estimate.location_, np.linalg.cholesky(estimate.precision_))
 
 
-def chosen(head: Head, features: np.ndarray) -> np.ndarray:
+def classifier_input(head: Head, features: np.ndarray) -> np.ndarray:
     """What the classifier reads: features ``float32 [N, C]``, scaled and selected, ``float64 [N, F]``."""
     return np.asarray(head.pipeline[:-1].transform(features), np.float64)
 
@@ -74,74 +79,71 @@ def held_out(
     gaussians: Sequence[Gaussian], heads: Sequence[Head], features: np.ndarray, folds: np.ndarray
 ) -> np.ndarray:
     """Distance ``[N]`` of every image's features ``float32 [N, C]`` by the Gaussian and the head of its fold."""
-    found = np.zeros(len(folds))
+    distances = np.zeros(len(folds))
     for k, (gaussian, head) in enumerate(zip(gaussians, heads, strict=True)):
         tested = folds == k
         if tested.any():
-            found[tested] = gaussian.distance(chosen(head, features[tested]))
-    return found
+            distances[tested] = gaussian.distance(classifier_input(head, features[tested]))
+    return distances
 
 
 def limit(distances: np.ndarray) -> float:
-    """The distance that `ACCEPTED` percent of held-out fields stay under."""
+    """The distance that `ACCEPTED` percent of held-out images stay under."""
     return float(np.quantile(distances, ACCEPTED / 100))
 
 
 def accepted(distances: np.ndarray, most: float) -> float:
     """Percent of these distances within a limit."""
-    return round(100 * float((distances <= most).mean()), 2)
+    return percent((distances <= most).mean(), 2)
 
 
-def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, most: float) -> onnx.ModelProto:
+def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: float) -> onnx.ModelProto:
     """Give a head's graph a third output.
 
     Args:
         model: "features" to "probabilities" and "label", of `edge_all.export.head.fit.to_onnx`.
         head: The head that it was made from.
-        gaussian: Fitted in its coordinates.
-        most: The limit.
+        gaussian: Fitted on what this head's classifier reads.
+        limit: The squared distance beyond which a picture is unfamiliar.
 
     Returns:
-        The same with ``float32 [N]`` "unfamiliarity": the squared distance in parts of the limit, above 1 too far off.
+        The same with ``float32 [N]`` "unfamiliarity": the squared distance divided by the limit, so that a picture is
+        unfamiliar above 1.
     """
-    affine = _to_gaussian(head, gaussian, most, model.graph.input[0].type.tensor_type.shape.dim[1].dim_value)
-    made = onnx.ModelProto()
-    made.CopyFrom(model)
-    constants = {"shift": affine.shift.astype(np.float32), "factor": affine.factor.astype(np.float32)}
-    constants["axes"] = np.array([1])
-    at = {name: f"unfamiliarity/{name}" for name in (*constants, "centred", "whitened")}
-    steps = [
-        ("Sub", ["features", at["shift"]], at["centred"], {}),
-        ("MatMul", [at["centred"], at["factor"]], at["whitened"], {}),
-        ("ReduceSumSquare", [at["whitened"], at["axes"]], "unfamiliarity", {"keepdims": 0}),
-    ]
-    for kind, inputs, output, attributes in steps:
-        made.graph.node.append(helper.make_node(kind, inputs, [output], f"head/unfamiliarity_{kind}", **attributes))
-    made.graph.initializer.extend(numpy_helper.from_array(value, at[name]) for name, value in constants.items())
-    made.graph.output.append(helper.make_tensor_value_info("unfamiliarity", TensorProto.FLOAT, ["N"]))
-    onnx.checker.check_model(made, full_check=True)
-    return made
+    affine = _to_gaussian(head, gaussian, limit, edit.width(model.graph.input[0]))
+    nodes, inner, node_name = edit.Nodes(), f"{UNFAMILIARITY}/", f"{HEAD}{UNFAMILIARITY}_"
+    shift = nodes.constant(f"{inner}shift", affine.shift.astype(np.float32))
+    factor = nodes.constant(f"{inner}factor", affine.factor.astype(np.float32))
+    axes = nodes.constant(f"{inner}axes", np.array([1]))
+    centred = nodes.add("Sub", [FEATURES, shift], f"{inner}centred", f"{node_name}Sub")
+    whitened = nodes.add("MatMul", [centred, factor], f"{inner}whitened", f"{node_name}MatMul")
+    nodes.add("ReduceSumSquare", [whitened, axes], UNFAMILIARITY, f"{node_name}ReduceSumSquare", keepdims=0)
+    extended = edit.copy(model)
+    nodes.append_to(extended.graph)
+    extended.graph.output.append(helper.make_tensor_value_info(UNFAMILIARITY, TensorProto.FLOAT, ["N"]))
+    onnx.checker.check_model(extended, full_check=True)
+    return extended
 
 
-def _to_gaussian(head: Head, gaussian: Gaussian, most: float, channels: int) -> Affine:
-    """From the graph's features to whitened coordinates, in which a length of 1 is the limit."""
-    scaler, whitening = head.pipeline["scaler"], gaussian.whitening / np.sqrt(most)
+def _to_gaussian(head: Head, gaussian: Gaussian, limit: float, channels: int) -> Affine:
+    """From the graph's features, ``[N, channels]``, to whitened ones, whose squared length is 1 at the limit."""
+    scaler, whitening = head.pipeline["scaler"], gaussian.whitening / np.sqrt(limit)
     kept = head.kept
     if kept is None:
         projection = Affine.projection(scaler, head.pipeline["selector"])
-        # (x - shift) @ factor - mean = (x - shift - back) @ factor, for factor has full column rank
+        # (x - shift) @ factor - mean = (x - shift - back) @ factor, since factor has full column rank
         back = np.linalg.lstsq(projection.factor.T, gaussian.mean, rcond=None)[0]
         return Affine(projection.shift + back, projection.factor @ whitening)
     mean, scale = scaler.mean_[kept], scaler.scale_[kept]
     shift, factor = mean + scale * gaussian.mean, whitening / scale[:, np.newaxis]
     if channels == len(kept):
         return Affine(shift, factor)
-    whole = Affine(np.zeros(channels), np.zeros((channels, factor.shape[1])))
-    whole.shift[kept], whole.factor[kept] = shift, factor
-    return whole
+    uncut = Affine(np.zeros(channels), np.zeros((channels, factor.shape[1])))
+    uncut.shift[kept], uncut.factor[kept] = shift, factor
+    return uncut
 
 
-def referral(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
+def referral(labels: np.ndarray, probabilities: np.ndarray) -> Referral:
     """When to refer instead of answering, from held-out answers.
 
     Args:
@@ -155,20 +157,21 @@ def referral(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, Any]:
     sure = probabilities.max(1)
     wrong = probabilities.argmax(1) != labels
 
-    def at(coverage: float) -> tuple[float, float, float]:
+    def point(coverage: float) -> CoveragePoint:
         threshold = float(np.quantile(sure, 1 - coverage / 100)) if coverage < 100 else 0.0
         answered = sure >= threshold
-        return threshold, round(100 * float(answered.mean()), 2), round(100 * float(wrong[answered].mean()), 3)
+        return {
+            "threshold": threshold,
+            "coverage": percent(answered.mean(), 2),
+            "error": percent(wrong[answered].mean()),
+        }
 
-    threshold, coverage, error = at(COVERAGE)
-    curve = [dict(zip(("threshold", "coverage", "error"), at(share), strict=True)) for share in COVERAGES]
-    return {"threshold": threshold, "coverage": coverage, "error": error, "protocol": "block", "curve": curve}
+    return {**point(COVERAGE), "protocol": "block", "curve": [point(coverage) for coverage in COVERAGES]}
 
 
-def sentence(record: Mapping[str, Any]) -> str:
-    """What a bundle's record says of it, for the user."""
-    referred = record["referral"]
+def sentence(familiarity: Familiarity, referral: Referral) -> str:
+    """The shares of held-out images that are familiar and that are answered, for the user."""
     return (
-        f"of held-out fields {record['familiarity']['accepted']['fp32']:.1f} % pass as familiar; with "
-        f"{referred['coverage']:.0f} % answered, {referred['error']:.2f} % of the answers are wrong (block)"
+        f"{familiarity['accepted']['fp32']:.1f} % of held-out images are familiar; with "
+        f"{referral['coverage']:.0f} % answered, {referral['error']:.2f} % of the answers are wrong (block)"
     )

@@ -17,6 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from edge_all.errors import HeadError
 
 from .. import classifiers, onnx_ops, selectors
+from ..classifiers import Setting
 
 LEAST_PER_CLASS = 3
 """Images of every class that a head needs: the SVM's probabilities are fitted on three folds."""
@@ -47,8 +48,8 @@ class Head:
         """How many features the classifier sees."""
         return int(self.pipeline["classifier"].n_features_in_)
 
-    def on_line(self, slope: np.ndarray, offset: np.ndarray) -> Head:
-        """This head for features x of which ``slope * x + offset`` are what it was fitted on, each ``[C]``."""
+    def for_aligned(self, slope: np.ndarray, offset: np.ndarray) -> Head:
+        """This head for other features x, ``slope * x + offset`` of which are those it was fitted on; each ``[C]``."""
         scaler = copy.copy(self.pipeline["scaler"])
         scaler.mean_ = (scaler.mean_ - offset) / slope
         scaler.scale_ = scaler.scale_ / slope
@@ -67,7 +68,7 @@ class Selection:
     Attributes:
         scaler: Fitted on float32.
         selector: Fitted on what the scaler gives.
-        chosen: ``[N, F]``: what a classifier is fitted on.
+        selected: ``[N, F]``: what a classifier is fitted on.
         labels: ``int64 [N]``.
         shown: ``int64 [N]``: which image each row shows.
         channels: How many features went in.
@@ -75,7 +76,7 @@ class Selection:
 
     scaler: StandardScaler
     selector: BaseEstimator
-    chosen: np.ndarray
+    selected: np.ndarray
     labels: np.ndarray
     shown: np.ndarray
     channels: int
@@ -83,82 +84,70 @@ class Selection:
     @property
     def count(self) -> int:
         """How many features were kept."""
-        return int(self.chosen.shape[1])
+        return int(self.selected.shape[1])
 
     def transform(self, features: np.ndarray) -> np.ndarray:
         """Scaled and selected, ``[M, F]``, of ``float32 [M, C]``."""
         return np.asarray(self.selector.transform(self.scaler.transform(features)))
 
-    def classify(self, classifier: str, seed: int, setting: classifiers.Setting | None = None) -> Head:
+    def classify(self, classifier: str, seed: int, setting: Setting | None = None) -> Head:
         """Fit a classifier on the same rows: a file of ``classifiers/``, its random choices, its hyper-parameters."""
-        model = classifiers.build(classifier, seed, _splits(self.labels, self.shown, seed), setting)
-        model.fit(self.chosen, self.labels)
+        model = classifiers.build(classifier, seed, inner_splits(self.labels, self.shown, seed), setting)
+        model.fit(self.selected, self.labels)
         steps = [("scaler", self.scaler), ("selector", self.selector), ("classifier", model)]
         return Head(Pipeline(steps), self.channels, int(self.labels.max()) + 1)
 
 
-def fit_head(
-    features: np.ndarray,
-    labels: np.ndarray,
-    shown: np.ndarray | None = None,
-    *,
-    selector: str,
-    classifier: str,
-    count: int | None = None,
-    seed: int = 0,
-    setting: classifiers.Setting | None = None,
-) -> Head:
-    """Fit scaler, selector and classifier, in this order, on the same images.
+@dataclass(frozen=True)
+class HeadSpec:
+    """What a head is made of, before it is fitted.
 
-    Args:
-        features: ``float32 [N, C]``.
-        labels: ``int64 [N]``, numbers from 0.
-        shown: ``int64 [N]``: which image each row shows, itself or changed; None is one row an image.
+    Attributes:
         selector: A file of ``selectors/``.
         classifier: A file of ``classifiers/``.
         count: Features to keep; None is the selector's default, or all where there are fewer.
-        seed: Of every random choice.
+        seed: Seed of every random choice.
         setting: The classifier's hyper-parameters; None is its default.
-
-    Raises:
-        HeadError: As `select`.
     """
-    return select(features, labels, shown, selector=selector, count=count, seed=seed).classify(
-        classifier, seed, setting
-    )
 
+    selector: str
+    classifier: str
+    count: int | None = None
+    seed: int = 0
+    setting: Setting | None = None
 
-def select(
-    features: np.ndarray,
-    labels: np.ndarray,
-    shown: np.ndarray | None = None,
-    *,
-    selector: str,
-    count: int | None = None,
-    seed: int = 0,
-) -> Selection:
-    """Fit scaler and selector; arguments as of `fit_head`.
+    def fit(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Head:
+        """Fit scaler, selector and classifier, in this order, on the same images; arguments and errors of `select`."""
+        return self.select(features, labels, shown).classify(self.classifier, self.seed, self.setting)
 
-    Raises:
-        HeadError: More features asked for than there are, features that are not finite, too few classes or images, or
-            a selection that came out empty.
-    """
-    shown = np.arange(len(labels)) if shown is None else shown
-    _check(features, labels, shown)
-    count = _count(features, count, selector)
-    scaler, fitted = StandardScaler(), selectors.build(selector, count, seed)
-    scaled = scaler.fit_transform(features.astype(np.float32))
-    with warnings.catch_warnings():
-        for expected in ("(?s)Features .* are constant", "invalid value encountered", "No features were selected"):
-            warnings.filterwarnings("ignore", message=expected)
-        warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a selection needs no last digit
-        chosen = fitted.fit(scaled, labels).transform(scaled)
-    if not chosen.shape[1]:
-        raise HeadError(
-            f"selector {selector} kept none of {features.shape[1]} features: they tell nothing about the classes; "
-            "look at the data, or take another --selector"
-        )
-    return Selection(scaler, fitted, chosen, labels, shown, features.shape[1])
+    def select(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Selection:
+        """Fit scaler and selector.
+
+        Args:
+            features: ``float32 [N, C]``.
+            labels: ``int64 [N]``, numbers from 0.
+            shown: ``int64 [N]``: which image each row shows, itself or changed; None is one row an image.
+
+        Raises:
+            HeadError: More features asked for than there are, features that are not finite, too few classes or images,
+                or a selection that came out empty.
+        """
+        shown = np.arange(len(labels)) if shown is None else shown
+        _check(features, labels, shown)
+        count = _count(features, self.count, self.selector)
+        scaler, selector = StandardScaler(), selectors.build(self.selector, count, self.seed)
+        scaled = scaler.fit_transform(features.astype(np.float32))
+        with warnings.catch_warnings():
+            for expected in ("(?s)Features .* are constant", "invalid value encountered", "No features were selected"):
+                warnings.filterwarnings("ignore", message=expected)
+            warnings.filterwarnings("ignore", category=ConvergenceWarning)  # a selection needs no last digit
+            selected = selector.fit(scaled, labels).transform(scaled)
+        if not selected.shape[1]:
+            raise HeadError(
+                f"selector {self.selector} kept none of {features.shape[1]} features: they tell nothing about the "
+                "classes; look at the data, or take another --selector"
+            )
+        return Selection(scaler, selector, selected, labels, shown, features.shape[1])
 
 
 def to_onnx(head: Head, *, selected: bool = False) -> onnx.ModelProto:
@@ -166,7 +155,7 @@ def to_onnx(head: Head, *, selected: bool = False) -> onnx.ModelProto:
 
     Args:
         head: Fitted.
-        selected: The graph's input is to be ``head.kept`` alone, `C` of them, and nothing is selected in it.
+        selected: The graph's input is the kept features alone (``head.kept``), and the graph selects nothing.
 
     Returns:
         ``float32 [N, C]`` "features" to ``float32 [N, K]`` "probabilities" and ``int64 [N]`` "label" (the most probable
@@ -175,8 +164,8 @@ def to_onnx(head: Head, *, selected: bool = False) -> onnx.ModelProto:
     return onnx_ops.convert(head.pipeline, head.channels, selected=selected)
 
 
-def _splits(labels: np.ndarray, shown: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Folds that never have a copy of an image on the other side."""
+def inner_splits(labels: np.ndarray, shown: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Folds for the classifier's own cross-validation; all copies of an image lie on one side."""
     images, first = np.unique(shown, return_index=True)
     of_images = StratifiedKFold(LEAST_PER_CLASS, shuffle=True, random_state=seed).split(images, labels[first])
     tested = [np.isin(shown, images[there]) for _, there in of_images]
@@ -199,7 +188,7 @@ def _check(features: np.ndarray, labels: np.ndarray, shown: np.ndarray) -> None:
 def _count(features: np.ndarray, count: int | None, selector: str) -> int:
     most = min(features.shape) if selector == "pca" else features.shape[1]
     if count is None:
-        return min(selectors.default_count(selector), most)
+        return min(selectors.default_count(selector), int(most))
     if not 1 <= count <= most:
         why = f" of {len(features)} images" if most < features.shape[1] else ""
         raise HeadError(f"--features {count} was given; {selector} can keep 1 to {most}{why}: give at most {most}")

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
 
+from edge_all.progress import Progress, ignore, split
+from edge_all.record import RobustnessTable
+
 from .. import features
-from ..dataset import Dataset
+from ..dataset import Dataset, spread
 from ..dataset.augment import BATTERY
-from ..quantize import calibration
-from ..quantize.search import Attempt, Case
 from . import evaluate
+from .fit import Head
+from .reference import Reference
 
 IMAGES = 520
 """Images that the battery is run on, spread over the data set."""
@@ -21,9 +24,9 @@ IMAGES = 520
 PROTOCOL = "block"
 
 
-def numbers(data: Dataset) -> np.ndarray:
-    """Which images the battery is run on, ``int64 [M]``."""
-    return calibration.spread(np.arange(len(data)), IMAGES)
+def chosen_images(data: Dataset) -> np.ndarray:
+    """Numbers of the images that the battery is run on, ``int64 [M]``."""
+    return spread(np.arange(len(data)), IMAGES)
 
 
 def extract(
@@ -32,62 +35,84 @@ def extract(
     size: tuple[int, int],
     *,
     target: str = "openvino",
-    progress: features.Progress | None = None,
+    progress: Progress = ignore,
 ) -> dict[str, np.ndarray]:
-    """Features of all of some images under each change.
+    """Features of all images of `data` under each change.
 
     Returns:
         ``float32 [M, C]`` by the change's name.
     """
-    found = {}
-    for done, change in enumerate(BATTERY):
-        if progress:
-            progress(done, len(BATTERY))
-        found[change.name] = features.extract(graph, data.paths, data.digests, size, target=target, change=change)
-    return found
+    parts = split(progress, [1.0] * len(BATTERY))
+    return {
+        change.name: features.extract(graph, data, size, target=target, change=change, progress=part)
+        for change, part in zip(BATTERY, parts, strict=True)
+    }
 
 
-def table(clean: np.ndarray, changed: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Accuracy in percent, as they are and under each change, and the worst of them.
+def table(clean: np.ndarray, changed: Mapping[str, np.ndarray]) -> RobustnessTable:
+    """Accuracy in percent on the images as they are and under each change, and the worst of them.
 
     Args:
         clean: ``bool [M]``: whose label is right.
         changed: Likewise, by change.
     """
-    accuracy = {name: round(100 * float(right.mean()), 2) for name, right in changed.items()}
+    accuracy = {name: evaluate.percent(right.mean(), 2) for name, right in changed.items()}
     worst = min(accuracy, key=lambda name: accuracy[name])
     return {
-        "clean": round(100 * float(clean.mean()), 2),
+        "clean": evaluate.percent(clean.mean(), 2),
         "worst": accuracy[worst],
         "worst_change": worst,
         "changes": accuracy,
     }
 
 
-def fp32(case: Case, progress: features.Progress | None = None) -> dict[str, Any]:
+def fp32(reference: Reference, progress: Progress = ignore) -> RobustnessTable:
     """The FP32 heads under the battery, each image by the head of its own fold."""
-    exact = case.exact
-    tried = numbers(exact.data)
-    data = exact.data.subset(np.isin(np.arange(len(exact.data)), tried))
-    folds = exact.splits[PROTOCOL][tried]
-    changed = extract(case.graph, data, case.size, progress=progress)
-    heads = exact.heads[PROTOCOL]
+    images = chosen_images(reference.data)
+    data = reference.data.subset(np.isin(np.arange(len(reference.data)), images))
+    folds = reference.splits[PROTOCOL][images]
+    changed = extract(reference.graph, data, reference.size, progress=progress)
+    heads = reference.heads[PROTOCOL]
     right = {name: evaluate.answer(heads, rows, folds).argmax(1) == data.labels for name, rows in changed.items()}
-    return table(exact.answers[PROTOCOL][tried].argmax(1) == data.labels, right)
+    return table(reference.answers[PROTOCOL][images].argmax(1) == data.labels, right)
 
 
-def int8(target: str, attempt: Attempt, case: Case) -> dict[str, Any]:
-    """An INT8 backbone with its heads under the battery, no image by a graph that was calibrated on it."""
-    exact = case.exact
-    tried = np.isin(np.arange(len(exact.data)), numbers(exact.data))
-    right = {name: np.zeros(len(exact.data), bool) for name in ("clean", *(change.name for change in BATTERY))}
-    sides = zip(attempt.pair.graphs, attempt.pair.judged, attempt.trained.heads, strict=True)
-    for graph, judged, heads in sides:
-        own = judged & tried
-        labels, folds = exact.data.labels[own], exact.splits[PROTOCOL][own]
-        changed = {"clean": attempt.pair.rows[own]}
-        changed |= extract(graph, exact.data.subset(own), case.size, target=target)
-        for name, rows in changed.items():
-            right[name][own] = evaluate.answer(heads[PROTOCOL], rows, folds).argmax(1) == labels
-    clean = right.pop("clean")[tried]
-    return table(clean, {name: given[tried] for name, given in right.items()})
+@dataclass(frozen=True)
+class Answering:
+    """A quantized backbone with its heads, and the images that it answers for: none that it was calibrated on.
+
+    Attributes:
+        graph: The backbone.
+        images: ``bool [N]``.
+        heads: A head for each fold of `PROTOCOL`.
+        rows: ``float32 [N, C]``: features of the images as they are; only those of `images` are read.
+    """
+
+    graph: onnx.ModelProto
+    images: np.ndarray
+    heads: Sequence[Head]
+    rows: np.ndarray
+
+
+def int8(target: str, reference: Reference, sides: Sequence[Answering], progress: Progress = ignore) -> RobustnessTable:
+    """Quantized backbones with their heads under the battery.
+
+    Args:
+        target: Whose engine runs the graphs.
+        reference: The FP32 pipeline.
+        sides: Which graph answers for which images.
+        progress: Counts images.
+    """
+    data, folds = reference.data, reference.splits[PROTOCOL]
+    tried = np.isin(np.arange(len(data)), chosen_images(data))
+    clean = np.zeros(len(data), bool)
+    changed = {change.name: np.zeros(len(data), bool) for change in BATTERY}
+    parts = split(progress, [1.0 + float((side.images & tried).sum()) for side in sides])
+    for side, part in zip(sides, parts, strict=True):
+        images = side.images & tried
+        labels = data.labels[images]
+        clean[images] = evaluate.answer(side.heads, side.rows[images], folds[images]).argmax(1) == labels
+        by_change = extract(side.graph, data.subset(images), reference.size, target=target, progress=part)
+        for name, rows in by_change.items():
+            changed[name][images] = evaluate.answer(side.heads, rows, folds[images]).argmax(1) == labels
+    return table(clean[tried], {name: right[tried] for name, right in changed.items()})

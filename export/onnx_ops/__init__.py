@@ -1,8 +1,9 @@
-"""Our skl2onnx converters: every head in standard ``ai.onnx`` operators and float32.
+"""Converters for skl2onnx that write every head in standard ``ai.onnx`` operators and float32.
 
 skl2onnx's own converters emit ``ai.onnx.ml`` (Scaler, TreeEnsembleClassifier, SVMClassifier ...), which OpenVINO's ONNX
-frontend refuses and ONNX Runtime has no CUDA kernels for. One file an estimator: each has ``ESTIMATOR``, the class that
-it converts, and ``convert(scope, operator, container)``.
+frontend refuses and ONNX Runtime has no CUDA kernels for. Each estimator has one file with ``ESTIMATOR``, the class
+that it converts, ``convert(scope, operator, container)``, and ``shapes(operator)`` where skl2onnx does not know the
+class.
 
 Reference: https://onnx.ai/sklearn-onnx/auto_tutorial/plot_icustom_converter.html
 """
@@ -20,15 +21,16 @@ from skl2onnx.common.data_types import FloatTensorType
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from ._graph import OPSET
+from ..graph.edit import OPSET, free_batch, rename
+from ..graph.names import FEATURES, HEAD, LABEL, PROBABILITIES
 from .affine import Affine
 from .gather import Gather
 
-__all__ = ["OPSET", "convert", "estimators"]
+__all__ = ["convert", "estimators"]
 
 
 def estimators() -> dict[type, ModuleType]:
-    """The converters' modules by the estimator class they convert."""
+    """The converters' modules, by the class of estimator that each converts."""
     files = [module.name for module in pkgutil.iter_modules(__path__) if not module.name.startswith("_")]
     modules = [import_module(f".{name}", __package__) for name in files]
     return {module.ESTIMATOR: module for module in modules}
@@ -39,11 +41,11 @@ def convert(pipeline: Pipeline, channels: int, *, selected: bool = False) -> onn
 
     Args:
         pipeline: Fitted on ``float32 [N, channels]``.
-        channels: Width of its input.
-        selected: The graph gets what the selector would keep, and nothing else; not for PCA.
+        channels: How many features it was fitted on.
+        selected: The graph is to read the selected features only, ``float32 [N, F]``; not for PCA.
 
     Returns:
-        A model with "features" in, "probabilities" and "label" out; every node's name starts with ``head/``.
+        ``float32 [N, C]`` "features" to "probabilities" and "label"; every node's name starts with ``head/``.
     """
     modules = estimators()
     steps = _gather_first(pipeline)
@@ -52,7 +54,7 @@ def convert(pipeline: Pipeline, channels: int, *, selected: bool = False) -> onn
         channels = pipeline["classifier"].n_features_in_
     model = convert_sklearn(
         Pipeline(steps),
-        initial_types=[("features", FloatTensorType([None, channels]))],
+        initial_types=[(FEATURES, FloatTensorType([None, channels]))],
         target_opset={"": OPSET},
         options={"zipmap": False},
         custom_conversion_functions={kind: module.convert for kind, module in modules.items()},
@@ -62,7 +64,7 @@ def convert(pipeline: Pipeline, channels: int, *, selected: bool = False) -> onn
 
 
 def _gather_first(pipeline: Pipeline) -> list[tuple[str, BaseEstimator]]:
-    """Steps of the same function, selection first, so that only what is kept is scaled; PCA is one affine map."""
+    """Steps of the same function with selection first, so that only what is selected is scaled; PCA is affine."""
     scaler, selector, classifier = pipeline["scaler"], pipeline["selector"], pipeline["classifier"]
     if hasattr(selector, "get_support"):
         kept = selector.get_support(indices=True)
@@ -73,22 +75,17 @@ def _gather_first(pipeline: Pipeline) -> list[tuple[str, BaseEstimator]]:
 
 
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Plain names, one opset, and the outputs in the order and under the names of the contract."""
+    """The toolchain's names, one opset, and the probabilities before the label."""
     graph = model.graph
-    renamed = {"output_label": "label", "output_probability": "probabilities"}
+    rename(graph, {"output_label": LABEL, "output_probability": PROBABILITIES})
     for node in graph.node:
-        node.name = f"head/{node.name}"
-        node.input[:] = [renamed.get(name, name) for name in node.input]
-        node.output[:] = [renamed.get(name, name) for name in node.output]
-    outputs = {renamed.get(value.name, value.name): value for value in graph.output}
-    for name, value in outputs.items():
-        value.name = name
-    ordered = [outputs["probabilities"], outputs["label"]]
+        node.name = f"{HEAD}{node.name}"
+    outputs = {value.name: value for value in graph.output}
+    ordered = [outputs[PROBABILITIES], outputs[LABEL]]
     del graph.output[:]
     graph.output.extend(ordered)
     graph.name = "head"
-    for value in (*graph.input, *graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "N"
+    free_batch(graph)
     tidy = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=model.ir_version)
     onnx.checker.check_model(tidy, full_check=True)
     return tidy

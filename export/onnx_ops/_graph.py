@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from onnx import TensorProto
 
-OPSET = 18
-"""The ai.onnx version of every graph that the toolchain writes."""
+from ..graph.edit import OPSET
 
 _TYPES = {"float32": TensorProto.FLOAT, "int64": TensorProto.INT64, "bool": TensorProto.BOOL}
 
@@ -22,37 +22,50 @@ class Graph:
         self.input: str = operator.inputs[0].full_name
         self.outputs: list[str] = [value.full_name for value in operator.outputs]
 
-    def constant(self, value: np.ndarray) -> str:
-        """An initializer: floating-point values become float32."""
+    def constant(self, value: ArrayLike) -> str:
+        """Add an initializer and return its name: floating-point values become float32, others int64."""
         array = np.asarray(value)
         array = array.astype(np.float32) if array.dtype.kind == "f" else array.astype(np.int64)
         name = self._scope.get_unique_variable_name(f"{self._name}_constant")
         self._container.add_initializer(name, _TYPES[array.dtype.name], array.shape, array.ravel().tolist())
         return str(name)
 
-    def add(
-        self, kind: str, *inputs: str | np.ndarray, to: str | None = None, outputs: int = 1, **attributes: Any
-    ) -> Any:
-        """Add a node; arrays among the inputs become constants.
+    def add(self, kind: str, *inputs: str | np.ndarray, to: str | None = None, **attributes: Any) -> str:
+        """Add a node of one output; arrays among the inputs become constants.
 
         Args:
             kind: Operator, at the project's opset.
             *inputs: Names, or arrays.
             to: Name of the output; None makes a new one.
-            outputs: How many there are, where `to` is None.
             **attributes: The operator's.
 
         Returns:
-            The output's name, or a tuple of them.
+            The output's name.
         """
-        names = [value if isinstance(value, str) else self.constant(value) for value in inputs]
-        made = [to] if to else [self._scope.get_unique_variable_name(f"{self._name}_{kind}") for _ in range(outputs)]
-        node = self._scope.get_unique_operator_name(f"{self._name}_{kind}")
-        self._container.add_node(kind, names, made, name=node, op_domain="", op_version=OPSET, **attributes)
-        return made[0] if len(made) == 1 else tuple(made)
+        names = self._names(inputs)
+        output = self._new_tensor(kind) if to is None else to
+        self._add(kind, names, [output], **attributes)
+        return output
+
+    def add_several(self, kind: str, *inputs: str | np.ndarray, outputs: int, **attributes: Any) -> list[str]:
+        """As `add`, of a node with several outputs: returns their names."""
+        names = self._names(inputs)
+        new = [self._new_tensor(kind) for _ in range(outputs)]
+        self._add(kind, names, new, **attributes)
+        return new
 
     def answer(self, probabilities: str) -> None:
-        """End a classifier: its probabilities, and the first most probable class."""
+        """End a classifier: its probabilities, and the number of the most probable class, the first at a tie."""
         label, output = self.outputs
         self.add("Identity", probabilities, to=output)
         self.add("ArgMax", probabilities, to=label, axis=1, keepdims=0)
+
+    def _names(self, inputs: tuple[str | np.ndarray, ...]) -> list[str]:
+        return [value if isinstance(value, str) else self.constant(value) for value in inputs]
+
+    def _new_tensor(self, kind: str) -> str:
+        return str(self._scope.get_unique_variable_name(f"{self._name}_{kind}"))
+
+    def _add(self, kind: str, inputs: list[str], outputs: list[str], **attributes: Any) -> None:
+        node = self._scope.get_unique_operator_name(f"{self._name}_{kind}")
+        self._container.add_node(kind, inputs, outputs, name=node, op_domain="", op_version=OPSET, **attributes)

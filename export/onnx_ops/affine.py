@@ -13,10 +13,10 @@ from sklearn.preprocessing import StandardScaler
 from ._graph import Graph
 
 
-class Affine(TransformerMixin, BaseEstimator):
+class Affine(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """``(x - shift) * factor`` where factor is a row, ``(x - shift) @ factor`` where it is a matrix.
 
-    The shift is subtracted first: features far from zero would cancel digits in a bias added at the end.
+    The shift is subtracted first: with a bias added at the end, float32 would lose digits of features far from zero.
     """
 
     def __init__(self, shift: np.ndarray, factor: np.ndarray) -> None:
@@ -24,17 +24,18 @@ class Affine(TransformerMixin, BaseEstimator):
 
     @classmethod
     def scaling(cls, mean: np.ndarray, scale: np.ndarray) -> Affine:
+        """What a StandardScaler with these parameters ``[F]`` does."""
         return cls(mean, 1 / scale)
 
     @classmethod
     def projection(cls, scaler: StandardScaler, pca: PCA) -> Affine:
-        """Scaling, PCA's own centring, and the projection."""
+        """Scaling, PCA's centring and PCA's projection in one."""
         factor = pca.components_.T.astype(np.float64)
         return cls(scaler.mean_ + pca.mean_ * scaler.scale_, factor / scaler.scale_[:, np.newaxis])
 
     def transform(self, X: np.ndarray) -> np.ndarray:
         centred = X - self.shift
-        return centred * self.factor if self.factor.ndim == 1 else centred @ self.factor
+        return np.asarray(centred * self.factor if self.factor.ndim == 1 else centred @ self.factor)
 
 
 ESTIMATOR = Affine

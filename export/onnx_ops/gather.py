@@ -1,4 +1,4 @@
-"""Selection: the kept channels, in one Gather."""
+"""Selection: the selected features, in one Gather."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from sklearn.base import BaseEstimator, TransformerMixin
 from ._graph import Graph
 
 
-class Gather(TransformerMixin, BaseEstimator):
-    """Keeps some columns: what any fitted mask selector does."""
+class Gather(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
+    """Takes some columns, as a fitted selector with a mask does."""
 
     def __init__(self, kept: np.ndarray) -> None:
         self.kept = kept

@@ -1,7 +1,7 @@
 """Nearest neighbours: distances by one matrix product, TopK, and the mean of the neighbours' one-hot labels.
 
-``|x|^2`` is the same for every neighbour and is left out. Data are centred first, which keeps the cancellation in
-``|y|^2 - 2xy`` small.
+The distance is ``|y|^2 - 2xy``: ``|x|^2`` is the same for every neighbour and is left out. The data are centred first,
+so that float32 loses few digits in this difference.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     centred = graph.add("Sub", graph.input, middle)
     product = graph.add("MatMul", centred, -2 * points.T)
     distance = graph.add("Add", product, (points**2).sum(axis=1))
-    _, nearest = graph.add("TopK", distance, np.array([knn.n_neighbors]), outputs=2, axis=1, largest=0, sorted=1)
+    neighbours = np.array([knn.n_neighbors])
+    _, nearest = graph.add_several("TopK", distance, neighbours, outputs=2, axis=1, largest=0, sorted=1)
     votes = graph.add("Gather", one_hot, nearest, axis=0)
     graph.answer(graph.add("ReduceMean", votes, np.array([1]), keepdims=0))

@@ -1,7 +1,8 @@
-"""Random forest: all trees walk down together, one level a step, by gathers.
+"""Random forest: all trees are descended together, one level at a time, by gathers.
 
-Nodes of all trees lie in one table. A leaf's children are itself, so every walk takes as many steps as the deepest tree
-and no loop is needed. Thresholds are rounded down to float32, which leaves ``x <= threshold`` exact for float32 x.
+The nodes of all trees lie in one table. The children of a leaf are the leaf itself, so every descent takes as many
+steps as the deepest tree has levels, and no loop is needed. Thresholds are rounded down to float32, so that
+``x <= threshold`` stays exact for float32 x.
 
 After Nakandala et al. 2020, A Tensor Compiler for Unified Machine Learning Prediction Serving (Hummingbird, its
 TreeTraversal strategy), arXiv 2010.04804.
@@ -41,13 +42,13 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     for _ in range(max(tree.max_depth for tree in trees)):
         here = {name: graph.add("Gather", table, node, axis=0) for name, table in tables.items()}
         x = graph.add("GatherElements", graph.input, here["feature"], axis=1)
-        below = graph.add("LessOrEqual", x, here["threshold"])
-        node = graph.add("Where", below, here["left"], here["right"])
+        goes_left = graph.add("LessOrEqual", x, here["threshold"])
+        node = graph.add("Where", goes_left, here["left"], here["right"])
     leaves = graph.add("Gather", value, node, axis=0)
     graph.answer(graph.add("ReduceMean", leaves, np.array([1]), keepdims=0))
 
 
 def _round_down(values: np.ndarray) -> np.ndarray:
     """The largest float32 that is not above each float64."""
-    near = values.astype(np.float32)
-    return np.where(near > values, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)
+    nearest = values.astype(np.float32)
+    return np.where(nearest > values, np.nextafter(nearest, np.float32(-np.inf)), nearest).astype(np.float32)

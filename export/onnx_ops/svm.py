@@ -1,6 +1,6 @@
-"""RBF SVM, one against the rest, with Platt's sigmoids: one kernel matrix for all classes.
+"""SVM with RBF kernel, one against the rest, with Platt's sigmoids: one kernel matrix for all classes.
 
-The classes' machines share most support vectors; the kernel is evaluated once on their union.
+The binary SVMs of the classes share most support vectors; the kernel is evaluated once on their union.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     middle = vectors.mean(axis=0)
     points = vectors - middle
     centred = graph.add("Sub", graph.input, middle)
-    own = graph.add("ReduceSumSquare", centred, np.array([1]), keepdims=1)
+    squared_norm = graph.add("ReduceSumSquare", centred, np.array([1]), keepdims=1)
     product = graph.add("MatMul", centred, -2 * points.T)
-    distance = graph.add("Add", graph.add("Add", product, (points**2).sum(axis=1)), own)
+    distance = graph.add("Add", graph.add("Add", product, (points**2).sum(axis=1)), squared_norm)
     kernel = graph.add("Exp", graph.add("Mul", graph.add("Relu", distance), np.array(-gamma)))
     bias = np.array([float(machine.intercept_[0]) for machine in machines])
     decision = graph.add("Add", graph.add("MatMul", kernel, weights), bias)
-    # A change of shape, so that OpenVINO does not fuse the sigmoids into the product, which it then runs by a slower
-    # kernel: a whole head of 1,455 vectors takes 37 us with, and 28 without.
+    # With a change of shape between them, OpenVINO does not fuse the sigmoids into the product, whose kernel is then
+    # faster: a whole head of 1,455 vectors takes 28 us, and 37 us where they are fused.
     decision = graph.add("Unsqueeze", decision, np.array([1]))
     slopes = np.array([float(c.a_) for c in calibrated.calibrators])
     offsets = np.array([float(c.b_) for c in calibrated.calibrators])
     platt = graph.add("Sigmoid", graph.add("Sub", graph.add("Mul", decision, -slopes), offsets))
-    if len(machines) == 1:  # two classes: one machine, whose decision is for the second
+    if len(machines) == 1:  # two classes: one SVM, whose decision is for the second
         shares = graph.add("Concat", graph.add("Sub", np.array([1.0]), platt), platt, axis=2)
     else:
         shares = graph.add("Div", platt, graph.add("ReduceSum", platt, np.array([2]), keepdims=1))
@@ -45,7 +45,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
 
 
 def _union(machines: list[SVC]) -> tuple[np.ndarray, np.ndarray]:
-    """Support vectors of all machines, ``float64 [S, F]``, and each machine's dual weights on them, ``[S, K]``."""
+    """Support vectors of all SVMs, ``float64 [S, F]``, and each SVM's dual weights on them, ``[S, K]``."""
     numbers = np.unique(np.concatenate([machine.support_ for machine in machines]))
     vectors = np.empty((len(numbers), machines[0].support_vectors_.shape[1]))
     weights = np.zeros((len(numbers), len(machines)))

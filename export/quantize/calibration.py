@@ -1,4 +1,4 @@
-"""Which images activation ranges are measured on, so that no image is judged by a graph that was calibrated on it."""
+"""Which images are calibration images, so that no image is evaluated by a graph that was calibrated on it."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from dataclasses import dataclass
 import numpy as np
 
 SHIPPED_FOLDS = (2, 3, 4)
-"""``block`` folds that the shipped graph is calibrated on; folds 0 and 1 are held out from it."""
+"""``block`` folds that the graph that ships is calibrated on; folds 0 and 1 are held out from it."""
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Two calibration sets and who may be judged after which.
+    """The data set in two parts: each part's images are evaluated by the graph that was calibrated on the other part.
 
-    The data are cut in two along the ``block`` folds. The graph calibrated on one part answers for the other, so two
-    quantizations give every image an INT8 answer that its own pixels had no part in. Near-duplicate groups with images
-    on both sides are never calibrated on.
+    The data are divided along the ``block`` folds. Two quantizations, one calibrated on each part, give every image an
+    INT8 answer that its own pixels had no part in. Images of near-duplicate groups that lie on both sides are never
+    calibration images.
 
     Attributes:
-        shipped: Image numbers that the shipped graph may be calibrated on.
-        other: Those of the second graph, which exists only to judge the images of the shipped one's part.
-        judged_by_shipped: ``bool [N]``: the images that the shipped graph answers for.
+        shipped: ``int64``: numbers of the images that the graph that ships may be calibrated on.
+        other: Those of the second graph, which only serves to evaluate the images of the first part.
+        evaluated_by_shipped: ``bool [N]``: the images that the graph that ships is evaluated on.
     """
 
     shipped: np.ndarray
     other: np.ndarray
-    judged_by_shipped: np.ndarray
+    evaluated_by_shipped: np.ndarray
 
 
 def halves(block: np.ndarray, groups: np.ndarray) -> Halves:
-    """Cut a data set in two.
+    """Divide a data set.
 
     Args:
         block: ``int64 [N]``, each image's fold under ``block``.
@@ -40,8 +40,3 @@ def halves(block: np.ndarray, groups: np.ndarray) -> Halves:
     crossing = np.intersect1d(groups[first], groups[~first])
     alone = ~np.isin(groups, crossing)
     return Halves(np.flatnonzero(first & alone), np.flatnonzero(~first & alone), ~first)
-
-
-def spread(numbers: np.ndarray, most: int) -> np.ndarray:
-    """At most so many, evenly spread over all, which are sorted by class and file."""
-    return numbers[np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)]

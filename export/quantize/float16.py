@@ -1,4 +1,4 @@
-"""FP16 for target ``gpu``: the backbone's convolutions in half precision, judged by the same gate as INT8.
+"""FP16 for target ``gpu``: the backbone's convolutions in half precision, evaluated by the same gate as INT8.
 
 The conversion is ONNX Runtime's own:
 https://onnxruntime.ai/docs/performance/model-optimizations/float16.html
@@ -6,20 +6,23 @@ https://onnxruntime.ai/docs/performance/model-optimizations/float16.html
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import onnx
 from onnxruntime.transformers.float16 import convert_float_to_float16
 from onnxruntime.transformers.onnx_model import OnnxModel
 
+from edge_all.progress import Console
+from edge_all.record import GateVerdict, Score
+
 from .. import features
+from ..graph import edit
+from ..graph.names import NORMALIZED, is_backbone, is_pooling, is_preprocess
 from ..head import evaluate
+from ..head.reference import Reference
 from . import gate
-from .layerwise.input_folding import SOURCE
-from .search import Case
+from .heads import score_against
 
 
 @dataclass(frozen=True)
@@ -31,59 +34,57 @@ class Half:
         verdict: The gate's.
     """
 
-    scores: Mapping[str, dict[str, Any]]
-    verdict: Mapping[str, Any]
+    scores: Mapping[str, Score]
+    verdict: GateVerdict
 
 
 def convert(backbone: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph with its convolutions in float16.
+    """Convert the convolutions of a backbone to float16.
 
     Args:
         backbone: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
 
     Returns:
-        Of the same inputs and outputs; normalisation, pooling and so the head behind it stay in float32, with casts
-        where the convolutions begin and end.
+        A backbone with the same inputs and outputs. Preprocessing and pooling, and so the head behind them, stay in
+        float32, with casts where the convolutions begin and end.
     """
-    nodes, arrays = backbone.graph.node, backbone.graph.initializer
-    ends = [[node for node in nodes if node.name.startswith(part)] for part in ("preprocess/", "pooling/")]
-    computed = {name for node in nodes if node.name.startswith("backbone/") for name in node.output}
-    maps = list(dict.fromkeys(name for node in ends[1] for name in node.input if name in computed))
-    convolutions = onnx.utils.Extractor(onnx.shape_inference.infer_shapes(backbone)).extract_model([SOURCE], maps)
+    nodes = backbone.graph.node
+    preprocessing, pooling = list(filter(is_preprocess, nodes)), list(filter(is_pooling, nodes))
+    computed = {name for node in filter(is_backbone, nodes) for name in node.output}
+    maps = list(dict.fromkeys(name for node in pooling for name in node.input if name in computed))
+    convolutions = edit.extract(onnx.shape_inference.infer_shapes(backbone), [NORMALIZED], maps)
     convolutions = convert_float_to_float16(convolutions, keep_io_types=True)
     OnnxModel(convolutions).topological_sort()  # the converter leaves its casts at the end
 
-    halved = onnx.ModelProto()
-    halved.CopyFrom(backbone)
-    del halved.graph.node[:], halved.graph.initializer[:], halved.graph.value_info[:]
-    halved.graph.node.extend([*ends[0], *convolutions.graph.node, *ends[1]])
-    read = {name for end in ends for node in end for name in node.input}
-    halved.graph.initializer.extend([array for array in arrays if array.name in read])
-    halved.graph.initializer.extend(convolutions.graph.initializer)
+    float_constants = edit.tensors_read([*preprocessing, *pooling])
+    constants = [constant for constant in backbone.graph.initializer if constant.name in float_constants]
+    halved = edit.rebuilt(
+        backbone,
+        [*preprocessing, *convolutions.graph.node, *pooling],
+        [*constants, *convolutions.graph.initializer],
+    )
     onnx.checker.check_model(halved, full_check=True)
     return halved
 
 
-def attempt(
-    case: Case, step: Callable[[str], AbstractContextManager[features.Progress]], tell: Callable[[str], None]
-) -> Half:
+def attempt(reference: Reference, console: Console) -> Half:
     """Answer every image with half precision's features, on ONNX Runtime's CPU, and ask the gate.
 
     Args:
-        case: The FP32 backbone and its answers.
-        step: Opens a step under a title.
-        tell: Says what was refused.
+        reference: The FP32 pipeline.
+        console: Shows the step, and says what was refused.
     """
-    exact, data = case.exact, case.exact.data
-    with step("Judging FP16 for gpu") as progress:
-        graph = convert(case.graph)
-        rows = features.extract(graph, data.paths, data.digests, case.size, target="cpu", progress=progress)
-    scores = {}
-    for name, split in exact.splits.items():
-        given = evaluate.answer(exact.heads[name], rows, split)
-        agreement = evaluate.agreement(given, exact.answers[name])
-        scores[name] = evaluate.score(data.labels, given, data.classes) | {"agreement_fp32": agreement}
-    half = Half(scores, gate.judge(exact.scores["block"], scores["block"], data.counts))
+    data = reference.data
+    with console.step("Evaluating FP16 for gpu") as progress:
+        graph = convert(reference.graph)
+        rows = features.extract(graph, data, reference.size, target="cpu", progress=progress)
+    answers = {
+        protocol: evaluate.answer(reference.heads[protocol], rows, folds)
+        for protocol, folds in reference.splits.items()
+    }
+    scores = score_against(reference, answers)
+    half = Half(scores, gate.judge(reference.scores["block"], scores["block"], data.counts))
     if not half.verdict["passed"]:
-        tell(f"FP16 for gpu was refused by the gate (points lost: {half.verdict['lost']}): FP32 ships in its place")
+        lost = half.verdict["lost"]
+        console.tell(f"FP16 for gpu was refused by the gate (percentage points lost: {lost}): FP32 ships in its place")
     return half

@@ -1,25 +1,26 @@
-"""What INT8 may cost, in the label of the full pipeline on held-out images."""
+"""The gate: how much INT8 may lose, measured on the labels of the full pipeline on held-out images."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+
+from edge_all.record import GateVerdict, Score
 
 MOST_BALANCED_LOSS = 0.5
-"""Points of balanced accuracy."""
+"""Percentage points of balanced accuracy."""
 
 MOST_RECALL_LOSS = 1.5
-"""Points of recall, of any class."""
+"""Percentage points of recall, of any class."""
 
 LEAST_AGREEMENT = 99.0
-"""Percent of labels that are FP32's."""
+"""Percent of images that must get the same label as with FP32."""
 
 SLACK_IMAGES = 2
-"""Images that may always differ: on a few dozen images one is more than any of the limits above, by chance alone."""
+"""Images that may always differ: on a few dozen images a single one is more than any of the limits above."""
 
 
-def judge(fp32: Mapping[str, Any], int8: Mapping[str, Any], counts: Mapping[str, int]) -> dict[str, Any]:
-    """Compare two scores of `evaluate.score` under ``block``.
+def judge(fp32: Score, int8: Score, counts: Mapping[str, int]) -> GateVerdict:
+    """Compare two scores under ``block``.
 
     Args:
         fp32: FP32's score.
@@ -27,7 +28,7 @@ def judge(fp32: Mapping[str, Any], int8: Mapping[str, Any], counts: Mapping[str,
         counts: Images of each class.
 
     Returns:
-        ``passed``, and what was lost, in points, beside what was allowed.
+        Whether INT8 passes, and what it lost beside what it may lose, in percentage points.
     """
     images = sum(counts.values())
     per_class = {name: fp32["recall"][name] - int8["recall"][name] for name in counts}

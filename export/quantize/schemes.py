@@ -1,8 +1,8 @@
-"""INT8, per target, from the one FP32 graph of the backbone; the head is fused on afterwards and stays float32.
+"""The INT8 schemes of each target: how the FP32 backbone can be quantized. The head stays float32.
 
-Our own `layerwise` comes first for every target: its graphs run in 8 bits throughout on both engines. The others are
-what else there is, and stay in the list for backbones to come: ONNX Runtime's quantizer, and NNCF's, whose graphs do
-not load in ONNX Runtime (per-channel zero points on depthwise convolutions).
+Our own quantizer, `layerwise`, comes first for every target: its graphs run in 8 bits throughout on both engines. The
+others are the alternatives: ONNX Runtime's quantizer, and NNCF's, whose graphs do not load in ONNX Runtime (per-channel
+zero points on depthwise convolutions).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 import onnx
 
 from edge_all.errors import EdgeAllError
+from edge_all.progress import Progress, ignore
 
 
 @dataclass(frozen=True)
@@ -23,10 +24,10 @@ class Scheme:
     """One way to quantize, as plain data.
 
     Attributes:
-        name: For the bundle and the card.
-        quantizer: A file of this folder.
-        options: What it is called with.
-        images: How many images activation ranges are measured on, at most.
+        name: What the bundle's record and the model card call it.
+        quantizer: A module of this folder with a function ``quantize(model, images, progress, **options)``.
+        options: Keyword arguments of that function.
+        images: How many calibration images there are, at most.
     """
 
     name: str
@@ -35,7 +36,7 @@ class Scheme:
     images: int = 128
 
     def with_float(self, layers: Sequence[str]) -> Scheme:
-        """The same, with these convolutions in float32; only for `layerwise`."""
+        """The same scheme with these convolutions in float32; only for `layerwise`."""
         return replace(self, name=f"{self.name}-{len(layers)}-float", options={**self.options, "floating": layers})
 
 
@@ -55,44 +56,47 @@ SCHEMES: dict[str, tuple[Scheme, ...]] = {
     ),
     "gpu": (_S8S8,),
 }
-"""What is tried for each target, in this order, until one passes the gate.
+"""The schemes that are tried for each target, in this order, until one passes the gate.
 
 TensorRT, which runs INT8 for ``gpu``, takes symmetric int8 activations only.
 
-Weights of 7 bits come first: they cost no time, and x86 CPUs without VNNI add up products of uint8 and int8 in 16 bits,
-which 8-bit weights overflow. There (AVX2) MobileNetV2 with 8-bit weights keeps 36 % of FP32's labels, with 7-bit ones
-99.8 %; where there is VNNI, the two agree with FP32 alike.
+Weights of 7 bits come first: they cost no time. x86 CPUs without VNNI add products of uint8 and int8 in 16 bits, which
+overflow with 8-bit weights. On such a CPU (AVX2) MobileNetV2 gives the same label as FP32 on 36 % of the images with
+8-bit weights, and on 99.8 % with 7-bit weights. On CPUs with VNNI both agree with FP32 equally often.
 """
 
 
-def scheme(target: str, name: str) -> Scheme:
-    """A scheme of a target by its name.
+def named(target: str, name: str) -> Scheme:
+    """The scheme of a target that has this name.
 
     Raises:
         EdgeAllError: There is none.
     """
-    found = {scheme.name: scheme for scheme in SCHEMES[target]}
-    if name not in found:
-        raise EdgeAllError(f"--recipe {name} is no INT8 scheme for {target}; wanted one of {', '.join(found)}")
-    return found[name]
+    by_name = {scheme.name: scheme for scheme in SCHEMES[target]}
+    if name not in by_name:
+        raise EdgeAllError(f"--scheme {name} is no INT8 scheme for {target}; wanted one of {', '.join(by_name)}")
+    return by_name[name]
 
 
-def quantize(model: onnx.ModelProto, scheme: Scheme, images: np.ndarray) -> onnx.ModelProto:
+def quantize(
+    model: onnx.ModelProto, scheme: Scheme, images: np.ndarray, progress: Progress = ignore
+) -> onnx.ModelProto:
     """Quantize a backbone's graph.
 
     Args:
         model: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features"; `float_nodes` stay float.
-        scheme: How.
+        scheme: How to quantize it.
         images: Calibration images ``uint8 [M, H, W, 3]``, from the training set only.
+        progress: Counts parts of the work.
 
     Returns:
         The same graph with quantized convolutions.
     """
     module = import_module(f".{scheme.quantizer}", __package__)
-    quantized: onnx.ModelProto = module.quantize(model, images, **scheme.options)
+    quantized: onnx.ModelProto = module.quantize(model, images, progress, **scheme.options)
     return quantized
 
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:
-    """Names of the nodes that must not be quantized: 8 bits of the pooled vector would be the head's input."""
+    """Names of the nodes that must not be quantized: preprocessing, and the pooling that gives the head its input."""
     return [n.name for n in model.graph.node if not n.name.startswith("backbone/")]

@@ -1,247 +1,245 @@
-"""INT8 for a target: try schemes in a child process, judge each by the gate, keep the fastest that passes."""
+"""INT8 for a target: try schemes, evaluate each with the gate, keep the fastest that passes."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
-from functools import partial
-from typing import Any
 
 import numpy as np
 import onnx
 
 from edge_all.errors import EdgeAllError
+from edge_all.progress import Console, Progress, ignore, split
+from edge_all.record import FailedScheme, Tried, TriedHead
 
 from .. import features
-from ..dataset.augment import Copy
+from ..dataset import augment, spread
+from ..features import Rows
 from ..graph import timing
-from ..head import evaluate
-from ..head.evaluate import Rows
-from . import calibration, heads, sensitivity
-from .heads import Exact, Pair, Trained
+from ..head.reference import Reference
+from . import heads, sensitivity
+from .attempt import Attempt, SearchResult
+from .calibration import Halves
+from .heads import EvaluatedHead, QuantizedPair
 from .schemes import SCHEMES, Scheme, quantize
 
 _TIE = 0.97
-"""A scheme is faster than another where it takes under this share of its time; else the better agreement decides."""
+"""Schemes whose times differ by less than this factor are equally fast; the better agreement decides between them."""
 
 
 @dataclass(frozen=True)
-class Case:
-    """What is quantized.
+class Quantizer:
+    """Quantizes the FP32 backbone once for each half of the images; targets that share a scheme share the graphs.
 
     Attributes:
-        graph: The FP32 backbone.
-        size: Height and width of its input.
-        exact: FP32's answers.
-        halves: Who is calibrated on, and who is judged.
-        fit: Fits a head.
-        copies: What heads are trained on beside the images as they are.
-        made: Quantized graphs by scheme and half, for targets that share a scheme; added to.
+        reference: The FP32 pipeline.
+        halves: The calibration images of both graphs.
+        copies: The changed copies of every image that refitted heads are trained on.
+        graphs: What was quantized already, by scheme and half; filled by `pair`.
     """
 
-    graph: onnx.ModelProto
-    size: tuple[int, int]
-    exact: Exact
-    halves: calibration.Halves
-    fit: evaluate.Fit
-    copies: Sequence[Copy] = ()
-    made: dict[tuple[str, bool], onnx.ModelProto] = field(default_factory=dict)
+    reference: Reference
+    halves: Halves
+    copies: Sequence[augment.Copy] = ()
+    graphs: dict[tuple[str, bool], onnx.ModelProto] = field(default_factory=dict)
 
+    def pair(self, scheme: Scheme, progress: Progress = ignore) -> tuple[onnx.ModelProto, onnx.ModelProto]:
+        """The graph that ships, and the one that is evaluated on its calibration images, both by one scheme."""
+        first, second = split(progress, [1.0, 1.0])
+        return self._half(scheme, True, first), self._half(scheme, False, second)
 
-@dataclass(frozen=True)
-class Attempt:
-    """A quantized backbone with its best head.
+    def images(self, numbers: np.ndarray, most: int) -> np.ndarray:
+        """At most so many of some images, ``uint8 [M, H, W, 3]``."""
+        paths = [self.reference.data.paths[i] for i in spread(numbers, most)]
+        return np.stack(list(features.decoded(paths, self.reference.size)))
 
-    Attributes:
-        scheme: How it was made.
-        pair: The graphs; the first ships.
-        trained: The head that loses least, of those tried.
-        graph_ms: Median time of the backbone for one image, FP32's and this one's, alternating; None where the target
-            is not on this machine.
-    """
-
-    scheme: Scheme
-    pair: Pair
-    trained: Trained
-    graph_ms: tuple[float, float] | None
-
-    @property
-    def passed(self) -> bool:
-        """The gate is content, and there is something to gain."""
-        gains = self.graph_ms is None or self.graph_ms[1] < self.graph_ms[0]
-        return bool(self.trained.verdict["passed"]) and gains
-
-    @property
-    def times(self) -> dict[str, float | None]:
-        """For the bundle, in milliseconds."""
-        fp32, int8 = (round(ms, 3) for ms in self.graph_ms) if self.graph_ms else (None, None)
-        return {"fp32_graph_ms": fp32, "graph_ms": int8}
-
-    @property
-    def name(self) -> str:
-        return self.scheme.name if self.trained.kind == "fp32" else f"{self.scheme.name}, head {self.trained.kind}"
-
-
-@dataclass(frozen=True)
-class Found:
-    """What a search came to.
-
-    Attributes:
-        best: What ships if it passed; else the one that lost least, and None where no scheme gave a graph.
-        tried: A record for each scheme and head: what was lost, or why it failed.
-    """
-
-    best: Attempt | None
-    tried: list[dict[str, Any]]
-
-    @property
-    def shipped(self) -> Attempt | None:
-        return self.best if self.best and self.best.passed else None
+    def _half(self, scheme: Scheme, shipped: bool, progress: Progress) -> onnx.ModelProto:
+        key = scheme.name, shipped
+        if key not in self.graphs:
+            images = self.images(self.halves.shipped if shipped else self.halves.other, scheme.images)
+            self.graphs[key] = quantize(self.reference.graph, scheme, images, progress)
+        return self.graphs[key]
 
 
 def search(
     target: str,
-    case: Case,
+    quantizer: Quantizer,
+    console: Console,
     *,
     schemes: Sequence[Scheme] | None = None,
     thorough: bool = False,
-    step: Callable[[str], AbstractContextManager[features.Progress]],
-    tell: Callable[[str], None],
-) -> Found:
+) -> SearchResult:
     """Find an INT8 backbone for a target.
+
+    Where no scheme passes, the convolutions that lose most are put back to float: one, then two, four, and so on, up to
+    a quarter of them.
 
     Args:
         target: A key of `SCHEMES`.
-        case: What to quantize.
+        quantizer: Makes the quantized graphs.
+        console: Shows the steps, and says which scheme was refused.
         schemes: What to try; None is the target's own list.
-        thorough: Try all of them, with refitted heads as well, and keep the fastest; else the first that passes.
-        step: Opens a step under a title.
-        tell: Says what was refused.
-
-    Returns:
-        The best, and all that was tried. Where no scheme passes, the layers that cost most go back to float, more and
-        more of them, up to a quarter.
+        thorough: Try all schemes, with refitted heads as well, and keep the fastest; else the first that passes.
     """
     schemes = SCHEMES[target] if schemes is None else schemes
     attempts: list[Attempt] = []
-    tried: list[dict[str, Any]] = []
+    tried: list[Tried] = []
 
     def attempt(scheme: Scheme) -> bool:
-        try:
-            with step(f"Quantizing for {target} ({scheme.name})") as progress:
-                made, records = _attempt(target, scheme, case, thorough, progress)
-        except EdgeAllError:
-            raise
-        except Exception as error:  # quantizers fail in many ways; another scheme may still do
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
-            tell(f"INT8 for {target} by {scheme.name} could not be made ({reason})")
-            tried.append({"scheme": scheme.name, "failed": reason})
+        result = _attempt(target, scheme, quantizer, thorough, console)
+        if isinstance(result, str):
+            tried.append(FailedScheme(scheme=scheme.name, failed=result))
             return False
+        made, records = result
         attempts.append(made)
         tried.extend(records)
-        if not made.passed:
-            tell(_refusal(target, made))
         return made.passed
 
     for scheme in schemes:
         if attempt(scheme) and not thorough:
             break
-    if not any(a.passed for a in attempts):
-        basis = next((s for s in schemes if s.quantizer == "layerwise"), None)
-        if basis and attempts:
-            _with_float_layers(basis, case, attempt, step)
+    layerwise = next((scheme for scheme in schemes if scheme.quantizer == "layerwise"), None)
+    if layerwise and attempts and not any(made.passed for made in attempts):
+        _with_float_layers(layerwise, quantizer, attempt, console)
     best = _best(attempts)
     if not (best and best.passed):
-        tell(f"no INT8 for {target} passed the gate: FP32 ships in its place")
-    return Found(best, tried)
+        console.tell(f"no INT8 for {target} passed the gate: FP32 ships in its place")
+    return SearchResult(best, tried)
+
+
+def _attempt(
+    target: str, scheme: Scheme, quantizer: Quantizer, refit: bool, console: Console
+) -> tuple[Attempt, list[TriedHead]] | str:
+    """Quantize and evaluate; a scheme that gives no graph gives the reason."""
+    try:
+        with console.step(f"Quantizing for {target} ({scheme.name})") as progress:
+            made, records = _quantize_and_evaluate(target, scheme, quantizer, refit, progress)
+    except EdgeAllError:
+        raise
+    except Exception as error:  # quantizers fail in many ways; another scheme may still pass
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        console.tell(f"INT8 for {target} by {scheme.name} could not be made ({reason})")
+        return reason
+    if not made.passed:
+        console.tell(_refusal(target, made))
+    return made, records
+
+
+def _quantize_and_evaluate(
+    target: str, scheme: Scheme, quantizer: Quantizer, refit: bool, progress: Progress
+) -> tuple[Attempt, list[TriedHead]]:
+    """Quantize, time, extract features, evaluate heads.
+
+    Raises:
+        RuntimeError: The engine refused the graph, or crashed on it.
+    """
+    reference, evaluated = quantizer.reference, quantizer.halves.evaluated_by_shipped
+    quantizing, extracting = split(progress, _work(quantizer, scheme, refit))
+    graphs = quantizer.pair(scheme, quantizing)
+    engine = features.engine_of(target)
+    fp32_ms, int8_ms, _ = timing.times(engine, [reference.graph, *graphs])
+    graph_ms = (fp32_ms, int8_ms) if engine == target else None
+
+    changed = [*quantizer.copies] if refit else []
+    plain, *rest = split(extracting, [1.0] + 2 * refit * [1.0 + len(changed)])
+    pair = QuantizedPair(
+        graphs, (evaluated, ~evaluated), _rows(target, graphs, (evaluated, ~evaluated), reference, plain)
+    )
+    tried = [heads.plain(pair, reference), heads.realigned(pair, reference)]
+    if refit:
+        first, second = (_all_rows(target, graph, quantizer, part) for graph, part in zip(graphs, rest, strict=True))
+        tried.append(heads.refitted(pair, (first, second), reference))
+    best = max(tried, key=lambda head: (head.verdict["passed"], _agreement(head)))
+    attempt = Attempt(scheme, pair, best, graph_ms)
+    return attempt, [_record(attempt, head) for head in tried]
+
+
+_QUANTIZE_SECONDS, _EXTRACT_SECONDS = 0.4, 0.004
+"""Rough times for one calibration image, and for one image's features, from which the parts get their weights."""
+
+
+def _work(quantizer: Quantizer, scheme: Scheme, refit: bool) -> list[float]:
+    """Seconds, roughly, that quantizing and extracting features take."""
+    kept = sum((scheme.name, shipped) in quantizer.graphs for shipped in (True, False))
+    images = len(quantizer.reference.data) * (1 + 2 * refit * (1 + len(quantizer.copies)))
+    return [1 + (2 - kept) * scheme.images * _QUANTIZE_SECONDS, images * _EXTRACT_SECONDS]
+
+
+def _rows(
+    target: str,
+    graphs: Sequence[onnx.ModelProto],
+    evaluated: Sequence[np.ndarray],
+    reference: Reference,
+    progress: Progress,
+) -> np.ndarray:
+    """Features ``float32 [N, C]`` of every image, by the graph that answers for it."""
+    rows = np.empty_like(reference.rows.plain)
+    parts = split(progress, [float(images.sum()) for images in evaluated])
+    for graph, images, part in zip(graphs, evaluated, parts, strict=True):
+        data = reference.data.subset(images)
+        rows[images] = features.extract(graph, data, reference.size, target=target, progress=part)
+    return rows
+
+
+def _all_rows(target: str, graph: onnx.ModelProto, quantizer: Quantizer, progress: Progress) -> Rows:
+    """Features of all images by one graph, and of all their copies."""
+    reference = quantizer.reference
+    changes: list[augment.Copy | None] = [None, *quantizer.copies]
+    plain, *copies = (
+        features.extract(graph, reference.data, reference.size, target=target, change=change, progress=part)
+        for change, part in zip(changes, split(progress, [1.0] * len(changes)), strict=True)
+    )
+    return Rows(plain, tuple(copies), reference.rows.copied)
+
+
+def _record(attempt: Attempt, head: EvaluatedHead) -> TriedHead:
+    block = head.scores["block"]
+    return {
+        "scheme": attempt.scheme.name,
+        "head": head.kind,
+        **attempt.times,
+        "block": {
+            "accuracy": block["accuracy"],
+            "balanced_accuracy": block["balanced_accuracy"],
+            "agreement_fp32": block["agreement_fp32"],
+        },
+        **head.verdict,
+    }
 
 
 def _with_float_layers(
-    basis: Scheme,
-    case: Case,
-    attempt: Callable[[Scheme], bool],
-    step: Callable[[str], AbstractContextManager[features.Progress]],
+    scheme: Scheme, quantizer: Quantizer, attempt: Callable[[Scheme], bool], console: Console
 ) -> None:
-    """Try a scheme with its worst layer in float, its worst two, four, and so on, until one passes."""
-    numbers = calibration.spread(case.halves.shipped, sensitivity.IMAGES)
-    images = np.stack(list(features.decoded([case.exact.data.paths[i] for i in numbers], case.size)))
-    with step("Looking for the layers that cost most") as progress:
-        worst = sensitivity.worst_first(case.graph, images, dict(basis.options), progress)
+    """Try a scheme with the convolution that loses most in float, then two, four, and so on, until one passes."""
+    images = quantizer.images(quantizer.halves.shipped, sensitivity.IMAGES)
+    with console.step("Finding the layers that lose most") as progress:
+        worst = sensitivity.worst_first(quantizer.reference.graph, images, dict(scheme.options), progress)
     count = 1
     while count <= max(1, len(worst) // 4):
-        if attempt(basis.with_float(worst[:count])):
+        if attempt(scheme.with_float(worst[:count])):
             return
         count *= 2
 
 
-def _attempt(
-    target: str, scheme: Scheme, case: Case, refit: bool, progress: features.Progress
-) -> tuple[Attempt, list[dict[str, Any]]]:
-    """Quantize, time, extract, judge.
-
-    Raises:
-        RuntimeError: The engine refused the graph, or died of it.
-    """
-    exact, halves = case.exact, case.halves
-    graphs = []
-    for numbers, shipped in ((halves.shipped, True), (halves.other, False)):
-        key = scheme.name, shipped
-        if key not in case.made:
-            paths = [exact.data.paths[i] for i in calibration.spread(numbers, scheme.images)]
-            case.made[key] = quantize(case.graph, scheme, np.stack(list(features.decoded(paths, case.size))))
-        graphs.append(case.made[key])
-    fp32_ms, int8_ms, _ = timing.times(features.engine_of(target), [case.graph, *graphs])
-    graph_ms = (fp32_ms, int8_ms) if features.engine_of(target) == target else None
-
-    judged = halves.judged_by_shipped, ~halves.judged_by_shipped
-    data = exact.data
-    run = partial(features.extract, size=case.size, target=target, progress=progress)
-    quantized = np.empty_like(exact.rows.plain)
-    for graph, own in zip(graphs, judged, strict=True):
-        part = data.subset(own)
-        quantized[own] = run(graph, part.paths, part.digests)
-    pair = Pair((graphs[0], graphs[1]), judged, quantized)
-    trained = [heads.plain(pair, exact), heads.realigned(pair, exact)]
-    if refit:
-        first, second = (_whole(graph, case, run) for graph in graphs)
-        trained.append(heads.refitted(pair, (first, second), exact, case.fit))
-    best = max(trained, key=lambda t: (t.verdict["passed"], t.scores["block"]["agreement_fp32"]))
-    made = Attempt(scheme, pair, best, graph_ms)
-    records = [
-        {"scheme": scheme.name, "head": t.kind}
-        | made.times
-        | {"block": {key: t.scores["block"][key] for key in ("accuracy", "balanced_accuracy", "agreement_fp32")}}
-        | dict(t.verdict)
-        for t in trained
-    ]
-    return made, records
-
-
-def _whole(graph: onnx.ModelProto, case: Case, run: Callable[..., np.ndarray]) -> Rows:
-    """All images by one graph, and all their copies."""
-    data = case.exact.data
-    changed = [run(graph, data.paths, data.digests, change=copy) for copy in case.copies]
-    return Rows(run(graph, data.paths, data.digests), tuple(changed), case.exact.rows.copied)
-
-
 def _best(attempts: Sequence[Attempt]) -> Attempt | None:
     """The fastest of those that passed; at a tie, and where none passed, the one with the best agreement."""
-
-    def agreement(attempt: Attempt) -> float:
-        return float(attempt.trained.scores["block"]["agreement_fp32"])
-
     passed = [attempt for attempt in attempts if attempt.passed]
     if not passed:
-        return max(attempts, key=agreement, default=None)
-    taken = [attempt.graph_ms[1] if attempt.graph_ms else 0.0 for attempt in passed]
-    return max((a for a, ms in zip(passed, taken, strict=True) if _TIE * ms <= min(taken)), key=agreement)
+        return max(attempts, key=lambda attempt: _agreement(attempt.head), default=None)
+    times = [attempt.graph_ms[1] if attempt.graph_ms else 0.0 for attempt in passed]
+    fastest = [attempt for attempt, ms in zip(passed, times, strict=True) if _TIE * ms <= min(times)]
+    return max(fastest, key=lambda attempt: _agreement(attempt.head))
+
+
+def _agreement(head: EvaluatedHead) -> float:
+    return head.scores["block"]["agreement_fp32"]
 
 
 def _refusal(target: str, attempt: Attempt) -> str:
-    if attempt.trained.verdict["passed"] and attempt.graph_ms:
+    verdict = attempt.head.verdict
+    if verdict["passed"] and attempt.graph_ms:
         before, after = attempt.graph_ms
         return f"INT8 for {target} by {attempt.name} takes {after:.2f} ms against FP32's {before:.2f} ms: refused"
-    lost, allowed = attempt.trained.verdict["lost"], attempt.trained.verdict["allowed"]
+    lost, allowed = verdict["lost"], verdict["allowed"]
     parts = ", ".join(f"{name} {lost[name]} (allowed {allowed[name]})" for name in lost)
-    return f"INT8 for {target} by {attempt.name} was refused by the gate: points lost: {parts}"
+    return f"INT8 for {target} by {attempt.name} was refused by the gate: percentage points lost: {parts}"

@@ -1,33 +1,75 @@
-"""Robustness curves: the best pipeline's accuracy as light, focus, turn, compression and scale move away.
+"""Robustness curves: the best pipeline's accuracy as light, focus, rotation, compression and scale change.
 
-Two heads stand side by side: one fitted on the images as they are, and one on changed copies beside them.
+Two heads are compared: one fitted on the images as they are, and one on changed copies beside them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
-from functools import partial
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Literal, TypedDict, cast
 
 import numpy as np
 
+from edge_all.progress import Progress, split
+
 from .. import backbones, features
-from ..dataset import augment
+from ..dataset import augment, spread
 from ..dataset.augment import Change
+from ..features import Rows
 from ..head import evaluate
-from ..head.evaluate import Rows
-from ..quantize import calibration
-from . import settings, table
-from .picks import Study
+from .store import write
+from .study import Study
 
 FILE = "curves.json"
-HEADS = ("plain", "augmented")
 COPIES = 3
 IMAGES = 260
 """Images that every level is tried on, spread over the data set."""
 
 GAINS = ("red", "green", "blue")
+
+Training = Literal["plain", "augmented"]
+"""What a head was fitted on: the images as they are, or changed copies beside them."""
+
+TRAININGS: tuple[Training, ...] = ("plain", "augmented")
+
+
+class Point(TypedDict):
+    """A level of a curve, and the accuracy of each head there, in percent."""
+
+    level: float
+    plain: float
+    augmented: float
+
+
+class Losses(TypedDict):
+    """Points of accuracy lost by one head."""
+
+    changes: dict[str, float]
+    """By change."""
+    mean: float
+    worst: float
+
+
+class GainLosses(TypedDict):
+    """Points of accuracy lost under a gain of 10 % on one channel, by head."""
+
+    plain: Losses
+    augmented: Losses
+
+
+class Curves(TypedDict):
+    """``curves.json``."""
+
+    pipeline: str
+    """Key of the cell whose curves these are."""
+    protocol: str
+    images: int
+    """How many were changed and evaluated."""
+    copies: int
+    """Changed copies of every training image, of the augmented head."""
+    curves: dict[str, list[Point]]
+    gains: GainLosses
 
 
 def _gains(red: float = 1.0, green: float = 1.0, blue: float = 1.0) -> Change | None:
@@ -36,11 +78,11 @@ def _gains(red: float = 1.0, green: float = 1.0, blue: float = 1.0) -> Change | 
     return Change(f"red x{red}, green x{green}, blue x{blue}", gains=(red, green, blue))
 
 
-_STEPS = (0.8, 0.9, 1.0, 1.1, 1.2)
+_LEVELS = (0.8, 0.9, 1.0, 1.1, 1.2)
 
 CURVES: Mapping[str, Mapping[float, Change | None]] = {
-    **{f"{name} gain": {gain: _gains(**{name: gain}) for gain in _STEPS} for name in GAINS},
-    "white balance, red over blue": {gain: _gains(red=gain, blue=round(2 - gain, 1)) for gain in _STEPS},
+    **{f"{name} gain": {gain: _gains(**{name: gain}) for gain in _LEVELS} for name in GAINS},
+    "white balance, red over blue": {gain: _gains(red=gain, blue=round(2 - gain, 1)) for gain in _LEVELS},
     "brightness": {gain: _gains(gain, gain, gain) for gain in (0.7, 0.85, 1.0, 1.15, 1.3)},
     "blur, px": {s: Change(f"blur of {s} px", blur=s) if s else None for s in (0, 0.5, 1, 1.5, 2, 3)},
     "JPEG quality": {q: Change(f"JPEG {q}", jpeg=q) if q != 100 else None for q in (10, 20, 50, 75, 90, 100)},
@@ -51,64 +93,69 @@ CURVES: Mapping[str, Mapping[float, Change | None]] = {
 """Levels of each curve; None is the image as it is."""
 
 
-def write(study: Study, progress: Callable[[int, int], None]) -> None:
-    """Write ``curves.json`` into the study's folder, unless that of the same winner is there."""
-    path, best, asked = study.settings.out / FILE, study.own[0], study.settings
-    whose = table.cell(best).key
-    if path.exists() and json.loads(path.read_text())["pipeline"] == whose:
-        return
-    name, protocol, data = best["backbone"], best["protocol"], study.data
-    graph, size = study.graphs[name], asked.size or backbones.load(name).input_size
-    tried = calibration.spread(np.arange(len(data)), IMAGES)
-    part, folds = data.subset(np.isin(np.arange(len(data)), tried)), study.ground.splits[protocol]
+def write_curves(study: Study, progress: Progress) -> Curves:
+    """Measure the best pipeline and write ``curves.json``, unless the curves of the same pipeline are there."""
+    path = study.settings.out / FILE
+    if path.exists():
+        stored = cast(Curves, json.loads(path.read_text(encoding="utf-8")))
+        if stored["pipeline"] == study.best.cell.key:
+            return stored
+    curves = _measure(study, progress)
+    write(path, json.dumps(curves, indent=1))
+    return curves
+
+
+def _measure(study: Study, progress: Progress) -> Curves:
+    cell, data, conditions = study.best.cell, study.data, study.settings.conditions
+    graph = study.graphs[cell.backbone]
+    size = conditions.size or backbones.load(cell.backbone).input_size
+    tried = spread(np.arange(len(data)), IMAGES)
+    part = data.subset(np.isin(np.arange(len(data)), tried))
     changes = [change for levels in CURVES.values() for change in levels.values() if change]
-    total = len(changes) + COPIES
-    extract = partial(features.extract, graph, size=size)
-    plain = Rows(extract(data.paths, data.digests))
-    copies = []
-    for done, copy in enumerate(augment.copies(COPIES, asked.seed)):
-        progress(done, total)
-        copies.append(extract(data.paths, data.digests, change=copy))
-    trained = zip(HEADS, (plain, Rows(plain.plain, tuple(copies))), strict=True)
-    heads = {key: evaluate.fold_heads(rows, data.labels, folds, study.fit(best)) for key, rows in trained}
-    rows = {}
-    for done, change in enumerate(changes, COPIES):
-        progress(done, total)
-        rows[change.name] = extract(part.paths, part.digests, change=change)
-    clean = plain.plain[tried]
+    parts = iter(split(progress, [len(data)] * (1 + COPIES) + [len(part)] * len(changes)))
+    plain = features.extract(graph, data, size, progress=next(parts))
+    copies = tuple(
+        features.extract(graph, data, size, change=copy, progress=next(parts))
+        for copy in augment.copies(COPIES, conditions.seed)
+    )
+    changed = {change: features.extract(graph, part, size, change=change, progress=next(parts)) for change in changes}
+    folds = study.inputs.splits[cell.protocol]
+    heads = {
+        training: evaluate.fold_heads(rows, data.labels, folds, study.spec(study.best))
+        for training, rows in zip(TRAININGS, (Rows(plain), Rows(plain, copies)), strict=True)
+    }
 
-    def accuracy(key: str, change: Change | None) -> float:
-        given = evaluate.answer(heads[key], rows[change.name] if change else clean, folds[tried]).argmax(1)
-        return round(100 * float((given == part.labels).mean()), 2)
+    def accuracy(training: Training, change: Change | None) -> float:
+        rows = changed[change] if change else plain[tried]
+        predicted = evaluate.answer(heads[training], rows, folds[tried]).argmax(1)
+        return evaluate.percent((predicted == part.labels).mean(), 2)
 
-    curves = {
-        title: [{"level": level} | {key: accuracy(key, change) for key in HEADS} for level, change in levels.items()]
+    curves: dict[str, list[Point]] = {
+        title: [
+            {"level": level, "plain": accuracy("plain", change), "augmented": accuracy("augmented", change)}
+            for level, change in levels.items()
+        ]
         for title, levels in CURVES.items()
     }
-    found = {"pipeline": whose, "protocol": protocol, "images": len(part), "copies": COPIES, "curves": curves}
-    settings.write(path, json.dumps(found | {"gains": gain_losses(curves)}, indent=1))
-
-
-def gain_losses(curves: Mapping[str, Any]) -> dict[str, Any]:
-    """Points lost under a gain of 0.9 or 1.1 of one channel, by head: each change, their mean and the worst."""
-    lost: dict[str, dict[str, float]] = {key: {} for key in HEADS}
-    for name in GAINS:
-        points = {point["level"]: point for point in curves[f"{name} gain"]}
-        for gain in (0.9, 1.1):
-            for key in HEADS:
-                lost[key][f"{name} x{gain}"] = round(points[1][key] - points[gain][key], 2)
     return {
-        key: {"changes": own, "mean": round(float(np.mean(list(own.values()))), 3), "worst": max(own.values())}
-        for key, own in lost.items()
+        "pipeline": cell.key,
+        "protocol": cell.protocol,
+        "images": len(part),
+        "copies": COPIES,
+        "curves": curves,
+        "gains": gain_losses(curves),
     }
 
 
-def sentence(found: Mapping[str, Any]) -> str:
-    """What the gains say, in words that a reader can act on."""
-    plain, augmented = (found["gains"][key] for key in HEADS)
-    return (
-        f"A gain of 10 % on one channel costs the pipeline {plain['mean']:.2f} points on average and "
-        f"{plain['worst']:.2f} at worst; with {found['copies']} changed copies of every training image "
-        f"{augmented['mean']:.2f} and {augmented['worst']:.2f} ({found['images']} images, {found['protocol']}). "
-        + ("Train with --augment." if augmented["mean"] < plain["mean"] else "Copies do not help this pipeline here.")
-    )
+def gain_losses(curves: Mapping[str, Sequence[Point]]) -> GainLosses:
+    """Points lost under a gain of 0.9 or 1.1 of one channel, by head: each change, their mean and the worst."""
+
+    def losses(training: Training) -> Losses:
+        lost = {}
+        for name in GAINS:
+            accuracy = {point["level"]: point[training] for point in curves[f"{name} gain"]}
+            for gain in (0.9, 1.1):
+                lost[f"{name} x{gain}"] = round(accuracy[1] - accuracy[gain], 2)
+        return {"changes": lost, "mean": round(float(np.mean(list(lost.values()))), 3), "worst": max(lost.values())}
+
+    return {"plain": losses("plain"), "augmented": losses("augmented")}

@@ -1,65 +1,99 @@
-"""The best few pipelines exported, with INT8: what a device would really run."""
+"""The best few pipelines exported with INT8: what a device would run."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import TypedDict
 
 from edge_all import bundle as bundles
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError
+from edge_all.progress import Console
+from edge_all.record import Metrics, Robustness
 
-from ..pipeline import Step, Tell, export
-from . import settings, table
-from .picks import Pick, Study
+from ..pipeline import export
+from . import table
+from .picks import Pick
+from .store import write
+from .study import Study
 
 FILE = "deployed.json"
 
 
-def export_best(study: Study, *, step: Step, tell: Tell) -> None:
-    """Export the best pipeline of each of the best backbones, and keep their scores in ``deployed.json``.
+class GraphTimes(TypedDict):
+    """Median time of the backbone for one image, in milliseconds, and whether an INT8 graph ships."""
+
+    fp32: float | None
+    int8: float | None
+    passed: bool
+
+
+class Deployed(TypedDict):
+    """An exported pipeline; ``deployed.json`` is a list of these."""
+
+    pick: int
+    """Its place in the ranking, from 1."""
+    pipeline: str
+    """Key of its cell."""
+    bundle: str
+    """Path of the bundle in the study's folder."""
+    metrics: Mapping[str, Metrics]
+    """By split protocol, as in the bundle's record."""
+    graph_ms: dict[str, GraphTimes]
+    """By target."""
+    megabytes: dict[str, float]
+    """Size of each graph's file."""
+    robustness: Robustness
+
+
+def export_best(study: Study, console: Console) -> list[Deployed]:
+    """Export the best pipeline of each of the best backbones, and write their scores to ``deployed.json``.
 
     A bundle that is there already is not made again.
     """
-    rows = []
-    for pick in best(study):
-        out = study.settings.out / "bundles" / table.cell(pick.row).key
-        bundle = _known(out)
+    exported = []
+    for pick in picks(study):
+        key = pick.row.cell.key
+        out = study.settings.out / "bundles" / key
+        bundle = _load(out)
         if bundle is None:
-            tell(f"exporting pick {pick.number}: {table.cell(pick.row).key}")
-            bundle = export(pick.recipe(out=out), step=step, tell=tell)
-        rows.append(_row(pick, bundle))
-    settings.write(study.settings.out / FILE, json.dumps(rows, indent=1))
+            console.tell(f"exporting pick {pick.number}: {key}")
+            bundle = export(replace(pick.recipe(), out=out), console)
+        exported.append(_deployed(pick, bundle))
+    write(study.settings.out / FILE, json.dumps(exported, indent=1))
+    return exported
 
 
-def best(study: Study) -> list[Pick]:
+def picks(study: Study) -> list[Pick]:
     """The best pipeline of each backbone, as many as asked for."""
-    found: dict[str, Pick] = {}
-    everything = [table.cell(row) for row in table.ranking(study.cells)]
-    for row in study.own:
-        number = everything.index(table.cell(row)) + 1
-        found.setdefault(row["backbone"], Pick(study.settings.out, row, number))
-    return list(found.values())[: study.settings.int8]
+    best: dict[str, Pick] = {}
+    everything = [row.cell for row in table.ranking(study.cells)]
+    for row in study.ranked:
+        number = everything.index(row.cell) + 1
+        best.setdefault(row.cell.backbone, Pick(study.settings.out, row, number))
+    return list(best.values())[: study.settings.int8]
 
 
-def _known(out: Any) -> Bundle | None:
+def _load(path: Path) -> Bundle | None:
     try:
-        return bundles.load(out)
+        return bundles.load(path)
     except BundleError:
         return None
 
 
-def _row(pick: Pick, bundle: Bundle) -> dict[str, Any]:
+def _deployed(pick: Pick, bundle: Bundle) -> Deployed:
     record = bundle.record
-    targets = record["gate"]["targets"]
     return {
         "pick": pick.number,
-        "pipeline": table.cell(pick.row).key,
+        "pipeline": pick.row.cell.key,
         "bundle": f"bundles/{bundle.path.name}",
         "metrics": record["metrics"],
         "graph_ms": {
             target: {"fp32": verdict.get("fp32_graph_ms"), "int8": verdict.get("graph_ms"), "passed": verdict["passed"]}
-            for target, verdict in targets.items()
+            for target, verdict in record["gate"]["targets"].items()
         },
         "megabytes": {name: entry["bytes"] / 1e6 for name, entry in record["files"].items() if name.endswith(".onnx")},
         "robustness": record["robustness"],

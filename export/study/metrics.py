@@ -1,9 +1,9 @@
-"""What is said of a cell: how often it is right, in which classes, and whether its probabilities can be believed."""
+"""Metrics of a cell: how often its held-out answers are right, for which classes, and how well they are calibrated."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -13,10 +13,35 @@ from ..head import evaluate
 _BINS = 15
 
 
-def describe(
-    labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray, classes: Sequence[str]
-) -> dict[str, Any]:
-    """Metrics of held-out answers, in percent but for ``auroc`` and ``ece``.
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of held-out answers, in percent but for ``auroc`` and ``ece``, which lie between 0 and 1.
+
+    Attributes:
+        accuracy: Over all images.
+        accuracy_fold_mean: Mean over the folds.
+        accuracy_fold_std: Standard deviation over the folds (of a sample).
+        balanced_accuracy: Mean of the recalls.
+        macro_f1: Mean of the F1 scores of the classes.
+        recall: Of each class, by its name.
+        auroc: Area under the ROC curve, see `auroc`.
+        ece: Expected calibration error, see `calibration_error`.
+        accuracy_by_fold: In the order of the folds.
+    """
+
+    accuracy: float
+    accuracy_fold_mean: float
+    accuracy_fold_std: float
+    balanced_accuracy: float
+    macro_f1: float
+    recall: Mapping[str, float]
+    auroc: float
+    ece: float
+    accuracy_by_fold: tuple[float, ...]
+
+
+def scores(labels: np.ndarray, probabilities: np.ndarray, folds: np.ndarray, classes: Sequence[str]) -> Scores:
+    """All metrics of held-out answers.
 
     Args:
         labels: ``int64 [N]``.
@@ -24,26 +49,26 @@ def describe(
         folds: ``int64 [N]``.
         classes: Names.
     """
-    whole = evaluate.score(labels, probabilities, classes)
+    overall = evaluate.score(labels, probabilities, classes)
     right = probabilities.argmax(1) == labels
     by_fold = [100 * float(right[folds == k].mean()) for k in range(int(folds.max()) + 1)]
-    return {
-        "accuracy": whole["accuracy"],
-        "accuracy_fold_mean": round(float(np.mean(by_fold)), 3),
-        "accuracy_fold_std": round(float(np.std(by_fold, ddof=1)), 3),
-        "balanced_accuracy": whole["balanced_accuracy"],
-        "macro_f1": whole["macro_f1"],
-        **{f"recall_{name}": value for name, value in whole["recall"].items()},
-        "auroc": round(auroc(labels, probabilities), 5),
-        "ece": round(calibration_error(labels, probabilities), 5),
-        **{f"accuracy_fold_{k + 1}": round(value, 3) for k, value in enumerate(by_fold)},
-    }
+    return Scores(
+        accuracy=overall["accuracy"],
+        accuracy_fold_mean=round(float(np.mean(by_fold)), 3),
+        accuracy_fold_std=round(float(np.std(by_fold, ddof=1)), 3),
+        balanced_accuracy=overall["balanced_accuracy"],
+        macro_f1=overall["macro_f1"],
+        recall=overall["recall"],
+        auroc=round(auroc(labels, probabilities), 5),
+        ece=round(calibration_error(labels, probabilities), 5),
+        accuracy_by_fold=tuple(round(value, 3) for value in by_fold),
+    )
 
 
 def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
-    """Mean over the classes of the area under each one's ROC curve against all others.
+    """Area under the ROC curve of each class against all others, averaged over the classes.
 
-    Each image's by a head of another fold: scores of different heads are ranked together.
+    The probabilities come from the heads of all folds and are ranked together.
     """
     one_hot = np.eye(probabilities.shape[1])[labels]
     return float(roc_auc_score(one_hot, probabilities, average="macro"))
@@ -51,15 +76,16 @@ def auroc(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 def calibration_error(labels: np.ndarray, probabilities: np.ndarray) -> float:
     """Expected calibration error of the largest probability, from 0 to 1 (Guo et al. 2017, arXiv 1706.04599)."""
-    return float(sum(weight * abs(sure - right) for sure, right, weight in reliability(labels, probabilities)))
+    bins = reliability(labels, probabilities)
+    return float(sum(share * abs(confidence - accuracy) for confidence, accuracy, share in bins))
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray) -> list[tuple[float, float, float]]:
     """For each bin of equal width that is not empty: mean largest probability, accuracy, and share of the images."""
-    sure, right = probabilities.max(1), probabilities.argmax(1) == labels
-    number = np.minimum((sure * _BINS).astype(int), _BINS - 1)
+    confidence, right = probabilities.max(1), probabilities.argmax(1) == labels
+    number = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
     return [
-        (float(sure[number == b].mean()), float(right[number == b].mean()), float((number == b).mean()))
+        (float(confidence[number == b].mean()), float(right[number == b].mean()), float((number == b).mean()))
         for b in range(_BINS)
         if (number == b).any()
     ]

@@ -1,15 +1,17 @@
-"""What a study compares, and how; kept beside its results, so that it is only ever continued as it was begun."""
+"""What a study compares, and under which conditions; stored beside its results, so that they are never mixed."""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TypedDict, cast
 
 from edge_all.errors import StudyError
+
+from ..recipe import Conditions
+from .store import write
 
 FILE = "settings.json"
 
@@ -20,55 +22,57 @@ class Settings:
 
     Attributes:
         out: The study's folder, a new one or one to continue.
-        data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
+        conditions: The images, and how heads are trained on them.
         backbones: Files of ``backbones/``.
         selectors: Files of ``selectors/``.
         classifiers: Files of ``classifiers/``.
         protocols: Split protocols.
         weights: ``auto``, ``random`` or a file, by backbone; ``auto`` where none is given.
         taps: Where features are taken, by backbone; ``last`` where none is given.
-        features: How many features the selector keeps; None is the selector's default.
-        augment: Changed copies of every training image.
-        balance: Copies of the smallest class's images alone (one of the paper's options).
-        equalize: Histogram equalisation in the graph (another).
-        size: Height and width of the graph's input (another: 240 x 320); None is the backbone's own.
-        mask_corner: Paint the corner with the scale bar grey.
-        int8: How many of the best pipelines, one a backbone, are exported with INT8.
+        int8: How many of the best pipelines are exported with INT8, at most one of each backbone.
         images: Show images of the data set in the report.
-        seed: Of every random choice.
     """
 
     out: Path
-    data: Path | None = None
+    conditions: Conditions = Conditions()
     backbones: tuple[str, ...] = ()
     selectors: tuple[str, ...] = ()
     classifiers: tuple[str, ...] = ()
     protocols: tuple[str, ...] = ()
     weights: Mapping[str, str] = field(default_factory=dict)
     taps: Mapping[str, str] = field(default_factory=dict)
-    features: int | None = None
-    augment: int = 0
-    balance: bool = False
-    equalize: bool = False
-    size: tuple[int, int] | None = None
-    mask_corner: bool = False
     int8: int = 3
     images: bool = True
-    seed: int = 0
 
     def tap(self, backbone: str) -> str:
         """Where its features are taken."""
         return self.taps.get(backbone, "last")
 
-    @property
-    def conditions(self) -> dict[str, Any]:
-        """All that a cell's figures depend on, beside what its name says."""
-        names = ("features", "augment", "balance", "equalize", "mask_corner", "seed")
-        return {name: getattr(self, name) for name in names} | {"size": list(self.size) if self.size else None}
+
+class Stored(TypedDict):
+    """``settings.json``: what a study was begun with. Cells depend on the first eight, and on the weights."""
+
+    features: int | None
+    augment: int
+    balance: bool
+    equalize: bool
+    mask_corner: bool
+    seed: int
+    size: list[int] | None
+    fingerprint: str
+    """Of the data set."""
+    data: str
+    """Folder of the data set, absolute; empty for the Kaggle set."""
+    weights: dict[str, str]
+    """Digest of the weights, by backbone."""
+    weights_from: dict[str, str]
+    """``auto``, ``random`` or an absolute path, by backbone."""
+    taps: dict[str, str]
+    """By backbone."""
 
 
-def keep(settings: Settings, fingerprint: str, weights: Mapping[str, str]) -> None:
-    """Write the settings into the study's folder, or check that it was begun under the same.
+def begin(settings: Settings, fingerprint: str, weights: Mapping[str, str]) -> None:
+    """Write the settings into the study's folder, or check that it was begun under the same conditions.
 
     Args:
         settings: What is asked for now.
@@ -78,56 +82,61 @@ def keep(settings: Settings, fingerprint: str, weights: Mapping[str, str]) -> No
     Raises:
         StudyError: The folder cannot be written, holds something else, or was begun under other conditions.
     """
-    wanted = settings.conditions | {"fingerprint": fingerprint, "data": str(settings.data or "")}
-    before = load(settings.out) if (settings.out / FILE).exists() else None
+    before = read(settings.out) if (settings.out / FILE).exists() else None
     if before is None and settings.out.is_dir() and any(settings.out.iterdir()):
         raise StudyError(f"--out {settings.out}: holds something else than a study; give a new folder")
-    for name, value in wanted.items() if before else ():
-        if before[name] != value and name != "data":
-            raise StudyError(
-                f"--out {settings.out}: begun with {name} {before[name]}, and {value} was given; give another --out"
-            )
-    digests = dict(before["weights"]) if before else {}
-    for backbone, digest in weights.items():
-        if digests.setdefault(backbone, digest) != digest:
-            raise StudyError(
-                f"--out {settings.out}: begun with other weights of {backbone} ({digests[backbone][:12]}, and "
-                f"{digest[:12]} were given); give another --out"
-            )
-    sources = (dict(before["weights_from"]) if before else {}) | {
-        name: _absolute(settings.weights.get(name, "auto")) for name in weights
-    }
-    taps = (dict(before["taps"]) if before else {}) | {name: settings.tap(name) for name in weights}
-    content = wanted | {"data": str(settings.data.resolve()) if settings.data else ""}
-    write(settings.out / FILE, json.dumps(content | {"weights": digests, "weights_from": sources, "taps": taps}))
+    now = _stored(settings, fingerprint, weights)
+    if before:
+        _check_same(settings.out, before, now)
+        for name in ("weights", "weights_from", "taps"):
+            now[name] = before[name] | now[name]
+    write(settings.out / FILE, json.dumps(now))
 
 
-def load(folder: Path) -> dict[str, Any]:
+def read(folder: Path) -> Stored:
     """The settings that a study was begun with.
 
     Raises:
-        StudyError: It is no study.
+        StudyError: There is no study in the folder.
     """
     try:
-        found: dict[str, Any] = json.loads((folder / FILE).read_text())
+        return cast(Stored, json.loads((folder / FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError) as error:
         raise StudyError(f"{folder}: no study is there ({error}); give the folder of an edge-all study") from None
-    return found
 
 
-def write(path: Path, content: str) -> None:
-    """Write a file of a study aside and rename it.
+def _stored(settings: Settings, fingerprint: str, weights: Mapping[str, str]) -> Stored:
+    conditions = settings.conditions
+    return {
+        "features": conditions.features,
+        "augment": conditions.augment,
+        "balance": conditions.balance,
+        "equalize": conditions.equalize,
+        "mask_corner": conditions.mask_corner,
+        "seed": conditions.seed,
+        "size": list(conditions.size) if conditions.size else None,
+        "fingerprint": fingerprint,
+        "data": str(conditions.data.resolve()) if conditions.data else "",
+        "weights": dict(weights),
+        "weights_from": {name: _absolute(settings.weights.get(name, "auto")) for name in weights},
+        "taps": {name: settings.tap(name) for name in weights},
+    }
 
-    Raises:
-        StudyError: It cannot be written.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_name(f".{path.name}.new")
-        aside.write_text(content + "\n", encoding="utf-8")
-        os.replace(aside, path)
-    except OSError as error:
-        raise StudyError(f"--out {path.parent}: cannot be written ({error.strerror}); give another folder") from None
+
+def _check_same(out: Path, before: Stored, now: Stored) -> None:
+    """Refuse to mix results of other conditions or other weights; the same images may lie in another folder."""
+    for name in ("features", "augment", "balance", "equalize", "mask_corner", "seed", "size", "fingerprint"):
+        if before[name] != now[name]:
+            raise StudyError(
+                f"--out {out}: begun with {name} {before[name]}, and {now[name]} was given; give another --out"
+            )
+    for backbone, digest in now["weights"].items():
+        earlier = before["weights"].get(backbone, digest)
+        if earlier != digest:
+            raise StudyError(
+                f"--out {out}: begun with other weights of {backbone} ({earlier[:12]}, and {digest[:12]} were given); "
+                "give another --out"
+            )
 
 
 def _absolute(weights: str) -> str:

@@ -1,4 +1,4 @@
-"""The grid's results: one CSV, a line a cell, appended as cells are finished; and each cell's held-out answers."""
+"""Results of the grid: a CSV with a line a cell, appended as cells are finished, and each cell's probabilities."""
 
 from __future__ import annotations
 
@@ -6,23 +6,20 @@ import csv
 import io
 import json
 import os
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
+from edge_all import files
 from edge_all.errors import StudyError
 
-from . import settings
+from ..classifiers import Setting
+from .metrics import Scores
+from .store import write
 
 FILE = "cells.csv"
-
-Row = dict[str, Any]
-"""A line of the table; figures are numbers, what is missing is an empty string."""
-
-_WORDS = ("backbone", "tap", "selector", "classifier", "protocol", "setting")
 
 
 @dataclass(frozen=True, order=True)
@@ -40,14 +37,43 @@ class Cell:
         """For file names."""
         return "-".join(astuple(self)).replace(":", "_")
 
+    @property
+    def title(self) -> str:
+        """The pipeline, for readers."""
+        return f"{self.backbone}, {self.selector}, {self.classifier}"
 
-def cell(row: Row) -> Cell:
-    """Whose line this is."""
-    return Cell(*(row[name] for name in _WORDS[:5]))
+    def under(self, protocol: str) -> Cell:
+        """The same pipeline under another protocol."""
+        return replace(self, protocol=protocol)
+
+
+@dataclass(frozen=True)
+class Row:
+    """A finished cell: a line of the table.
+
+    Attributes:
+        cell: Which pipeline, under which protocol.
+        setting: The classifier's hyper-parameters that most folds chose.
+        features: How many features the selector kept.
+        scores: Metrics of the held-out answers.
+        images: How many were answered.
+        fit_s: Seconds to fit the heads of all folds.
+        macs: Multiply-accumulates of the backbone up to the tap, for one image; None until they are filled in.
+        graph_ms: Median time of backbone and head for one image, in milliseconds; None until it was measured.
+    """
+
+    cell: Cell
+    setting: Setting
+    features: int
+    scores: Scores
+    images: int
+    fit_s: float
+    macs: int | None = None
+    graph_ms: float | None = None
 
 
 def read(folder: Path) -> list[Row]:
-    """All finished cells. A last line that was cut short by a kill is no cell, and is taken away.
+    """All finished cells. A last line that a kill cut short is removed from the file.
 
     Raises:
         StudyError: The file is no such table.
@@ -56,76 +82,122 @@ def read(folder: Path) -> list[Row]:
     if not path.exists():
         return []
     content = path.read_bytes()
-    whole = content[: content.rfind(b"\n") + 1]
-    if whole != content:
-        os.truncate(path, len(whole))
-    rows = list(csv.DictReader(io.StringIO(whole.decode("utf-8"))))
-    if rows and not set(_WORDS) <= set(rows[0]):
-        raise StudyError(f"{path}: is no table of a study; give another --out")
-    return [{name: _value(name, text) for name, text in row.items()} for row in rows]
+    whole_lines = content[: content.rfind(b"\n") + 1]
+    if whole_lines != content:
+        os.truncate(path, len(whole_lines))
+    lines = csv.DictReader(io.StringIO(whole_lines.decode("utf-8")))
+    try:
+        return [_from_line(line) for line in lines]
+    except (KeyError, TypeError, ValueError):
+        raise StudyError(f"{path}: is no table of a study; give another --out") from None
 
 
 def append(folder: Path, rows: Sequence[Row]) -> None:
-    """Add finished cells, on the disk before this returns."""
+    """Add finished cells; they are on the disk when this returns."""
     path = folder / FILE
     fresh = not path.exists() or not path.stat().st_size
     with path.open("a", encoding="utf-8", newline="") as file:
-        file.write(_csv(rows, header=fresh))
+        file.write(_to_csv(rows, header=fresh))
         file.flush()
         os.fsync(file.fileno())
 
 
 def rewrite(folder: Path, rows: Sequence[Row]) -> list[Row]:
-    """Replace the table by these rows, in the order of their names; returns them so."""
-    ordered = sorted(rows, key=cell)
-    settings.write(folder / FILE, _csv(ordered, header=True).removesuffix("\n"))
+    """Replace the table by these rows, sorted by cell; returns them sorted."""
+    ordered = sorted(rows, key=lambda row: row.cell)
+    write(folder / FILE, _to_csv(ordered, header=True).removesuffix("\n"))
     return ordered
 
 
 def ranking(rows: Sequence[Row]) -> list[Row]:
-    """Pipelines under ``block`` (or the only protocol there is), the most accurate first, at a tie the cheapest.
+    """Pipelines under ``block`` (or the only protocol there is), the most accurate first, at a tie the fastest.
 
     Raises:
         StudyError: There are none.
     """
-    protocols = {row["protocol"] for row in rows}
+    protocols = {row.cell.protocol for row in rows}
     if not rows:
         raise StudyError("the study has no finished cell; run edge-all study with the same --out to its end")
-    judged = "block" if "block" in protocols else sorted(protocols)[0]
-    own = [row for row in rows if row["protocol"] == judged]
-    return sorted(own, key=lambda row: (-row["accuracy"], float(row["graph_ms"] or 0), cell(row)))
+    ranked_under = "block" if "block" in protocols else sorted(protocols)[0]
+    comparable = [row for row in rows if row.cell.protocol == ranked_under]
+    return sorted(comparable, key=lambda row: (-row.scores.accuracy, row.graph_ms or 0.0, row.cell))
 
 
-def save_answers(folder: Path, cell: Cell, probabilities: np.ndarray) -> None:
-    """Keep a cell's held-out probabilities ``[N, K]``, in the order of the data set's images."""
-    path = folder / "answers" / f"{cell.key}.npy"
+def save_probabilities(folder: Path, cell: Cell, probabilities: np.ndarray) -> None:
+    """Store a cell's held-out probabilities ``[N, K]``, in the order of the data set's images."""
+    path = _probabilities_file(folder, cell)
     path.parent.mkdir(exist_ok=True)
-    aside = path.with_suffix(".new.npy")
-    np.save(aside, probabilities.astype(np.float32), allow_pickle=False)
-    os.replace(aside, path)
+    with files.replacing(path) as aside:
+        np.save(aside, probabilities.astype(np.float32), allow_pickle=False)
 
 
-def answers(folder: Path, cell: Cell) -> np.ndarray:
-    """What `save_answers` kept."""
-    return np.asarray(np.load(folder / "answers" / f"{cell.key}.npy", allow_pickle=False), np.float64)
+def probabilities(folder: Path, cell: Cell) -> np.ndarray:
+    """A cell's held-out probabilities, ``float64 [N, K]``."""
+    return np.asarray(np.load(_probabilities_file(folder, cell), allow_pickle=False), np.float64)
 
 
-def _csv(rows: Sequence[Row], *, header: bool) -> str:
+def head_file(folder: Path, cell: Cell) -> Path:
+    """Where the ONNX graph of the first fold's head of a cell is stored."""
+    return folder / "heads" / f"{cell.key}.onnx"
+
+
+def _probabilities_file(folder: Path, cell: Cell) -> Path:
+    return folder / "answers" / f"{cell.key}.npy"
+
+
+def _to_csv(rows: Sequence[Row], *, header: bool) -> str:
+    lines = [_to_line(row) for row in rows]
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer = csv.DictWriter(text, list(lines[0]), lineterminator="\n")
     if header:
         writer.writeheader()
-    writer.writerows({name: _text(value) for name, value in row.items()} for row in rows)
+    writer.writerows(lines)
     return text.getvalue()
 
 
-def _value(name: str, text: str) -> Any:
-    if name == "setting":
-        return json.loads(text)
-    if name in _WORDS or not text:
-        return text
-    return int(text) if text.isdigit() else float(text)
+def _to_line(row: Row) -> dict[str, str | float | None]:
+    """The row by column, in the order of the columns; None becomes an empty field."""
+    scores = row.scores
+    return {
+        **asdict(row.cell),
+        "setting": json.dumps(row.setting),
+        "features": row.features,
+        "accuracy": scores.accuracy,
+        "accuracy_fold_mean": scores.accuracy_fold_mean,
+        "accuracy_fold_std": scores.accuracy_fold_std,
+        "balanced_accuracy": scores.balanced_accuracy,
+        "macro_f1": scores.macro_f1,
+        **{f"recall_{name}": value for name, value in scores.recall.items()},
+        "auroc": scores.auroc,
+        "ece": scores.ece,
+        **{f"accuracy_fold_{k}": value for k, value in enumerate(scores.accuracy_by_fold, 1)},
+        "images": row.images,
+        "fit_s": row.fit_s,
+        "macs": row.macs,
+        "graph_ms": row.graph_ms,
+    }
 
 
-def _text(value: Any) -> Any:
-    return json.dumps(value) if isinstance(value, dict) else value
+def _from_line(line: Mapping[str, str]) -> Row:
+    prefix, of_fold = "recall_", "accuracy_fold_"
+    scores = Scores(
+        accuracy=float(line["accuracy"]),
+        accuracy_fold_mean=float(line["accuracy_fold_mean"]),
+        accuracy_fold_std=float(line["accuracy_fold_std"]),
+        balanced_accuracy=float(line["balanced_accuracy"]),
+        macro_f1=float(line["macro_f1"]),
+        recall={name.removeprefix(prefix): float(line[name]) for name in line if name.startswith(prefix)},
+        auroc=float(line["auroc"]),
+        ece=float(line["ece"]),
+        accuracy_by_fold=tuple(float(line[name]) for name in line if name.removeprefix(of_fold).isdigit()),
+    )
+    return Row(
+        cell=Cell(*(line[name] for name in ("backbone", "tap", "selector", "classifier", "protocol"))),
+        setting=json.loads(line["setting"]),
+        features=int(line["features"]),
+        scores=scores,
+        images=int(line["images"]),
+        fit_s=float(line["fit_s"]),
+        macs=int(line["macs"]) if line["macs"] else None,
+        graph_ms=float(line["graph_ms"]) if line["graph_ms"] else None,
+    )

@@ -1,46 +1,46 @@
-"""Our own post-training quantization: layer by layer, each fitted to what the rounded layers before it really deliver.
+"""Our own post-training quantization: layer by layer, each fitted to what the quantized layers before it really give.
 
-Channels are balanced first (`balance`), and every tensor gets its range. Then the images walk through the FP32 graph
-and the rounded one side by side: each convolution's weights are adapted to its rounded inputs and rounded (`rounding`),
-then its bias, so that the mean is FP32's again (bias correction, Nagel et al. 2019, arXiv 1906.04721), then its output.
-The graph that comes out has the form that both engines run in 8 bits throughout (`placement`).
+The channels' ranges are aligned first (`channel_alignment`), and each tensor's scale is fitted (`scales`). Then the
+calibration images go through the FP32 graph and the quantized graph side by side. Each convolution's weights are
+adapted to its quantized inputs and quantized (`gptq`), its bias is corrected so that the mean of its output is FP32's
+(bias correction, Nagel et al. 2019, arXiv 1906.04721), and its output is quantized. The result has the form that both
+engines run in 8 bits throughout (`placement`, `qdq`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import itertools
+from collections import defaultdict
+from collections.abc import Collection
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
 import numpy as np
 import onnx
-import onnxruntime as ort
 import torch
-from onnx import numpy_helper
 from torch import Tensor
 
-from ...graph.facts import attributes
-from .. import calibration
-from . import gptq, input_folding, qdq, torch_ops
-from .channel_alignment import balance
-from .input_folding import SOURCE
-from .placement import Placement, place
-from .qdq import Convolution8
-from .rewrite import is_exit, rewrite
-from .scales import Scale, fit_scale, scale_between
+from edge_all.progress import Progress, ignore
 
-_SAMPLE = 40_000  # values of each tensor that its range is fitted to
-_MOST_BIAS = 2**30  # in its own steps, which are an int32
-_PATCHES = 6_144  # inputs of a convolution that its weights are rounded for, at least
-_MOST_BYTES = 2**30  # of the largest tensor, of all images together; about ten such are in memory at once
+from ...graph.facts import attribute
+from ...graph.names import NORMALIZED, is_backbone
+from . import gptq, input_folding, qdq, torch_ops, walk
+from .channel_alignment import align_channels
+from .placement import Placement, place
+from .qdq import QuantizedConvolution
+from .rewrite import is_output_rescale, rewrite
+from .scales import Quantization, fit_quantization, quantization_between
+
+_LARGEST_BIAS = 2**30  # in multiples of its scale, which are an int32
+_POWER = 2.0  # of the error that activation scales are fitted to: the mean square
+_PATCHES = 6_144  # inputs of a convolution that its weights are quantized for, at least
 
 
 def quantize(
     model: onnx.ModelProto,
     images: np.ndarray,
+    progress: Progress = ignore,
     *,
     weight_bits: int = 8,
-    power: float = 2.0,
     signed: bool = False,
     floating: Collection[str] = (),
 ) -> onnx.ModelProto:
@@ -48,29 +48,25 @@ def quantize(
 
     Args:
         model: The FP32 backbone.
-        images: ``uint8 [M, H, W, 3]``; where they are large and many, some of them do.
-        weight_bits: 8, or 7: x86 CPUs without VNNI add up products of 8 bits in 16, which saturates.
-        power: Of `scales.fit_scale`.
+        images: Calibration images ``uint8 [M, H, W, 3]``; where they do not fit into memory, some of them are used.
+        progress: Counts the backbone's nodes.
+        weight_bits: 8, or 7: x86 CPUs without VNNI add up products of 8 bits in 16 bits, which saturates.
         signed: Symmetric int8 activations, as TensorRT wants them, instead of uint8.
         floating: Names of convolutions that stay float32.
     """
     model = rewrite(model)
-    placement = place(model, SOURCE, floating)
-    if SOURCE in placement.leader and not signed:
-        model = input_folding.alike(model)
+    placement = place(model, floating)
+    if NORMALIZED in placement.scale_owner and not signed:
+        model = input_folding.normalise_alike(model)
     with torch.inference_mode():
-        first = _preprocessed(model, _fitting_in_memory(model, images))
-        model = balance(model, _spans(model, first), placement.leader, signed)
-        samples = _measure(model, placement, first)
-        scales = {
-            name: _scale(
-                model, name, [t for t, leader in placement.leader.items() if leader == name], samples, power, signed
-            )
-            for name in dict.fromkeys(placement.leader.values())
-        }
-        start = Both(first, _rounded(first, scales[SOURCE]) if SOURCE in placement.leader else first)
-        rounded = _round(model, placement, scales, start, most=2 ** (weight_bits - 1) - 1)
-    return input_folding.direct(qdq.write(model, placement, scales, rounded))
+        pixels = walk.preprocessed(model, walk.fitting_in_memory(model, images))
+        model = align_channels(model, walk.spans(model, pixels), placement.scale_owner, signed)
+        samples = walk.samples(model, placement, pixels)
+        scales = _fit_scales(model, placement, samples, signed)
+        start = Pair(pixels, _quantized(pixels, scales[NORMALIZED]) if NORMALIZED in scales else pixels)
+        largest = 2 ** (weight_bits - 1) - 1
+        convolutions_8_bit = _quantize_convolutions(model, placement, scales, start, largest, progress)
+    return input_folding.fold_normalisation(qdq.write(model, placement, scales, convolutions_8_bit))
 
 
 def convolutions(model: onnx.ModelProto) -> list[str]:
@@ -78,173 +74,131 @@ def convolutions(model: onnx.ModelProto) -> list[str]:
     return [node.name for node in model.graph.node if node.op_type == "Conv"]
 
 
-def _fitting_in_memory(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    """All images, or so many of them, evenly spread, that their largest tensor is no larger than wanted."""
-    largest = 0
-
-    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-        nonlocal largest
-        output = torch_ops.run(node, inputs)
-        largest = max(largest, output.nbytes)
-        return output
-
-    _walk(model, _preprocessed(model, images[:1]), visit, _itself)
-    return images[calibration.spread(np.arange(len(images)), max(1, _MOST_BYTES // largest))]
-
-
-def _preprocessed(model: onnx.ModelProto, images: np.ndarray) -> Tensor:
-    """What the first convolution reads, ``float32 [M, 3, H, W]``."""
-    front = onnx.utils.Extractor(model).extract_model(["image"], [SOURCE])
-    session = ort.InferenceSession(front.SerializeToString(), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(np.concatenate([session.run(None, {"image": image[np.newaxis]})[0] for image in images]))
-
-
-Value = TypeVar("Value")
-
-
-def _walk(
-    model: onnx.ModelProto,
-    pixels: Value,
-    visit: Callable[[onnx.NodeProto, list[Value]], Value],
-    constant: Callable[[Tensor], Value],
-) -> None:
-    """Visit the backbone's nodes in order; a tensor is dropped after its last reader."""
-    nodes = [n for n in model.graph.node if n.name.startswith("backbone/")]
-    last = {name: i for i, node in enumerate(nodes) for name in node.input}
-    arrays = {i.name: torch.from_numpy(numpy_helper.to_array(i).copy()) for i in model.graph.initializer}
-    known = {SOURCE: pixels} | {name: constant(array) for name, array in arrays.items()}
-    for i, node in enumerate(nodes):
-        known[node.output[0]] = visit(node, [known[name] for name in node.input if name])
-        for name in set(node.input):
-            if last[name] == i:
-                del known[name]
-
-
-def _itself(value: Tensor) -> Tensor:
-    return value
-
-
-def _spans(model: onnx.ModelProto, pixels: Tensor) -> dict[str, np.ndarray]:
-    """Smallest and largest value of each channel of each tensor, ``float32 [2, C]``."""
-    found = {SOURCE: _span(pixels)}
-
-    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-        output = torch_ops.run(node, inputs)
-        found[node.output[0]] = _span(output)
-        return output
-
-    _walk(model, pixels, visit, _itself)
-    return found
-
-
-def _span(values: Tensor) -> np.ndarray:
-    return torch.stack([values.amin((0, 2, 3)), values.amax((0, 2, 3))]).numpy()
-
-
-def _measure(model: onnx.ModelProto, placement: Placement, pixels: Tensor) -> dict[str, np.ndarray]:
-    """A sample of each rounded tensor in FP32, its extremes first."""
-    samples = {SOURCE: _sample(pixels)}
-
-    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-        output = torch_ops.run(node, inputs)
-        name = node.output[0]
-        if name in placement.leader:
-            samples[name] = _sample(output)
-        return output
-
-    _walk(model, pixels, visit, _itself)
-    return samples
-
-
-def _sample(values: Tensor) -> np.ndarray:
-    flat = values.flatten()
-    spread = flat[:: max(1, flat.numel() // _SAMPLE)]
-    return np.asarray(torch.cat([flat.min()[None], flat.max()[None], spread]))
-
-
-def _scale(
-    model: onnx.ModelProto, name: str, members: list[str], samples: dict[str, np.ndarray], power: float, signed: bool
-) -> Scale:
-    if name == SOURCE:  # every pixel value is possible, whatever the sample holds
-        factor, offset = input_folding.normalisation(model)
-        return scale_between(float(offset.min()), float((255 * factor + offset).max()), signed)
-    return fit_scale(np.concatenate([samples[member] for member in members]), power, signed)
+def _fit_scales(
+    model: onnx.ModelProto, placement: Placement, samples: dict[str, np.ndarray], signed: bool
+) -> dict[str, Quantization]:
+    """How tensors are quantized, by scale owner."""
+    by_owner: dict[str, list[np.ndarray]] = defaultdict(list)
+    for tensor, owner in placement.scale_owner.items():
+        by_owner[owner].append(samples[tensor])
+    scales = {}
+    for owner, values in by_owner.items():
+        if owner == NORMALIZED:  # every pixel value is possible, whatever the calibration images hold
+            factor, offset = input_folding.normalisation(model)
+            scales[owner] = quantization_between(float(offset.min()), float((255 * factor + offset).max()), signed)
+        else:
+            scales[owner] = fit_quantization(np.concatenate(values), _POWER, signed)
+    return scales
 
 
 @dataclass(frozen=True)
-class Both:
-    """A tensor in FP32, and as the quantized graph has it."""
+class Pair:
+    """A tensor in FP32, and as the quantized graph has it, both float32."""
 
     exact: Tensor
-    rounded: Tensor
+    quantized: Tensor
 
 
-def _round(
+def _quantize_convolutions(
     model: onnx.ModelProto,
     placement: Placement,
-    scales: dict[str, Scale],
-    start: Both,
-    *,
-    most: int,
-) -> dict[str, Convolution8]:
-    """Each convolution in 8 bits, by its output's name."""
-    found: dict[str, Convolution8] = {}
+    scales: dict[str, Quantization],
+    start: Pair,
+    largest: int,
+    progress: Progress,
+) -> dict[str, QuantizedConvolution]:
+    """Walk through both graphs side by side and quantize each convolution.
 
-    def visit(node: onnx.NodeProto, inputs: list[Both]) -> Both:
+    Args:
+        model: The FP32 backbone, rewritten and with aligned channels.
+        placement: What is quantized.
+        scales: How, by scale owner.
+        start: What the first convolution reads.
+        largest: Largest quantized weight, such as 127.
+        progress: Counts nodes.
+
+    Returns:
+        The convolutions by output.
+    """
+    by_output: dict[str, QuantizedConvolution] = {}
+    count, visited = sum(map(is_backbone, model.graph.node)), itertools.count(1)
+
+    def visit(node: onnx.NodeProto, inputs: list[Pair]) -> Pair:
         name = node.output[0]
-        exact = torch_ops.run(node, [given.exact for given in inputs])
+        exact = torch_ops.run(node, [pair.exact for pair in inputs])
         if _in_8_bits(node, placement):
-            reads = scales[placement.leader[node.input[0]]]
-            weights, step = _rounded_weights(node, inputs, most)
-            output = torch_ops.run(node, [inputs[0].rounded, weights * step[:, None, None, None]])
-            bias = (exact - output).mean((0, 2, 3))
-            beyond = bias.abs() > _MOST_BIAS * reads.step * step  # nothing but a bias is left of these channels
-            step = torch.where(beyond, bias.abs() / (_MOST_BIAS * reads.step), step)
-            weights[beyond] = 0
-            output[:, beyond] = 0
-            bias = (bias / (reads.step * step)).round() * reads.step * step
-            output += bias[:, None, None]
-            found[name] = Convolution8(weights.numpy().astype(np.int8), step.numpy(), bias.numpy())
+            reads = scales[placement.scale_owner[node.input[0]]]
+            by_output[name], output = _quantize_convolution(node, inputs, exact, reads, largest)
         else:
-            output = torch_ops.run(node, [given.rounded for given in inputs])
-        if name in placement.leader:
-            output = _rounded(output, scales[placement.leader[name]])
-        return Both(exact, output)
+            output = torch_ops.run(node, [pair.quantized for pair in inputs])
+        if name in placement.scale_owner:
+            output = _quantized(output, scales[placement.scale_owner[name]])
+        progress(next(visited), count)
+        return Pair(exact, output)
 
-    _walk(model, start, visit, lambda value: Both(value, value))
-    return found
+    walk.visit_nodes(model, start, visit, lambda value: Pair(value, value))
+    return by_output
 
 
 def _in_8_bits(node: onnx.NodeProto, placement: Placement) -> bool:
-    """Whether a node is a convolution whose weights are rounded."""
-    reads_rounded = node.op_type == "Conv" and node.input[0] in placement.leader
-    return reads_rounded and node.name not in placement.floating and not is_exit(node)
+    """Whether a node is a convolution whose weights are quantized."""
+    reads_8_bits = node.op_type == "Conv" and node.input[0] in placement.scale_owner
+    return reads_8_bits and node.name not in placement.float_layers and not is_output_rescale(node)
 
 
-def _rounded(values: Tensor, scale: Scale) -> Tensor:
-    return torch.fake_quantize_per_tensor_affine(values, scale.step, scale.zero, *scale.bounds)
+def _quantized(values: Tensor, quantization: Quantization) -> Tensor:
+    """Values after they were quantized and made real again."""
+    return torch.fake_quantize_per_tensor_affine(
+        values, quantization.scale, quantization.zero_point, *quantization.bounds
+    )
 
 
-def _rounded_weights(node: onnx.NodeProto, inputs: list[Both], most: int) -> tuple[Tensor, Tensor]:
-    """Weights as multiples ``float32 [O, I, kH, kW]`` of steps ``float32 [O]``."""
+def _quantize_convolution(
+    node: onnx.NodeProto, inputs: list[Pair], exact: Tensor, reads: Quantization, largest: int
+) -> tuple[QuantizedConvolution, Tensor]:
+    """Quantize a convolution's weights and correct its bias.
+
+    Args:
+        node: The convolution.
+        inputs: Its input and its constants.
+        exact: Its output in FP32, ``float32 [M, O, h, w]``.
+        reads: How its input is quantized.
+        largest: Largest quantized weight.
+
+    Returns:
+        The convolution, and its output with quantized input, weights and bias.
+    """
+    weights, scale = _quantize_weights(node, inputs, largest)
+    output = torch_ops.run(node, [inputs[0].quantized, weights * scale[:, None, None, None]])
+    bias = (exact - output).mean((0, 2, 3))
+    beyond = bias.abs() > _LARGEST_BIAS * reads.scale * scale  # of these channels only a bias is left
+    scale = torch.where(beyond, bias.abs() / (_LARGEST_BIAS * reads.scale), scale)
+    weights[beyond] = 0
+    output[:, beyond] = 0
+    bias = (bias / (reads.scale * scale)).round() * reads.scale * scale
+    output += bias[:, None, None]
+    return QuantizedConvolution(weights.numpy().astype(np.int8), scale.numpy(), bias.numpy()), output
+
+
+def _quantize_weights(node: onnx.NodeProto, inputs: list[Pair], largest: int) -> tuple[Tensor, Tensor]:
+    """A convolution's weights as multiples ``float32 [O, I, kH, kW]`` of scales ``float32 [O]``."""
     x, weights = inputs[0], inputs[1].exact
-    given = attributes(node)
-    groups = given.get("group", 1)
-    exact, rounded = (_patches(side, weights.shape[2:], given, groups) for side in (x.exact, x.rounded))
+    groups = attribute(node, "group", 1)
+    exact, quantized = (_patches(side, weights.shape[2:], node) for side in (x.exact, x.quantized))
     by_group = weights.reshape(groups, len(weights) // groups, -1)
-    by_group = gptq.adapted(by_group, exact, rounded)
-    step = gptq.steps(by_group.flatten(0, 1), most)
-    whole = gptq.round_weights(by_group, rounded, step.reshape(groups, -1), most)
-    return whole.reshape(weights.shape), step
+    by_group = gptq.adapt_weights(by_group, exact, quantized)
+    scale = gptq.weight_scales(by_group.flatten(0, 1), largest)
+    multiples = gptq.quantize_weights(by_group, quantized, scale.reshape(groups, -1), largest)
+    return multiples.reshape(weights.shape), scale
 
 
-def _patches(x: Tensor, kernel: torch.Size, given: Mapping[str, Any], groups: int) -> Tensor:
-    """A sample of what a convolution reads for one output each, ``float32 [S, G, D]``."""
-    strides = given.get("strides", (1, 1))
-    windows = torch_ops.padded(x, given).unfold(2, kernel[0], strides[0]).unfold(3, kernel[1], strides[1])
+def _patches(x: Tensor, kernel: torch.Size, node: onnx.NodeProto) -> Tensor:
+    """A sample of what a convolution reads for one output value each, ``float32 [S, G, D]``."""
+    groups, strides = attribute(node, "group", 1), attribute(node, "strides", (1, 1))
+    windows = torch_ops.padded(x, node).unfold(2, kernel[0], strides[0]).unfold(3, kernel[1], strides[1])
     images, channels, rows, columns = windows.shape[:4]
     total = images * rows * columns
-    wanted = min(total, max(_PATCHES, 2 * channels // groups * kernel.numel()))
-    chosen = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:wanted]
-    n, i, j = chosen // (rows * columns), chosen // columns % rows, chosen % columns
-    return windows[n, :, i, j].reshape(wanted, groups, -1)
+    size = min(total, max(_PATCHES, 2 * channels // groups * kernel.numel()))
+    sampled = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:size]
+    n, i, j = sampled // (rows * columns), sampled // columns % rows, sampled % columns
+    return windows[n, :, i, j].reshape(size, groups, -1)

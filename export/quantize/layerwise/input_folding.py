@@ -1,103 +1,108 @@
-"""The entrance of a quantized graph: pixels enter as they are, the first convolution takes their normalisation in."""
+"""Fold the normalisation of pixels into the first convolution, so that a quantized graph reads pixels as they are."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto
 
-SOURCE = "normalized"
-"""The tensor that the preprocessing hands to the first convolution."""
+from ...graph import edit
+from ...graph.facts import attribute
+from ...graph.names import NORMALIZED, PREPROCESS
+from ...graph.preprocess import FACTOR, OFFSET, PIXEL_ROWS
 
 
 def normalisation(model: onnx.ModelProto) -> tuple[np.ndarray, np.ndarray]:
-    """What pixels are multiplied with, and what is added then, for every value of a row ``float32 [W * 3]``."""
-    factor, offset = _constants(model, "preprocess/factor", "preprocess/offset")
-    return factor, offset
+    """What pixels are multiplied with, and what is added then, for every value of a row, ``float32 [W * 3]`` each."""
+    arrays = edit.arrays(model.graph)
+    return arrays[FACTOR], arrays[OFFSET]
 
 
-def alike(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Normalise all channels in one way, in steps of whole pixel values, so that pixels need no rounding.
+def normalise_alike(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Give all channels one normalisation, whose scale is one pixel value, so that quantization loses nothing.
 
-    The convolution that reads `SOURCE` takes what the channels differed by into its weights and bias. It computes what
-    it did, but for its padding: that was each channel's mean, and is the whole pixel value nearest to the mean of all
-    three.
+    The difference between the channels' normalisations is folded into the weights and the bias of the convolution that
+    reads "normalized". It computes the same but for its padding: this was the mean of each channel, and becomes the
+    pixel value nearest to the mean of all three.
     """
-    moved = onnx.ModelProto()
-    moved.CopyFrom(model)
+    alike = edit.copy(model)
+    graph = alike.graph
     factor, offset = normalisation(model)
-    step, zero = np.float32(factor.mean()), np.rint((-offset / factor).mean())
-    arrays = {array.name: array for array in moved.graph.initializer}
-    for name, value in ("preprocess/factor", step), ("preprocess/offset", -zero * step):
-        arrays[name].CopyFrom(numpy_helper.from_array(np.full(len(factor), value, np.float32), name))
-    ratio, shift = factor[:3] / step, offset[:3] + zero * factor[:3]
-    for node in moved.graph.node:
-        if node.input[0] == SOURCE:
-            weights, *bias = (numpy_helper.to_array(arrays[name]) for name in node.input[1:])
-            changed = weights * ratio[:, None, None], sum(bias) + (weights * shift[:, None, None]).sum((1, 2, 3))
-            # Under names of their own: nodes may share a constant.
+    scale, zero_point = np.float32(factor.mean()), np.rint((-offset / factor).mean())
+    for name, value in (FACTOR, scale), (OFFSET, -zero_point * scale):
+        edit.set_constant(graph, name, np.full(len(factor), value, np.float32))
+    ratio, shift = factor[:3] / scale, offset[:3] + zero_point * factor[:3]
+    arrays = edit.arrays(graph)
+    for node in graph.node:
+        if node.input[0] == NORMALIZED:
+            weights, *bias = (arrays[name] for name in node.input[1:])
+            folded = weights * ratio[:, None, None], sum(bias) + (weights * shift[:, None, None]).sum((1, 2, 3))
+            # Under new names, since nodes may share a constant.
             node.input[1:] = [f"{node.name}/weight", f"{node.name}/offset"]
-            moved.graph.initializer.extend(
-                numpy_helper.from_array(value.astype(np.float32), name)
-                for name, value in zip(node.input[1:], changed, strict=True)
-            )
-    return moved
+            constants = zip(node.input[1:], folded, strict=True)
+            edit.add_constants(graph, {name: value.astype(np.float32) for name, value in constants})
+    return alike
 
 
-def direct(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same graph without normalisation, if its rounded pixels are the pixels: exact, and it saves five nodes.
+def fold_normalisation(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Drop the normalisation where the quantized pixels are the pixels: exact, and it saves five nodes.
 
-    The zero point goes into the convolution's bias, since engines take longer over one that is not 0. It is what they
-    pad with, so the pixels are padded before.
+    The zero point of the pixels is folded into the convolution's bias, since engines are slower with one that is not 0.
+    Engines pad with the zero point, so the pixels are padded before.
 
-    Precondition: ``uint8`` pixels enter at "preprocess/flat", `SOURCE` is their normalised form, and one convolution
-    in integers reads it. Postcondition: no answer changes, but for how OpenVINO rounds. A graph whose first rounding
-    loses anything is returned as it is.
+    Args:
+        model: A quantized backbone (`qdq`), in which one convolution in integers reads "normalized".
+
+    Returns:
+        The same function of the image, but for how OpenVINO rounds; or the model itself, where the pixels are not
+        uint8 or their quantization changes one of them.
     """
-    rounding = next((n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == SOURCE), None)
-    pixels = next(n.input[0] for n in model.graph.node if n.output[0] == "preprocess/flat")
-    if rounding is None or not _gives_back(model, rounding) or not _is_uint8(model, pixels):
+    producers = edit.producers(model.graph.node)
+    quantizing = next((n for n in model.graph.node if n.op_type == "QuantizeLinear" and n.input[0] == NORMALIZED), None)
+    pixels = producers[PIXEL_ROWS].input[0]
+    if quantizing is None or not _gives_pixels_back(model, quantizing) or not _is_uint8(model, pixels):
         return model
-    entered = onnx.ModelProto()
-    entered.CopyFrom(model)
-    graph = entered.graph
-    real = next(node for node in graph.node if node.input[0] == rounding.output[0])
-    (convolution,) = (node for node in graph.node if real.output[0] in node.input)
-    (zero,) = _constants(model, rounding.input[2])
-    _without_zero_point(graph, convolution, zero)
-    graph.initializer.append(numpy_helper.from_array(np.zeros_like(zero), "preprocess/zero"))
+    folded = edit.copy(model)
+    graph = folded.graph
+    dequantizing = next(node for node in graph.node if node.input[0] == quantizing.output[0])
+    (convolution,) = (node for node in graph.node if dequantizing.output[0] in node.input)
+    zero_point = edit.arrays(graph)[quantizing.input[2]]
+    _fold_zero_point(graph, convolution, zero_point)
 
-    nodes = []
-    pads = next((attribute.ints for attribute in convolution.attribute if attribute.name == "pads"), [])
-    if any(pads):
+    entrance = edit.Nodes()
+    zero = entrance.constant(f"{PREPROCESS}zero", np.zeros_like(zero_point))
+    if pads := _take_padding(convolution):
         top, left, bottom, right = pads
-        known = {"preprocess/around": np.array([0, top, left, 0, 0, bottom, right, 0]), "preprocess/mean": zero}
-        graph.initializer.extend(numpy_helper.from_array(value, name) for name, value in known.items())
-        nodes.append(helper.make_node("Pad", [pixels, *known], ["preprocess/padded"]))
-        pixels, pads[:] = "preprocess/padded", [0] * 4
-    # Scaled before they are turned: the other way round, OpenVINO computes the convolution in float32.
-    scaling = [pixels, rounding.input[1], "preprocess/zero"]
-    nodes.append(helper.make_node("DequantizeLinear", scaling, ["preprocess/scaled"]))
-    nodes.append(helper.make_node("Transpose", ["preprocess/scaled"], real.output, perm=[0, 3, 1, 2]))
-    place = list(graph.node).index(real)
-    graph.node.remove(real)
-    for i, node in enumerate(nodes):
-        node.name = f"preprocess/{node.op_type}"
-        graph.node.insert(place + i, node)
-    ends = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
-    entered = onnx.utils.Extractor(entered).extract_model(*ends)  # without what nobody reads any more
-    entered.graph.name = model.graph.name
-    return entered
+        around = entrance.constant(f"{PREPROCESS}around", np.array([0, top, left, 0, 0, bottom, right, 0]))
+        mean = entrance.constant(f"{PREPROCESS}mean", zero_point)
+        pixels = entrance.add("Pad", [pixels, around, mean], f"{PREPROCESS}padded", f"{PREPROCESS}Pad")
+    # Dequantized before they are transposed: in the other order, OpenVINO runs the convolution in float32.
+    scaling = [pixels, quantizing.input[1], zero]
+    scaled = entrance.add("DequantizeLinear", scaling, f"{PREPROCESS}scaled", f"{PREPROCESS}DequantizeLinear")
+    entrance.add("Transpose", [scaled], dequantizing.output[0], f"{PREPROCESS}Transpose", perm=[0, 3, 1, 2])
+    nodes = list(graph.node)
+    place = nodes.index(dequantizing)
+    edit.set_nodes(graph, [*nodes[:place], *entrance.nodes, *nodes[place + 1 :]])
+    graph.initializer.extend(entrance.initializers())
+    inputs, outputs = ([value.name for value in values] for values in (graph.input, graph.output))
+    return edit.extract(folded, inputs, outputs)  # without the nodes that nobody reads any more
 
 
-def _without_zero_point(graph: onnx.GraphProto, convolution: onnx.NodeProto, zero: np.ndarray) -> None:
-    """Let a convolution in integers take the zero point of what it reads into its bias."""
-    made_by = {node.output[0]: node for node in graph.node}
-    weights, bias = (made_by[name].input[0] for name in convolution.input[1:])
-    arrays = {array.name: array for array in graph.initializer}
-    summed = numpy_helper.to_array(arrays[weights]).sum((1, 2, 3), dtype=np.int32)
-    moved = numpy_helper.to_array(arrays[bias]) - zero.astype(np.int32) * summed
-    arrays[bias].CopyFrom(numpy_helper.from_array(moved, bias))
+def _fold_zero_point(graph: onnx.GraphProto, convolution: onnx.NodeProto, zero_point: np.ndarray) -> None:
+    """Fold the zero point of what a convolution in integers reads into its bias."""
+    producers, arrays = edit.producers(graph.node), edit.arrays(graph)
+    weights, bias = (producers[name].input[0] for name in convolution.input[1:])
+    summed = arrays[weights].sum((1, 2, 3), dtype=np.int32)
+    edit.set_constant(graph, bias, arrays[bias] - zero_point.astype(np.int32) * summed)
+
+
+def _take_padding(convolution: onnx.NodeProto) -> tuple[int, ...]:
+    """Set a convolution's padding to 0, and return what it was: top, left, bottom, right; empty where it was none."""
+    pads = attribute(convolution, "pads", ())
+    for entry in convolution.attribute:
+        if entry.name == "pads":
+            entry.ints[:] = [0] * 4
+    return pads if any(pads) else ()
 
 
 def _is_uint8(model: onnx.ModelProto, tensor: str) -> bool:
@@ -106,15 +111,11 @@ def _is_uint8(model: onnx.ModelProto, tensor: str) -> bool:
     return types.get(tensor) == TensorProto.UINT8
 
 
-def _gives_back(model: onnx.ModelProto, rounding: onnx.NodeProto) -> bool:
-    """Whether rounding the normalised form of each pixel value gives this value."""
-    step, zero = _constants(model, *rounding.input[1:3])
+def _gives_pixels_back(model: onnx.ModelProto, quantizing: onnx.NodeProto) -> bool:
+    """Whether quantizing the normalised form of each pixel value gives this value."""
+    arrays = edit.arrays(model.graph)
+    scale, zero_point = (arrays[name] for name in quantizing.input[1:3])
     factor, offset = normalisation(model)
     values = np.arange(256, dtype=np.float32)[:, np.newaxis]
-    rounded = np.rint((values * factor + offset) / step) + zero
-    return zero.dtype == np.uint8 and bool((rounded == values).all())
-
-
-def _constants(model: onnx.ModelProto, *names: str) -> list[np.ndarray]:
-    arrays = {one.name: one for one in model.graph.initializer}
-    return [numpy_helper.to_array(arrays[name]) for name in names]
+    quantized = np.rint((values * factor + offset) / scale) + zero_point
+    return zero_point.dtype == np.uint8 and bool((quantized == values).all())

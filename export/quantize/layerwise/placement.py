@@ -1,87 +1,96 @@
-"""Where a quantized graph rounds: which tensors become 8-bit, and which of them share one scale.
+"""Where a graph is quantized: which tensors become 8-bit, and which of them share one scale.
 
-The places are those that both engines run without a detour through float: ONNX Runtime fuses a convolution only where
-its result is rounded too, and OpenVINO only where all branches that meet before a convolution share one scale.
+The places are those at which both engines stay in integers: ONNX Runtime fuses a convolution only where its result is
+quantized too, and OpenVINO only where all branches that meet before a convolution share one scale.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import onnx
 
-from .rewrite import is_exit
+from ...graph import edit
+from ...graph.names import NORMALIZED, is_preprocess
+from .rewrite import is_output_rescale
 
 ACTIVATIONS = ("Relu", "Clip")
 
-_ROUNDED = ("Conv", "Add", "Concat", "MaxPool")
-"""Operators that engines run in 8 bits, given 8 bits."""
+_QUANTIZABLE = ("Conv", "Add", "Concat", "MaxPool")
+"""Operators that engines run in 8 bits where their input is in 8 bits."""
 
 
 @dataclass(frozen=True)
 class Placement:
-    """Where to round.
+    """Where a graph is quantized.
 
     Attributes:
-        leader: Each tensor to round, and the tensor whose scale it takes (itself, where it has its own).
-        absorbed: Names of the activation nodes that rounding does by itself: below zero there is nothing to round to.
-        floating: Names of the convolutions that stay float.
+        scale_owner: Each tensor that is quantized, and the tensor whose scale it takes: itself, where it has its own.
+        folded: Names of the activation nodes that may fold into the quantization of their output, which cuts off what
+            they cut off.
+        float_layers: Names of the convolutions that stay float.
     """
 
-    leader: dict[str, str]
-    absorbed: frozenset[str]
-    floating: frozenset[str]
+    scale_owner: dict[str, str]
+    folded: frozenset[str]
+    float_layers: frozenset[str]
 
 
-def place(model: onnx.ModelProto, source: str, floating: Collection[str] = ()) -> Placement:
-    """Find the tensors to round.
+def place(model: onnx.ModelProto, float_layers: Collection[str] = ()) -> Placement:
+    """Choose the tensors to quantize.
 
     Args:
         model: An FP32 backbone, rewritten (`rewrite`).
-        source: The tensor that the first convolution reads.
-        floating: Names of convolutions that stay float.
+        float_layers: Names of convolutions that stay float.
     """
     nodes = list(model.graph.node)
-    readers: dict[str, list[onnx.NodeProto]] = defaultdict(list)
-    for node in nodes:
-        for name in node.input:
-            readers[name].append(node)
+    scale_owner = _share_scales(nodes, _quantized_tensors(nodes, float_layers))
+    folded = (node.name for node in nodes if node.op_type in ACTIVATIONS and node.output[0] in scale_owner)
+    return Placement(scale_owner, frozenset(folded), frozenset(float_layers))
+
+
+def _quantized_tensors(nodes: Sequence[onnx.NodeProto], float_layers: Collection[str]) -> dict[str, str]:
+    """What quantized convolutions read, and what operators in 8 bits give; each with itself as the scale's owner."""
+    readers = edit.readers(nodes)
 
     def activated(tensor: str) -> str:
-        """The tensor behind an activation that alone reads this one."""
+        """The output of the activation that is the only reader of this tensor, or the tensor itself."""
         behind = readers[tensor]
         return behind[0].output[0] if len(behind) == 1 and behind[0].op_type in ACTIVATIONS else tensor
 
     def feeds_convolution(tensor: str) -> bool:
         return any(
-            reader.op_type == "Conv" and reader.name not in floating and not is_exit(reader)
+            reader.op_type == "Conv" and reader.name not in float_layers and not is_output_rescale(reader)
             for reader in readers[tensor]
         )
 
-    rounded = {source: source} if feeds_convolution(source) else {}
+    quantized = {NORMALIZED: NORMALIZED} if feeds_convolution(NORMALIZED) else {}
     for node in nodes:
-        if node.name.startswith("preprocess/") or is_exit(node):
+        if is_preprocess(node) or is_output_rescale(node):
             continue
         tensor = activated(node.output[0])
-        in_8_bits = node.op_type in _ROUNDED and node.input[0] in rounded and node.name not in floating
+        in_8_bits = node.op_type in _QUANTIZABLE and node.input[0] in quantized and node.name not in float_layers
         if in_8_bits or feeds_convolution(tensor):
-            rounded[tensor] = tensor
+            quantized[tensor] = tensor
+    return quantized
+
+
+def _share_scales(nodes: Sequence[onnx.NodeProto], quantized: dict[str, str]) -> dict[str, str]:
+    """Let the pieces of each Concat take its scale, and the output of each MaxPool its input's."""
+    owner = dict(quantized)
 
     def find(tensor: str) -> str:
-        while rounded[tensor] != tensor:
-            tensor = rounded[tensor]
+        while owner[tensor] != tensor:
+            tensor = owner[tensor]
         return tensor
 
     for node in reversed(nodes):
         output = node.output[0]
-        if node.op_type == "Concat" and output in rounded:
+        if node.op_type == "Concat" and output in owner:
             for piece in node.input:
-                rounded.setdefault(piece, piece)
-                rounded[find(piece)] = find(output)
-        elif node.op_type == "MaxPool" and output in rounded and node.input[0] in rounded:
-            rounded[find(output)] = find(node.input[0])
-    leader = {tensor: find(tensor) for tensor in rounded}
-    absorbed = frozenset(n.name for n in nodes if n.op_type in ACTIVATIONS and n.output[0] in leader)
-    return Placement(leader, absorbed, frozenset(floating))
+                owner.setdefault(piece, piece)
+                owner[find(piece)] = find(output)
+        elif node.op_type == "MaxPool" and output in owner and node.input[0] in owner:
+            owner[find(output)] = find(node.input[0])
+    return {tensor: find(tensor) for tensor in owner}

@@ -8,127 +8,150 @@ https://docs.nvidia.com/deeplearning/tensorrt/latest/inference-library/quantized
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper
 
+from ...graph import edit
 from .placement import Placement
-from .rewrite import is_exit
-from .scales import Scale
+from .rewrite import is_output_rescale
+from .scales import Quantization
 
 
 @dataclass(frozen=True)
-class Convolution8:
+class QuantizedConvolution:
     """A convolution in 8 bits.
 
     Attributes:
-        weights: Multiples of `step`, ``int8 [O, I, kH, kW]``.
-        step: ``float32 [O]``.
+        weights: Multiples of the scale, ``int8 [O, I, kH, kW]``.
+        scale: ``float32 [O]``.
         bias: ``float32 [O]``.
     """
 
     weights: np.ndarray
-    step: np.ndarray
+    scale: np.ndarray
     bias: np.ndarray
 
 
 def write(
-    model: onnx.ModelProto, placement: Placement, scales: dict[str, Scale], convolutions: dict[str, Convolution8]
+    model: onnx.ModelProto,
+    placement: Placement,
+    scales: Mapping[str, Quantization],
+    convolutions: Mapping[str, QuantizedConvolution],
 ) -> onnx.ModelProto:
-    """The graph in 8 bits.
+    """Write the graph in 8 bits.
 
     Args:
         model: The FP32 backbone.
-        placement: Where it rounds.
-        scales: To what, by leader.
+        placement: Which tensors are quantized.
+        scales: How, by scale owner.
         convolutions: By output; those that are missing stay float.
     """
-    arrays = {i.name: i for i in model.graph.initializer}
-    nodes: list[onnx.NodeProto] = []
-    made: dict[str, np.ndarray] = {}
-    same: dict[str, str] = {}
-
-    def constant(name: str, value: np.ndarray) -> str:
-        made[name] = value
-        return name
-
-    def dequantized(name: str, value: np.ndarray, step: np.ndarray) -> str:
-        zero = np.zeros(len(step), value.dtype)
-        reads = constant(name, value), constant(f"{name}/step", step), constant(f"{name}/zero", zero)
-        nodes.append(helper.make_node("DequantizeLinear", reads, [f"{name}/real"], name=f"{name}/real", axis=0))
-        return f"{name}/real"
-
-    def rounded(node: onnx.NodeProto, tensor: str) -> None:
-        """Round what `node`, already in its new form, gives."""
-        scale = scales[placement.leader[tensor]]
-        step = constant(f"{placement.leader[tensor]}/step", np.array(scale.step, np.float32))
-        zero = constant(f"{placement.leader[tensor]}/zero", np.array(scale.zero, np.int8 if scale.signed else np.uint8))
-        q, real = f"{tensor}/q", f"{tensor}/real"
-        if node.op_type == "Concat" and not scale.signed:  # its pieces are of one scale: nothing to round
-            node.input[:] = [f"{piece.removesuffix('/real')}/q" for piece in node.input]
-            node.output[0] = q
-        else:
-            source = same.get(tensor, tensor)
-            nodes.append(helper.make_node("QuantizeLinear", [source, step, zero], [q], name=q))
-        nodes.append(helper.make_node("DequantizeLinear", [q, step, zero], [real], name=real))
-        same[tensor] = real
-
-    def exit_of(node: onnx.NodeProto) -> list[onnx.NodeProto]:
-        """What a channel is multiplied with goes into the step that it is read with."""
-        scale = scales[placement.leader[node.input[0]]]
-        weights, bias = (numpy_helper.to_array(arrays[name]) for name in node.input[1:])
-        step = constant(f"{node.name}/step", (scale.step * weights.ravel()).astype(np.float32))
-        zero = constant(f"{node.name}/zero", np.full(len(bias), scale.zero, np.uint8))
-        reads, real = [f"{node.input[0]}/q", step, zero], node.output[0] if not bias.any() else f"{node.name}/real"
-        made = [helper.make_node("DequantizeLinear", reads, [real], f"{node.name}/real", axis=1)]
-        if bias.any():
-            offset = constant(f"{node.name}/added", bias[:, None, None])
-            made.append(helper.make_node("Add", [real, offset], node.output, node.name))
-        return made
-
-    for old in model.graph.node:
-        node = onnx.NodeProto()
-        node.CopyFrom(old)
-        output = node.output[0]
-        node.input[:] = [same.get(name, name) for name in node.input]
-        absorbed = node.name in placement.absorbed and _absorbed(old, scales[placement.leader[output]], arrays)
-        if absorbed or node.op_type == "Identity":
-            same[output] = node.input[0]
-        elif is_exit(old) and old.input[0] in placement.leader and not scales[placement.leader[old.input[0]]].signed:
-            nodes.extend(exit_of(old))
-        else:
-            if output in convolutions:
-                made_of = convolutions[output]
-                reads = scales[placement.leader[old.input[0]]]
-                weights = dequantized(f"{node.name}/weights", made_of.weights, made_of.step.astype(np.float32))
-                if reads.signed:  # TensorRT takes no bias in integers
-                    bias = constant(f"{node.name}/bias", made_of.bias.astype(np.float32))
-                else:
-                    step = (reads.step * made_of.step).astype(np.float32)
-                    whole = np.round(made_of.bias / step).astype(np.int32)
-                    bias = dequantized(f"{node.name}/bias", whole, step)
-                node.input[:] = [node.input[0], weights, bias]
-            nodes.append(node)
-        if output in placement.leader:
-            rounded(node, output)
-
-    written = onnx.ModelProto()
-    written.CopyFrom(model)
-    del written.graph.node[:], written.graph.initializer[:], written.graph.value_info[:]
-    written.graph.node.extend(nodes)
-    read = {name for node in nodes for name in node.input}
-    written.graph.initializer.extend([array for name, array in arrays.items() if name in read])
-    written.graph.initializer.extend([numpy_helper.from_array(value, name) for name, value in made.items()])
+    writer = _Writer(model.graph, placement, scales, convolutions)
+    for node in model.graph.node:
+        writer.write(node)
+    nodes = writer.nodes
+    written = edit.rebuilt(model, nodes.nodes, [*model.graph.initializer, *nodes.initializers()])
     onnx.checker.check_model(written, full_check=True)
     return written
 
 
-def _absorbed(node: onnx.NodeProto, scale: Scale, arrays: dict[str, onnx.TensorProto]) -> bool:
-    """Whether rounding to `scale` alone does what the activation does."""
-    low, high = scale.ends
-    if node.op_type == "Relu":
-        return low >= 0
-    least, most = (float(numpy_helper.to_array(arrays[name])) for name in node.input[1:3])
-    return low >= least and high <= most * (1 + 1e-6)
+class _Writer:
+    """Writes one quantized graph, node by node, into `nodes`."""
+
+    def __init__(
+        self,
+        graph: onnx.GraphProto,
+        placement: Placement,
+        scales: Mapping[str, Quantization],
+        convolutions: Mapping[str, QuantizedConvolution],
+    ) -> None:
+        self.nodes = edit.Nodes()
+        self._arrays = edit.arrays(graph)
+        self._placement, self._scales, self._convolutions = placement, scales, convolutions
+        self._current: dict[str, str] = {}
+        """What holds the values of a tensor of the FP32 graph now, where it is not the tensor of that name."""
+
+    def write(self, node: onnx.NodeProto) -> None:
+        """Write a node of the FP32 graph in its new form, with the quantization of its output behind it."""
+        written = edit.copy(node)
+        written.input[:] = [self._current.get(name, name) for name in node.input]
+        output = node.output[0]
+        if self._is_folded(node) or node.op_type == "Identity":
+            self._current[output] = written.input[0]
+        elif self._folds_into_scale(node):
+            self._rescale_output(node)
+        else:
+            if output in self._convolutions:
+                self._quantize_weights(written, self._of(node.input[0]), self._convolutions[output])
+            self.nodes.nodes.append(written)
+        if output in self._placement.scale_owner:
+            self._quantize(written, output)
+
+    def _of(self, tensor: str) -> Quantization:
+        """How a tensor is quantized."""
+        return self._scales[self._placement.scale_owner[tensor]]
+
+    def _is_folded(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is an activation that only cuts off what the quantization of its output cuts off too."""
+        if node.name not in self._placement.folded:
+            return False
+        low, high = self._of(node.output[0]).ends
+        if node.op_type == "Relu":
+            return low >= 0
+        least, most = (float(self._arrays[name]) for name in node.input[1:3])
+        return low >= least and high <= most * (1 + 1e-6)
+
+    def _folds_into_scale(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is an output rescale of a tensor in uint8; TensorRT's graphs keep it as a convolution."""
+        source = node.input[0]
+        return is_output_rescale(node) and source in self._placement.scale_owner and not self._of(source).signed
+
+    def _rescale_output(self, node: onnx.NodeProto) -> None:
+        """Fold the per-channel factor into the scale of a DequantizeLinear, and the shift into an Add behind it."""
+        quantization = self._of(node.input[0])
+        weights, bias = (self._arrays[name] for name in node.input[1:])
+        scale = self.nodes.constant(f"{node.name}/step", (quantization.scale * weights.ravel()).astype(np.float32))
+        zero_point = self.nodes.constant(f"{node.name}/zero", np.full(len(bias), quantization.zero_point, np.uint8))
+        inputs, real = [f"{node.input[0]}/q", scale, zero_point], f"{node.name}/real"
+        if bias.any():
+            self.nodes.add("DequantizeLinear", inputs, real, real, axis=1)
+            shift = self.nodes.constant(f"{node.name}/added", bias[:, None, None])
+            self.nodes.add("Add", [real, shift], node.output[0], node.name)
+        else:
+            self.nodes.add("DequantizeLinear", inputs, node.output[0], real, axis=1)
+
+    def _quantize_weights(self, node: onnx.NodeProto, reads: Quantization, convolution: QuantizedConvolution) -> None:
+        """Let a convolution read its weights in int8, and its bias in int32, or float32 where TensorRT wants it."""
+        weights = self._dequantized(f"{node.name}/weights", convolution.weights, convolution.scale.astype(np.float32))
+        if reads.signed:
+            bias = self.nodes.constant(f"{node.name}/bias", convolution.bias.astype(np.float32))
+        else:
+            scale = (reads.scale * convolution.scale).astype(np.float32)
+            bias = self._dequantized(f"{node.name}/bias", np.round(convolution.bias / scale).astype(np.int32), scale)
+        node.input[:] = [node.input[0], weights, bias]
+
+    def _dequantized(self, name: str, value: np.ndarray, scale: np.ndarray) -> str:
+        """A constant in integers ``[O, ...]``, read through a DequantizeLinear with scales ``float32 [O]``."""
+        inputs = [
+            self.nodes.constant(name, value),
+            self.nodes.constant(f"{name}/step", scale),
+            self.nodes.constant(f"{name}/zero", np.zeros(len(scale), value.dtype)),
+        ]
+        return self.nodes.add("DequantizeLinear", inputs, f"{name}/real", f"{name}/real", axis=0)
+
+    def _quantize(self, node: onnx.NodeProto, tensor: str) -> None:
+        """Quantize a tensor, which `node` gives in its new form, and dequantize it for its readers."""
+        owner, quantization = self._placement.scale_owner[tensor], self._of(tensor)
+        kind = np.int8 if quantization.signed else np.uint8
+        scale = self.nodes.constant(f"{owner}/step", np.array(quantization.scale, np.float32))
+        zero_point = self.nodes.constant(f"{owner}/zero", np.array(quantization.zero_point, kind))
+        q, real = f"{tensor}/q", f"{tensor}/real"
+        if node.op_type == "Concat" and not quantization.signed:  # its pieces have its scale: they are joined in 8 bits
+            node.input[:] = [f"{piece.removesuffix('/real')}/q" for piece in node.input]
+            node.output[0] = q
+        else:
+            self.nodes.add("QuantizeLinear", [self._current.get(tensor, tensor), scale, zero_point], q, q)
+        self._current[tensor] = self.nodes.add("DequantizeLinear", [q, scale, zero_point], real, real)

@@ -1,7 +1,7 @@
 """Write a backbone in operators that engines run in 8 bits throughout; what it computes stays the same.
 
-DenseNet needs it most: each of its layers reads all before it through a BatchNorm of its own, and as they are, those
-send every map through float32 and back.
+DenseNet needs it most: each of its layers reads all layers before it through a BatchNorm of its own, and as exported,
+these BatchNorms would convert every map to float32 and back.
 """
 
 from __future__ import annotations
@@ -10,94 +10,89 @@ from collections.abc import Mapping
 
 import numpy as np
 import onnx
-from onnx import helper, numpy_helper, shape_inference
+from onnx import helper, shape_inference
 
-from ...graph.facts import attributes
+from ...graph import edit
+from ...graph.facts import attribute
+from ...graph.names import BACKBONE, is_backbone, is_map
 from ...graph.reorder import as_depthwise
-
-MAP = "map_"
-"""Begins the names of the tensors that are pooled into features."""
 
 
 def rewrite(model: onnx.ModelProto) -> onnx.ModelProto:
     """Rewrite a backbone for `placement`.
 
-    - BatchNorm that no convolution took in, and average pooling, become depthwise convolutions. What these multiply a
-      channel with has a step of its own, and loses nothing in 8 bits.
-    - A Concat that begins with all that an earlier one joined takes that one's result: two pieces are copied sooner
+    - A BatchNorm that no convolution took in, and average pooling, become depthwise convolutions. Their weights have a
+      scale for each channel, so that they lose little in 8 bits.
+    - A Concat that begins with all that an earlier one joined takes that one's result: two pieces are copied faster
       than many.
-    - What a MaxPool hands to a Concat goes through an Identity: the place to change from the scale of what was pooled
-      to that of what is joined.
-    - Every map goes through an exit: a depthwise convolution of one pixel that changes nothing. `balance` may scale and
-      shift the channels before it, and the exit, which is no more than the step of each channel, undoes it.
+    - Between a MaxPool and a Concat stands an Identity: here the scale changes from that of what was pooled to that of
+      what is joined.
+    - Behind every map stands an output rescale: a depthwise, pointwise convolution that changes nothing.
+      `align_channels` may scale and shift the channels before it. The rescale undoes this with its weights and biases,
+      which later become a per-channel scale and an Add (`qdq`).
 
     Precondition: an FP32 backbone as `edge_all.export.graph.build` writes it. Postcondition: the same function of
     the image but for float32's rounding; no BatchNormalization and no AveragePool is left.
     """
-    written = onnx.ModelProto()
-    written.CopyFrom(model)
-    graph = written.graph
-    width = _widths(model)
-    _add_exits(graph, width)
+    rewritten = edit.copy(model)
+    graph = rewritten.graph
+    width = edit.channels(model)
+    _add_output_rescales(graph, width)
     _make_depthwise(graph, width)
     _chain_concats(graph)
-    _part_scales(graph)
-    read = {name for node in graph.node for name in node.input}
-    kept = [array for array in graph.initializer if array.name in read]
-    del graph.initializer[:]
-    graph.initializer.extend(kept)
-    return shape_inference.infer_shapes(written, strict_mode=True)
+    _separate_scales(graph)
+    edit.drop_unread(graph)
+    return shape_inference.infer_shapes(rewritten, strict_mode=True)
 
 
-def is_exit(node: onnx.NodeProto) -> bool:
-    """Whether a node of a rewritten backbone is an exit."""
-    return node.op_type == "Conv" and node.output[0].startswith(MAP)
+def is_output_rescale(node: onnx.NodeProto) -> bool:
+    """Whether a node of a rewritten backbone is an output rescale."""
+    return node.op_type == "Conv" and is_map(node.output[0])
 
 
-def _add_exits(graph: onnx.GraphProto, width: dict[str, int]) -> None:
+def _add_output_rescales(graph: onnx.GraphProto, width: dict[str, int]) -> None:
     nodes = []
     inner: dict[str, str] = {}
     for node in graph.node:
         nodes.append(node)
-        if not node.name.startswith("backbone/"):
+        if not is_backbone(node):
             continue
         node.input[:] = [inner.get(name, name) for name in node.input]
         output = node.output[0]
-        if output.startswith(MAP):
-            node.output[0] = inner[output] = f"backbone/{output}"
+        if is_map(output):
+            node.output[0] = inner[output] = f"{BACKBONE}{output}"
             channels = width[inner[output]] = width[output]
             unchanged = np.ones(channels), np.zeros(channels)
-            nodes.append(_factor(f"backbone/exit/{output}", inner[output], output, *unchanged, graph))
-    _set_nodes(graph, nodes)
+            nodes.append(_depthwise(f"{BACKBONE}exit/{output}", inner[output], output, *unchanged, graph))
+    edit.set_nodes(graph, nodes)
 
 
 def _make_depthwise(graph: onnx.GraphProto, width: Mapping[str, int]) -> None:
-    arrays = {array.name: numpy_helper.to_array(array) for array in graph.initializer}
+    arrays = edit.arrays(graph)
     for node in graph.node:
         if node.op_type == "BatchNormalization":
             scale, shift, mean, variance = (arrays[name].astype(np.float64) for name in node.input[1:])
-            weights = scale / np.sqrt(variance + attributes(node).get("epsilon", 1e-5))
+            weights = scale / np.sqrt(variance + attribute(node, "epsilon", 1e-5))
             bias = shift - mean * weights
-            node.CopyFrom(_factor(node.name, node.input[0], node.output[0], weights, bias, graph))
+            node.CopyFrom(_depthwise(node.name, node.input[0], node.output[0], weights, bias, graph))
         elif node.op_type == "AveragePool":
             node.CopyFrom(as_depthwise(node, width[node.output[0]], graph))
 
 
 def _chain_concats(graph: onnx.GraphProto) -> None:
     joined: dict[str, list[str]] = {}
-    for node in graph.node:
-        if node.op_type == "Concat" and node.name.startswith("backbone/"):
-            pieces = list(node.input)
-            begun = [name for name, others in joined.items() if pieces[: len(others)] == others]
-            if begun:
-                longest = max(begun, key=lambda name: len(joined[name]))
-                node.input[:] = [longest, *pieces[len(joined[longest]) :]]
-            joined[node.output[0]] = pieces
+    for node in _concats(graph):
+        pieces = list(node.input)
+        beginnings = [name for name, others in joined.items() if pieces[: len(others)] == others]
+        if beginnings:
+            longest = max(beginnings, key=lambda name: len(joined[name]))
+            node.input[:] = [longest, *pieces[len(joined[longest]) :]]
+        joined[node.output[0]] = pieces
 
 
-def _part_scales(graph: onnx.GraphProto) -> None:
-    concats = [node for node in graph.node if node.op_type == "Concat" and node.name.startswith("backbone/")]
-    read = {name for node in concats for name in node.input}
+def _separate_scales(graph: onnx.GraphProto) -> None:
+    concats = _concats(graph)
+    read = edit.tensors_read(concats)
     nodes = []
     for node in graph.node:
         nodes.append(node)
@@ -106,25 +101,18 @@ def _part_scales(graph: onnx.GraphProto) -> None:
             nodes.append(helper.make_node("Identity", [output], [f"{output}/joined"], f"{node.name}/joined"))
             for concat in concats:
                 concat.input[:] = [f"{output}/joined" if name == output else name for name in concat.input]
-    _set_nodes(graph, nodes)
+    edit.set_nodes(graph, nodes)
 
 
-def _factor(
-    name: str, reads: str, gives: str, weights: np.ndarray, bias: np.ndarray, graph: onnx.GraphProto
+def _concats(graph: onnx.GraphProto) -> list[onnx.NodeProto]:
+    """The backbone's, which join maps; the one behind the pooling joins features."""
+    return [node for node in graph.node if node.op_type == "Concat" and is_backbone(node)]
+
+
+def _depthwise(
+    name: str, source: str, output: str, weights: np.ndarray, bias: np.ndarray, graph: onnx.GraphProto
 ) -> onnx.NodeProto:
-    """A convolution that multiplies each channel with a weight and adds a bias, both ``[C]``."""
+    """A convolution that multiplies each channel with a weight and adds a bias, both ``[C]``, added to the graph."""
     constants = {f"{name}/weight": weights[:, None, None, None], f"{name}/bias": bias}
-    graph.initializer.extend(numpy_helper.from_array(a.astype(np.float32), key) for key, a in constants.items())
-    return helper.make_node("Conv", [reads, *constants], [gives], name, group=len(bias), kernel_shape=[1, 1])
-
-
-def _set_nodes(graph: onnx.GraphProto, nodes: list[onnx.NodeProto]) -> None:
-    del graph.node[:]
-    graph.node.extend(nodes)
-
-
-def _widths(model: onnx.ModelProto) -> dict[str, int]:
-    """Channels of every map of the backbone."""
-    values = shape_inference.infer_shapes(model).graph.value_info
-    shapes = {value.name: value.type.tensor_type.shape.dim for value in values}
-    return {name: dims[1].dim_value for name, dims in shapes.items() if len(dims) == 4}
+    edit.add_constants(graph, {key: value.astype(np.float32) for key, value in constants.items()})
+    return helper.make_node("Conv", [source, *constants], [output], name, group=len(bias), kernel_shape=[1, 1])

@@ -1,12 +1,13 @@
-"""What a report is made of, whatever it is written as."""
+"""The parts of a report, in HTML and in Markdown alike."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 PLOTS = "plots"
-"""Where a study keeps its figures."""
+"""Folder of a study's plots."""
 
 
 @dataclass(frozen=True)
@@ -14,7 +15,7 @@ class Text:
     """A paragraph."""
 
     text: str
-    kind: str = "text"
+    kind: Literal["text"] = "text"
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,17 @@ class Points:
     """A list."""
 
     lines: Sequence[str]
-    kind: str = "points"
+    kind: Literal["points"] = "points"
 
 
 @dataclass(frozen=True)
 class Table:
-    """A table; its cells are text, and the columns from number `figures` on stand on the right."""
+    """A table; its cells are text, and the columns from number `figures` on are aligned to the right."""
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     figures: int = 1
-    kind: str = "table"
+    kind: Literal["table"] = "table"
 
 
 @dataclass(frozen=True)
@@ -41,12 +42,12 @@ class Plot:
 
     file: str
     caption: str
-    kind: str = "plot"
+    kind: Literal["plot"] = "plot"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """An image of the data set, as JPEG, and what is said under it."""
+    """An image of the data set, as JPEG, and the text under it."""
 
     jpeg: bytes
     caption: str
@@ -57,7 +58,7 @@ class Pictures:
     """Images side by side; HTML only."""
 
     pictures: Sequence[Picture]
-    kind: str = "pictures"
+    kind: Literal["pictures"] = "pictures"
 
 
 Block = Text | Points | Table | Plot | Pictures

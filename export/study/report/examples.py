@@ -1,4 +1,4 @@
-"""The surest errors of the best pipeline, each beside the images that it took it for."""
+"""The most confident errors of the best pipeline, each beside its nearest training images."""
 
 from __future__ import annotations
 
@@ -10,28 +10,28 @@ from PIL import Image
 
 from ...head import evaluate, familiarity
 from .. import table
-from ..picks import Study
+from ..study import Study
 from .blocks import Picture, Pictures
 
 _ERRORS, _NEIGHBOURS, _SIDE = 10, 3, 160
 
 
 def blocks(study: Study) -> Iterator[Pictures]:
-    """An error and its neighbours a block."""
-    best, data = study.own[0], study.data
-    folds, rows = study.ground.splits[best["protocol"]], study.ground.rows[best["backbone"]]
-    given = table.answers(study.settings.out, table.cell(best))
-    wrong = np.flatnonzero(given.argmax(1) != data.labels)
-    surest = wrong[np.argsort(-given[wrong].max(1), kind="stable")][:_ERRORS]
-    heads = evaluate.fold_heads(rows, data.labels, folds, study.fit(best))
-    for i in surest:
-        read = familiarity.chosen(heads[folds[i]], rows.plain)
-        distance = np.linalg.norm(read - read[i], axis=1)
+    """A block for each error: the image, and its nearest images of other folds."""
+    cell, data = study.best.cell, study.data
+    folds, rows = study.inputs.splits[cell.protocol], study.inputs.rows[cell.backbone]
+    probabilities = table.probabilities(study.settings.out, cell)
+    wrong = np.flatnonzero(probabilities.argmax(1) != data.labels)
+    most_confident = wrong[np.argsort(-probabilities[wrong].max(1), kind="stable")][:_ERRORS]
+    heads = evaluate.fold_heads(rows, data.labels, folds, study.spec(study.best))
+    for i in most_confident:
+        features = familiarity.classifier_input(heads[folds[i]], rows.plain)
+        distance = np.linalg.norm(features - features[i], axis=1)
         others = np.flatnonzero(folds != folds[i])
         nearest = others[np.argsort(distance[others], kind="stable")[:_NEIGHBOURS]]
-        named = data.classes[given[i].argmax()]
-        said = f"is {data.classes[data.labels[i]]}, named {named}, {100 * given[i].max():.0f} %: {data.files[i]}"
-        yield Pictures([_picture(study, i, said), *(_picture(study, j, _neighbour(study, j)) for j in nearest)])
+        predicted = f"predicted {data.classes[probabilities[i].argmax()]}, {100 * probabilities[i].max():.0f} %"
+        caption = f"true class {data.classes[data.labels[i]]}, {predicted}: {data.files[i]}"
+        yield Pictures([_picture(study, i, caption), *(_picture(study, j, _neighbour(study, j)) for j in nearest)])
 
 
 def _neighbour(study: Study, number: int) -> str:

@@ -1,0 +1,122 @@
+"""The fused graphs of a bundle: FP32 for every target, and what the gate let pass in INT8 and FP16."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+
+from edge_all.record import Familiarity
+
+from ..features import Rows
+from ..head import familiarity
+from ..head.familiarity import Gaussian
+from ..head.fit import Head
+from ..head.reference import Reference
+from ..quantize import float16
+from ..quantize.attempt import Attempt
+from ..quantize.float16 import Half
+from .cut import Cut, cut
+from .fuse import fuse
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One fused graph.
+
+    Attributes:
+        target: Whose it is; None is every target's.
+        precision: ``fp32``, ``fp16`` or ``int8``.
+        backbone: The uncut backbone whose features the head was fitted for; FP32's for ``fp16`` too.
+        head: The head.
+        cut: Backbone and head without the channels that no kept feature needs.
+        model: The fused graph, an ONNX file's bytes.
+        file: Its name in the bundle.
+    """
+
+    target: str | None
+    precision: str
+    backbone: onnx.ModelProto
+    head: Head
+    cut: Cut
+    model: bytes
+    file: str
+
+
+def build(
+    reference: Reference, head: Head, shipped: Mapping[str, Attempt], half: Half | None, limit: float, name: str
+) -> list[Variant]:
+    """Cut, add the unfamiliarity output, and fuse.
+
+    Args:
+        reference: The FP32 pipeline.
+        head: The head that ships, fitted on all images.
+        shipped: The INT8 backbone of each target that has one.
+        half: What FP16 lost; None where it was not tried.
+        limit: The distance beyond which a picture is unfamiliar.
+        name: Name of the graphs.
+    """
+    gaussian = familiarity.fit(head, reference.rows)
+
+    def fused(parts: Cut, of: Head, backbone: onnx.ModelProto, distribution: Gaussian) -> bytes:
+        with_distance = familiarity.with_output(parts.head, of, distribution, limit)
+        model: bytes = fuse(backbone, with_distance, name=name).SerializeToString(deterministic=True)
+        return model
+
+    parts = cut(reference.graph, head)
+    model = fused(parts, head, parts.backbone, gaussian)
+    variants = [Variant(None, "fp32", reference.graph, head, parts, model, "model.fp32.onnx")]
+    if half and half.verdict["passed"]:
+        model = fused(parts, head, float16.convert(parts.backbone), gaussian)
+        variants.append(Variant("gpu", "fp16", reference.graph, head, parts, model, "model.fp16.onnx"))
+    for target, attempt in shipped.items():
+        backbone, own_head = attempt.pair.graphs[0], attempt.head.ship(head)
+        refitted = attempt.head.kind == "refitted"
+        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted else gaussian
+        parts = cut(backbone, own_head)
+        model = fused(parts, own_head, parts.backbone, own)
+        same = (v.file for v in variants if v.precision == "int8" and v.model == model)
+        file = next(same, f"model.{target}.int8.onnx")
+        variants.append(Variant(target, "int8", backbone, own_head, parts, model, file))
+    return variants
+
+
+def by_target(variants: Sequence[Variant], targets: Sequence[str]) -> list[tuple[str, Variant]]:
+    """What each target gets, the precision to prefer first. For ``gpu`` INT8 comes last, since it needs TensorRT."""
+    pairs = []
+    for target in targets:
+        for precision in ("fp16", "fp32", "int8") if target == "gpu" else ("int8", "fp32"):
+            usable = (v for v in variants if v.precision == precision and v.target in (None, target))
+            pairs += [(target, variant) for variant in usable]
+    return pairs
+
+
+def models(variants: Sequence[Variant], targets: Sequence[str]) -> dict[str, dict[str, str]]:
+    """File of each graph, by target and precision."""
+    files: dict[str, dict[str, str]] = {target: {} for target in targets}
+    for target, variant in by_target(variants, targets):
+        files[target][variant.precision] = variant.file
+    return files
+
+
+def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) -> Familiarity:
+    """The limit of what is familiar, and the share of held-out images within it, in percent.
+
+    A refitted head reads other features than FP32's, so its share is not known and not given.
+    """
+    folds, heads = reference.splits["block"], reference.heads["block"]
+    gaussians = familiarity.fit_folds(heads, reference.rows, folds)
+    distances = familiarity.held_out(gaussians, heads, reference.rows.plain, folds)
+    limit = familiarity.limit(distances)
+    accepted = {"fp32": familiarity.accepted(distances, limit)}
+    for target, attempt in shipped.items():
+        if attempt.head.kind == "refitted":
+            continue
+        distances = np.zeros(len(folds))
+        for own_heads, images in zip(attempt.head.heads, attempt.pair.evaluated, strict=True):
+            by_fold = familiarity.held_out(gaussians, own_heads["block"], attempt.pair.rows, folds)
+            distances[images] = by_fold[images]
+        accepted[target] = familiarity.accepted(distances, limit)
+    return {"protocol": "block", "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}

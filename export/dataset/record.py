@@ -1,0 +1,73 @@
+"""The images of a data set, with their labels, digests and thumbnails, as one record."""
+
+from __future__ import annotations
+
+import hashlib
+import unicodedata
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+THUMBNAIL = 32
+"""Side of a thumbnail, in pixels."""
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """The images of a data set, by class and then in natural order of their names; compared by `fingerprint`.
+
+    Attributes:
+        root: The folder that was read.
+        classes: Class names, NFC-normalised and sorted; a label is an index into them.
+        files: Paths relative to `root`, with forward slashes, as they are on disk.
+        labels: ``int64 [N]``.
+        digests: SHA-256 of each file's bytes, in hex.
+        thumbnails: ``uint8 [N, 32, 32, 3]``.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    files: tuple[str, ...]
+    labels: npt.NDArray[np.int64]
+    digests: tuple[str, ...]
+    thumbnails: npt.NDArray[np.uint8]
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, over the sorted lines ``digest path``: the same wherever the folder lies."""
+        pairs = zip(self.digests, self.files, strict=True)
+        lines = sorted(f"{digest} {normalized_name(file)}" for digest, file in pairs)
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @property
+    def paths(self) -> list[Path]:
+        """The files' full paths."""
+        return [self.root / file for file in self.files]
+
+    def subset(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
+        """The images where `chosen`, ``bool [N]``, is true, under the same classes."""
+        numbers = np.flatnonzero(chosen)
+        files, digests = (tuple(values[i] for i in numbers) for values in (self.files, self.digests))
+        return Dataset(self.root, self.classes, files, self.labels[numbers], digests, self.thumbnails[numbers])
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Number of images of each class."""
+        counts = np.bincount(self.labels, minlength=len(self.classes))
+        return dict(zip(self.classes, counts.tolist(), strict=True))
+
+
+def normalized_name(text: str) -> str:
+    """A name in Unicode's form NFC, so that names written on different systems compare equal."""
+    return unicodedata.normalize("NFC", text)
+
+
+def spread(numbers: npt.NDArray[np.int64], most: int) -> npt.NDArray[np.int64]:
+    """At most `most` of some image numbers, evenly spread; images are sorted by class and file."""
+    places = np.linspace(0, len(numbers) - 1, min(most, len(numbers))).round().astype(int)
+    return np.asarray(numbers[places])
