@@ -1,99 +1,64 @@
-"""A tiny bundle made by hand, drawn pictures, and the command as a user runs it."""
+"""Fixtures that several files use, one core for each worker of pytest-xdist, and the times that each marker takes."""
 
 from __future__ import annotations
 
-import io
 import os
-import subprocess
-import sys
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
-from PIL import Image
+from helpers_bundle import CLASSES, colour_picture, write_colour_bundle
+from helpers_command import Command, run_here, run_program
 
-from edge_all import bundle as bundles
-from edge_all import probe
 from edge_all.bundle import Bundle
-from edge_all.targets import open_engine
 
-CLASSES = ("Blue", "Green", "Réd")
-SIZE = (48, 64)
+MARKERS = ("slow", "engine", "real_data")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Give each worker of pytest-xdist a core of its own, so that none waits for another's threads."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
+        cores = sorted(os.sched_getaffinity(0))
+        os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what the tests of each marker took; a test with two markers counts for both."""
+    seconds: dict[str, float] = defaultdict(float)
+    tests: dict[str, set[str]] = defaultdict(set)
+    for reports in terminalreporter.stats.values():
+        for report in reports:
+            if isinstance(report, pytest.TestReport):
+                for marker in [name for name in MARKERS if name in report.keywords] or ["none"]:
+                    seconds[marker] += report.duration
+                    tests[marker].add(report.nodeid)
+    terminalreporter.section("seconds by marker")
+    for marker in (*MARKERS, "none"):
+        terminalreporter.line(f"{marker:<10}{seconds[marker]:8.1f} s {len(tests[marker]):5d} tests")
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """Nothing is read from, or left in, the user's cache."""
-    os.environ["EDGE_ALL_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Nothing is read from, or left in, the user's cache; each worker of pytest-xdist has its own."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("EDGE_ALL_CACHE", str(tmp_path_factory.mktemp("cache")))
+        yield
 
 
-def colour_graph(gain: float = 8.0) -> bytes:
-    """A graph that names the strongest colour channel: the same inputs and outputs as a fused one."""
-    weights = np.eye(3, dtype=np.float32)[::-1].copy() * gain / 255
-    nodes = [
-        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
-        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
-        helper.make_node("MatMul", ["mean", "weights"], ["scores"]),
-        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
-        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
-    ]
-    graph = helper.make_graph(
-        nodes,
-        "colour",
-        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *SIZE, 3])],
-        [
-            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
-            helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
-        ],
-        [
-            numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"),
-            numpy_helper.from_array(weights, "weights"),
-        ],
-    )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return model.SerializeToString()
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A drawn data set of 12 images a class, which no test changes."""
+    from edge_all.export.dataset.synthetic import draw
 
-
-def colour_picture(channel: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Noise with one strong channel (0 red, 1 green, 2 blue)."""
-    pixels = np.random.default_rng(seed).integers(0, 120, (*size, 3), dtype=np.uint8)
-    pixels[..., channel] += 120
-    return Image.fromarray(pixels)
-
-
-def write_colour_bundle(out: Path, known: tuple[str, ...] = ()) -> Bundle:
-    """A whole bundle around `colour_graph`; its "int8" is the same function with a lower gain."""
-    graphs = {"model.fp32.onnx": colour_graph(), "model.cpu.int8.onnx": colour_graph(7.5)}
-    inputs = np.stack([np.asarray(colour_picture(k, seed=9)) for k in range(3)])
-    answers = {
-        f"cpu.{precision}": open_engine("cpu", graphs[name]).run(inputs).probabilities
-        for precision, name in (("fp32", "model.fp32.onnx"), ("int8", "model.cpu.int8.onnx"))
-    }
-    figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "agreement_fp32": 99.0}
-    record = {
-        "name": "colour",
-        "classes": list(CLASSES),
-        "backbone": "none",
-        "tap": "last",
-        "selector": "anova",
-        "classifier": "svm",
-        "features": 3,
-        "input": {"height": SIZE[0], "width": SIZE[1]},
-        "models": {"cpu": {"int8": "model.cpu.int8.onnx", "fp32": "model.fp32.onnx"}},
-        "metrics": {"block": {"fp32": figures, "int8": figures}},
-        "dataset": {"images": 30},
-    }
-    training = "".join(f"{digest[:16]}\n" for digest in known).encode()
-    return bundles.write(
-        out, record, graphs | {probe.FILE: probe.pack(inputs, answers), "training_images.txt": training}
-    )
+    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=1)
 
 
 @pytest.fixture
 def colour_bundle(tmp_path: Path) -> Bundle:
+    """A whole bundle around a graph that names the strongest colour channel."""
     return write_colour_bundle(tmp_path / "colour")
 
 
@@ -109,24 +74,20 @@ def coloured_folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def edge_all(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The installed command, run in `tmp_path`."""
+def untimed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Times are the benchmarks' affair: every INT8 graph is said to take half the time of FP32's."""
+    from edge_all.export.graph import timing
 
-    def run(*words: object, timeout: float = 120, **kw: object) -> subprocess.CompletedProcess[str]:
-        command = [str(Path(sys.executable).with_name("edge-all")), *map(str, words)]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, cwd=tmp_path, **kw)  # type: ignore[call-overload]
-        assert "Traceback" not in done.stderr, done.stderr
-        return done
-
-    return run
+    monkeypatch.setattr(timing, "times", lambda target, graphs: [2.0] + [1.0] * (len(graphs) - 1))
 
 
-def encoded(image: Image.Image, form: str, **kw: object) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, form, **kw)
-    return buffer.getvalue()
+@pytest.fixture
+def edge_all(tmp_path: Path) -> Command:
+    """The command, run in `tmp_path` by this process."""
+    return partial(run_here, cwd=tmp_path)
 
 
-def check_standard(model: onnx.ModelProto) -> None:
-    """Every node of a graph is in the standard domain."""
-    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+@pytest.fixture
+def edge_all_program(tmp_path: Path) -> Command:
+    """The installed command, run in `tmp_path` as a program."""
+    return partial(run_program, cwd=tmp_path)

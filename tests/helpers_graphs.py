@@ -14,7 +14,8 @@ from PIL import Image
 from edge_all.export import backbones
 from edge_all.export.graph import weights
 
-Run = Callable[..., dict[str, np.ndarray]]
+Engine = Callable[..., dict[str, np.ndarray]]
+"""Runs a graph with the inputs given by name, and returns its outputs by name."""
 
 
 @cache
@@ -28,7 +29,7 @@ def stages(name: str) -> list[tuple[str, torch.nn.Module]]:
 
 
 def pictures(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
-    """Smooth seeded colour, ``uint8 [N, H, W, 3]``: white noise gives a deep net almost constant features."""
+    """Smooth seeded colour, ``uint8 [N, H, W, 3]``: of white noise, a deep network gives almost constant features."""
     rng = np.random.default_rng(seed)
     coarse = rng.integers(0, 256, (count, 9, 9, 3), dtype=np.uint8)
     return np.stack([np.asarray(Image.fromarray(c).resize(size[::-1], Image.Resampling.BICUBIC)) for c in coarse])
@@ -58,24 +59,29 @@ def by_openvino(model: onnx.ModelProto, **inputs: np.ndarray) -> dict[str, np.nd
     import openvino as ov
 
     core = ov.Core()
-    read = core.read_model(io.BytesIO(model.SerializeToString()))
-    answer = core.compile_model(read, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
+    graph = core.read_model(io.BytesIO(model.SerializeToString()))
+    answer = core.compile_model(graph, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})(inputs)
     return {name: value.copy() for output, value in answer.items() for name in output.get_names()}
 
 
-ENGINES: tuple[Run, ...] = (by_onnxruntime, by_openvino)
+ENGINES: tuple[Engine, ...] = (by_onnxruntime, by_openvino)
 
 
 STEPS = ("random_forest", "knn")
-"""Classifiers whose probabilities jump: a rounding at a threshold may send a row to another leaf or neighbour."""
+"""Classifiers whose probabilities jump: rounding near a threshold may lead to another leaf or neighbour."""
 
 
-def check_conformance(given: np.ndarray, wanted: np.ndarray, classifier: str, *, least_clear: int) -> None:
-    """A graph's probabilities ``[N, K]`` against scikit-learn's: the same labels where those are clear, within 1e-3."""
+def check_conformance(probabilities: np.ndarray, wanted: np.ndarray, classifier: str, *, least_clear: int) -> None:
+    """Compare probabilities ``[N, K]`` with scikit-learn's: the same labels where those are clear, and within 1e-3."""
     ordered = np.sort(wanted, axis=1)
     clear = ordered[:, -1] - ordered[:, -2] > 1e-4
     assert clear.sum() >= least_clear
-    same = (given.argmax(1) == wanted.argmax(1))[clear]
-    close = np.abs(given - wanted).max(axis=1) <= 1e-3
+    same = (probabilities.argmax(1) == wanted.argmax(1))[clear]
+    close = np.abs(probabilities - wanted).max(axis=1) <= 1e-3
     enough = 0.995 if classifier in STEPS else 1.0
     assert same.mean() >= enough and close.mean() >= enough
+
+
+def check_standard(model: onnx.ModelProto) -> None:
+    """Every node of a graph is in the standard domain."""
+    assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}

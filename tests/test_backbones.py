@@ -8,15 +8,14 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from conftest import check_standard
-from graphs import ENGINES, by_onnxruntime, eager, pictures, random_weights, stages
+from helpers_graphs import ENGINES, by_onnxruntime, check_standard, eager, pictures, random_weights, stages
 
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones
 from edge_all.export.assemble.fuse import fuse
 from edge_all.export.graph.build import backbone_graph
-from edge_all.export.head.fit import fit_head, to_onnx
-from edge_all.export.onnx_ops import OPSET
+from edge_all.export.graph.edit import OPSET
+from edge_all.export.head.fit import HeadSpec, to_onnx
 
 NAMES = backbones.names()
 LARGEST_ERROR = 1e-3
@@ -26,15 +25,16 @@ HEAVY = 2_000_000_000
 """Multiply-accumulates beyond which a test runs a backbone on small images."""
 
 
-def relative_error(given: np.ndarray, wanted: np.ndarray) -> float:
-    assert given.shape == wanted.shape
-    return float((np.abs(given - wanted).max(axis=1) / np.abs(wanted).max(axis=1)).max())
+def relative_error(features: np.ndarray, wanted: np.ndarray) -> float:
+    assert features.shape == wanted.shape
+    return float((np.abs(features - wanted).max(axis=1) / np.abs(wanted).max(axis=1)).max())
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_taps_are_what_the_network_says(name: str) -> None:
     backbone = backbones.load(name)
-    found, macs = {}, 0
+    taps: dict[str, backbones.Tap] = {}
+    macs = 0
 
     def count(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         nonlocal macs
@@ -47,13 +47,14 @@ def test_taps_are_what_the_network_says(name: str) -> None:
                 if isinstance(inner, torch.nn.Conv2d | torch.nn.Linear):
                     inner.register_forward_hook(count)
             values = module(values)
-            found[stage] = backbones.Tap(stage, values.shape[1], macs)
-    assert backbone.taps == tuple(found[tap.name] for tap in backbone.taps)
-    assert [stage for stage in found if stage in {tap.name for tap in backbone.taps}] == [t.name for t in backbone.taps]
-    assert list(found)[-1] == backbone.taps[-1].name == backbones.places(backbone, "last")[0].name
+            taps[stage] = backbones.Tap(stage, values.shape[1], macs)
+    assert backbone.taps == tuple(taps[tap.name] for tap in backbone.taps)
+    names = [tap.name for tap in backbone.taps]
+    assert [stage for stage in taps if stage in names] == names
+    assert list(taps)[-1] == backbone.taps[-1].name == backbones.places(backbone, "last")[0].name
 
 
-def test_an_unknown_tap_is_answered_with_those_there_are() -> None:
+def test_an_unknown_tap_is_answered_with_the_list_of_taps() -> None:
     with pytest.raises(EdgeAllError, match=r"features\.99.*features\.14") as caught:
         backbones.places(backbones.load("mobilenetv2"), "features.99")
     assert "\n" not in str(caught.value)
@@ -96,8 +97,8 @@ def test_cut_at_a_tap_of_another_size(name: str) -> None:
     model = backbone_graph(backbone, random_weights(name), tap_name=middle.name, input_size=(240, 320))
     images = pictures(3, (240, 320))
     modules = dict(stages(name))
-    kept = list(modules)[: list(modules).index(middle.name) + 1]
-    wanted = eager(backbone, [modules[stage] for stage in kept], images)
+    up_to_tap = list(modules)[: list(modules).index(middle.name) + 1]
+    wanted = eager(backbone, [modules[stage] for stage in up_to_tap], images)
     assert wanted.shape == (3, middle.channels)
     for engine in ENGINES:
         assert relative_error(engine(model, image=images)["features"], wanted) <= LARGEST_ERROR, engine.__name__
@@ -131,11 +132,11 @@ def test_fused_with_a_head_gives_the_labels_of_torch(name: str) -> None:
     images[labels == 1] //= 2
     images[labels == 2, ..., 0] //= 3
     features = eager(backbone, [module for _, module in stages(name)], images)
-    head = fit_head(features[:18], labels[:18], selector="anova", classifier="svm", count=100)
+    head = HeadSpec(selector="anova", classifier="svm", count=100).fit(features[:18], labels[:18])
     wanted = head.predict_proba(features)
     fused = fuse(graph_of(name), to_onnx(head), name=name)
     check_standard(fused)
     for engine in ENGINES:
-        given = engine(fused, image=images)
-        assert np.abs(given["probabilities"] - wanted).max() <= 1e-3
-        np.testing.assert_array_equal(given["label"], wanted.argmax(axis=1))
+        answers = engine(fused, image=images)
+        assert np.abs(answers["probabilities"] - wanted).max() <= 1e-3
+        np.testing.assert_array_equal(answers["label"], wanted.argmax(axis=1))

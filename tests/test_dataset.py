@@ -16,9 +16,9 @@ from PIL import Image, ImageEnhance
 
 pytest.importorskip("sklearn", reason="the export extra is not installed")
 
-from edge_all.errors import DataError  # noqa: E402
-from edge_all.export import dataset as data  # noqa: E402
-from edge_all.export.dataset import kaggle, synthetic  # noqa: E402
+from edge_all.errors import DataError
+from edge_all.export import dataset as data
+from edge_all.export.dataset import kaggle, synthetic
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_folds_find_their_own_groups(root: Path) -> None:
     for index in range(1, 6):
         shutil.copy(root / "Pre" / f"Pre-{index:03d}.jpg", root / "Pre" / f"copy-{index}.jpg")
     found = data.read(root)
-    assert data.leaks(data.folds(found, "grouped"), data.groups(found)) == 0
+    assert data.leaks(data.folds(found, "grouped", groups=data.groups(found)), data.groups(found)) == 0
 
 
 def test_folds_that_cannot_be(drawn: Path) -> None:

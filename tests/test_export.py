@@ -3,54 +3,43 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from click.testing import CliRunner
-from conftest import check_standard
+from helpers_command import PROGRAM, SMALL, Command, run_program
+from helpers_graphs import check_standard
 from PIL import Image
 
 from edge_all import bundle as bundles
 from edge_all import load
-from edge_all.cli import cli
 from edge_all.errors import DataError, EdgeAllError
 from edge_all.export import backbones, features
 from edge_all.export.assemble.fuse import fuse
 from edge_all.export.dataset import folds, groups, read
-from edge_all.export.dataset.synthetic import draw
+from edge_all.export.features import Rows
 from edge_all.export.graph import weights
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.head import evaluate
-from edge_all.export.head.evaluate import Rows
-from edge_all.export.head.fit import fit_head, to_onnx
+from edge_all.export.head.fit import HeadSpec, to_onnx
 from edge_all.export.quantize import calibration, gate, search
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-SMALL = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.4", "--resize", "64x64")
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=1)
+FEW = (*SMALL, "--augment", 0)
+"""One image in place of four to learn from."""
 
 
 @pytest.fixture(scope="module")
 def exported(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bundles.Bundle, dict[str, object]]:
-    """One export by the command, and its JSON."""
+    """One export by the installed command, and its JSON."""
     out = tmp_path_factory.mktemp("exported") / "bundle"
-    command = [Path(sys.executable).with_name("edge-all"), "export", *SMALL, "--data", drawn, "--out", out, "--json"]
-    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    words = ("export", *SMALL, "--augment", 1, "--data", drawn, "--out", out, "--json")
+    done = run_program(*words, cwd=out.parent, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "untrained" in done.stderr, "random weights must be said aloud"
     return bundles.load(out), json.loads(done.stdout.splitlines()[-1])
@@ -94,16 +83,17 @@ def test_every_precision_answers(exported: tuple[bundles.Bundle, dict[str, objec
     assert same >= 0.9
 
 
-def test_bench_of_an_export(exported: tuple[bundles.Bundle, dict[str, object]], edge_all: Run, drawn: Path) -> None:
+def test_bench_of_an_export(exported: tuple[bundles.Bundle, dict[str, object]], edge_all: Command, drawn: Path) -> None:
     bundle, _ = exported
     done = edge_all("bench", "--quick", "--bundle", bundle.path, "--data", drawn, "--target", "cpu")
     assert done.returncode == 0 and "WARNING" in done.stderr and "Probe:" in done.stderr
 
 
-def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Run, drawn: Path, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("untimed")
+def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, drawn: Path, tmp_path: Path) -> None:
     out = tmp_path / "held.zip"
     words = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes", "--target", "cpu")
-    done = edge_all("export", *SMALL, "--data", drawn, "--out", out, *words)
+    done = edge_all("export", *FEW, "--data", drawn, "--out", out, *words)
     assert done.returncode == 0, done.stderr
     record = bundles.load(out).record
     assert record["input"]["equalize"] and record["held_out"]["images"] == 8
@@ -111,16 +101,18 @@ def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Run, drawn: Path, tmp_p
     assert edge_all("classify", drawn / "Pro", "--bundle", out, "--json").returncode == 0
 
 
-def test_strict_exits_3_where_the_gate_refuses(drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("untimed")
+def test_strict_exits_3_where_the_gate_refuses(
+    edge_all: Command, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def never(*_: object) -> dict[str, object]:
         return {"passed": False, "protocol": "block", "lost": {"recall": 9.0}, "allowed": {"recall": 1.5}}
 
     monkeypatch.setattr(gate, "judge", never)
     monkeypatch.setattr(search, "_with_float_layers", lambda *_: None)
-    words = [*SMALL, "--data", drawn, "--out", tmp_path / "b", "--target", "cpu", "--recipe", "layerwise-8bit"]
-    command = ["export", *map(str, words), "--strict", "--json"]
-    done = CliRunner().invoke(cli, command)
-    assert done.exit_code == 3 and "the gate refused INT8 for cpu" in done.stderr and "FP32 ships" in done.stderr
+    words = (*FEW, "--data", drawn, "--out", tmp_path / "b", "--target", "cpu", "--scheme", "layerwise-8bit")
+    done = edge_all("export", *words, "--strict", "--json")
+    assert done.returncode == 3 and "the gate refused INT8 for cpu" in done.stderr and "FP32 ships" in done.stderr
     record = bundles.load(tmp_path / "b").record
     assert record["models"] == {"cpu": {"fp32": "model.fp32.onnx"}} and not record["gate"]["passed"]
     assert {t["scheme"] for t in record["gate"]["targets"]["cpu"]["tried"]} == {"layerwise-8bit"}
@@ -132,12 +124,12 @@ REFUSED = {
     "no such weights": (["--weights", "nothing.pth"], "nothing.pth"),
     "no such tap": (["--tap", "features.99"], "features.99"),
     "too many features": (["--features", "5000"], "--features 5000"),
-    "no such recipe": (["--recipe", "int4"], "--recipe int4"),
+    "no such scheme": (["--scheme", "int4"], "--scheme int4"),
 }
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_and_nothing_left(name: str, edge_all: Run, drawn: Path, tmp_path: Path) -> None:
+def test_refused_and_nothing_left(name: str, edge_all: Command, drawn: Path, tmp_path: Path) -> None:
     words, said = REFUSED[name]
     given = dict(zip(SMALL[::2], SMALL[1::2], strict=True)) | {"--data": str(drawn), "--out": str(tmp_path / "never")}
     given |= dict([words])
@@ -147,7 +139,7 @@ def test_refused_and_nothing_left(name: str, edge_all: Run, drawn: Path, tmp_pat
     assert not (tmp_path / "never").exists() and not list(tmp_path.glob(".never*"))
 
 
-def test_a_corrupt_image_stops_before_anything_is_written(edge_all: Run, drawn: Path, tmp_path: Path) -> None:
+def test_a_corrupt_image_stops_before_anything_is_written(edge_all: Command, drawn: Path, tmp_path: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(drawn, data)
     victim = sorted((data / "Pre").iterdir())[2]
@@ -157,7 +149,7 @@ def test_a_corrupt_image_stops_before_anything_is_written(edge_all: Run, drawn: 
 
 
 def test_killed_in_the_middle_leaves_no_bundle(drawn: Path, tmp_path: Path) -> None:
-    command = [str(Path(sys.executable).with_name("edge-all")), "export", *SMALL, "--data", str(drawn)]
+    command = [PROGRAM, "export", *SMALL, "--data", str(drawn)]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
     assert child.stderr
     for line in child.stderr:
@@ -169,18 +161,19 @@ def test_killed_in_the_middle_leaves_no_bundle(drawn: Path, tmp_path: Path) -> N
     assert bundles.newest(tmp_path / "models") is None
 
 
-def test_unreachable_hub_names_three_ways_out(drawn: Path, tmp_path: Path) -> None:
+def test_unreachable_hub_names_three_ways_out(
+    edge_all: Command, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A proxy that refuses every connection stands for a machine without a network."""
-    nowhere = {name: "http://127.0.0.1:9" for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY")}
-    cache = {"TORCH_HOME": str(tmp_path), "KAGGLEHUB_CACHE": str(tmp_path)}
-    environment = os.environ | nowhere | cache
-    program = str(Path(sys.executable).with_name("edge-all"))
+    for name in ("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("TORCH_HOME", "KAGGLEHUB_CACHE"):
+        monkeypatch.setenv(name, str(tmp_path))
     for words, wanted in (
-        (["--data", str(drawn)], ["--weights FILE", "--backbone efficientnet_lite0", "--weights random"]),
-        (["--weights", "random"], ["--data", "edge-all demo"]),
+        (("--data", drawn), ("--weights FILE", "--backbone efficientnet_lite0", "--weights random")),
+        (("--weights", "random"), ("--data", "edge-all demo")),
     ):
-        command = [program, "export", "--backbone", "vgg19", *words]
-        done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=environment, timeout=120)
+        done = edge_all("export", "--backbone", "vgg19", *words)
         said = [line for line in done.stderr.splitlines() if line.startswith("edge-all:")]
         assert done.returncode == 1 and len(said) == 1 and all(part in said[0] for part in wanted), done.stderr
 
@@ -189,16 +182,16 @@ def test_fused_graph_is_its_parts(drawn: Path) -> None:
     data = read(drawn)
     backbone = backbones.load("mobilenetv2")
     graph = backbone_graph(backbone, weights.load(backbone, "random"), tap_name="features.4", input_size=(64, 64))
-    rows = features.extract(graph, data.paths, data.digests, (64, 64))
-    head = fit_head(rows, data.labels, selector="pca", classifier="svm", count=10)
+    rows = features.extract(graph, data, (64, 64))
+    head = HeadSpec(selector="pca", classifier="svm", count=10).fit(rows, data.labels)
     fused = fuse(graph, to_onnx(head), name="x")
-    from edge_all.targets import open_engine
+    from edge_all.targets import EngineOptions, open_engine
 
     images = np.stack(list(features.decoded(data.paths, (64, 64))))
     for target in ("cpu", "openvino"):
-        given = open_engine(target, fused.SerializeToString()).run(images).probabilities
+        given = open_engine(fused.SerializeToString(), EngineOptions(target)).run(images).probabilities
         assert np.abs(given - head.predict_proba(rows)).max() <= 1e-3
-    other = fit_head(rows[:, :5], data.labels, selector="anova", classifier="svm", count=3)
+    other = HeadSpec(selector="anova", classifier="svm", count=3).fit(rows[:, :5], data.labels)
     with pytest.raises(ValueError, match="the backbone gives 32 features and the head takes 5"):
         fuse(graph, to_onnx(other), name="x")
 
@@ -209,7 +202,7 @@ def test_features_are_cached_by_content(drawn: Path, tmp_path: Path, monkeypatch
     backbone = backbones.load("mobilenetv2")
     graph = backbone_graph(backbone, weights.load(backbone, "random"), tap_name="features.2", input_size=(32, 32))
     calls: list[int] = []
-    extract = partial(features.extract, graph, data.paths, data.digests, (32, 32))
+    extract = partial(features.extract, graph, data, (32, 32))
     first = extract(progress=lambda done, total: calls.append(done))
     assert calls[-1] == len(data)
     np.testing.assert_array_equal(extract(progress=lambda done, total: calls.append(-1)), first)
@@ -219,14 +212,14 @@ def test_features_are_cached_by_content(drawn: Path, tmp_path: Path, monkeypatch
     np.testing.assert_allclose(extract(), first)
 
 
-def test_no_image_is_judged_by_a_graph_that_was_calibrated_on_it(drawn: Path) -> None:
+def test_no_image_is_evaluated_by_a_graph_that_was_calibrated_on_it(drawn: Path) -> None:
     data = read(drawn)
     block, near = folds(data, "block"), groups(data)
     halves = calibration.halves(block, near)
     shipped, other = set(near[halves.shipped]), set(near[halves.other])
     assert len(halves.shipped) and len(halves.other) and not shipped & other
-    assert not halves.judged_by_shipped[halves.shipped].any() and halves.judged_by_shipped[halves.other].all()
-    assert not set(block[halves.shipped]) & set(block[halves.judged_by_shipped])
+    assert not halves.evaluated_by_shipped[halves.shipped].any() and halves.evaluated_by_shipped[halves.other].all()
+    assert not set(block[halves.shipped]) & set(block[halves.evaluated_by_shipped])
 
 
 def test_scaling_and_selection_see_training_folds_only() -> None:
@@ -234,11 +227,11 @@ def test_scaling_and_selection_see_training_folds_only() -> None:
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(200, 1000)).astype(np.float32), rng.integers(0, 4, 200)
     split = np.arange(200) % 5
-    fit = partial(fit_head, selector="anova", classifier="naive_bayes", count=20)
-    heads = evaluate.fold_heads(Rows(rows), labels, split, fit)
+    spec = HeadSpec(selector="anova", classifier="naive_bayes", count=20)
+    heads = evaluate.fold_heads(Rows(rows), labels, split, spec)
     score = evaluate.score(labels, evaluate.answer(heads, rows, split), list("abcd"))
     assert score["accuracy"] < 40
-    leaked = fit(rows, labels)
+    leaked = spec.fit(rows, labels)
     assert evaluate.score(labels, leaked.predict_proba(rows), list("abcd"))["accuracy"] > 45
 
 

@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import json
-import subprocess
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import CLASSES, colour_picture, write_colour_bundle
-from graphs import ENGINES
+from helpers_bundle import CLASSES, colour_picture, write_colour_bundle
+from helpers_command import Command
+from helpers_graphs import ENGINES, Engine
 
 from edge_all import bundle as bundles
+from edge_all import load
 from edge_all.bundle import Bundle
-from edge_all.classifier import load
+from edge_all.export.features import Rows
 from edge_all.export.head import familiarity
-from edge_all.export.head.evaluate import Rows
-from edge_all.export.head.fit import Head, fit_head, to_onnx
-
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from edge_all.export.head.fit import Head, HeadSpec, to_onnx
 
 
 def _training(seed: int = 0) -> tuple[Rows, np.ndarray]:
@@ -36,13 +33,13 @@ def _fit(selector: str) -> tuple[Head, Rows, np.ndarray]:
     rows, labels = _training()
     shown = np.tile(np.arange(300), 2)
     whole = np.concatenate([rows.plain, *rows.copies])
-    head = fit_head(whole, labels[shown], shown, selector=selector, classifier="svm", count=12)
+    head = HeadSpec(selector=selector, classifier="svm", count=12).fit(whole, labels[shown], shown)
     return head, rows, labels
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("selector", ["anova", "pca"])
-def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Callable[..., dict[str, np.ndarray]]) -> None:
+def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Engine) -> None:
     head, rows, labels = _fit(selector)
     folds = np.arange(300) % 5
     most = familiarity.limit(
@@ -50,7 +47,7 @@ def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Callable[.
     )
     gaussian = familiarity.fit(head, rows)
     model = familiarity.with_output(to_onnx(head), head, gaussian, most)
-    wanted = gaussian.distance(familiarity.chosen(head, rows.plain)) / most
+    wanted = gaussian.distance(familiarity.classifier_input(head, rows.plain)) / most
     given = engine(model, features=rows.plain)
     np.testing.assert_allclose(given["unfamiliarity"], wanted, rtol=5e-3, atol=1e-4)
     assert np.abs(given["probabilities"] - head.predict_proba(rows.plain)).max() <= 1e-3
@@ -78,10 +75,10 @@ def test_the_limit_is_set_on_what_was_not_seen() -> None:
     """With many features and few images, an image lies nearer to a Gaussian that has seen it: that must not count."""
     rng = np.random.default_rng(0)
     rows, labels = Rows(rng.normal(size=(60, 40)).astype(np.float32)), np.arange(60) % 2
-    head = fit_head(rows.plain, labels, selector="anova", classifier="naive_bayes", count=40)
+    head = HeadSpec(selector="anova", classifier="naive_bayes", count=40).fit(rows.plain, labels)
     folds = np.arange(60) % 5
     unseen = familiarity.held_out(familiarity.fit_folds([head] * 5, rows, folds), [head] * 5, rows.plain, folds)
-    seen = familiarity.fit(head, rows).distance(familiarity.chosen(head, rows.plain))
+    seen = familiarity.fit(head, rows).distance(familiarity.classifier_input(head, rows.plain))
     assert (unseen > 1.01 * seen).mean() >= 0.95
     assert familiarity.accepted(unseen, familiarity.limit(unseen)) >= 98
 
@@ -107,7 +104,7 @@ def careful(tmp_path: Path) -> Bundle:
     return bundles.write(made.path, record | {"referral": {"threshold": 0.6}}, files)
 
 
-def test_undecided_is_said(careful: Bundle, edge_all: Run, tmp_path: Path) -> None:
+def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -> None:
     from PIL import Image
 
     grey, clear = tmp_path / "grey.png", tmp_path / "clear.png"
@@ -125,7 +122,9 @@ def test_undecided_is_said(careful: Bundle, edge_all: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_the_built_in_bundle_names_no_class_for_what_is_no_smear(target: str, edge_all: Run, tmp_path: Path) -> None:
+def test_the_built_in_bundle_names_no_class_for_what_is_no_smear(
+    target: str, edge_all: Command, tmp_path: Path
+) -> None:
     from PIL import Image
 
     rng = np.random.default_rng(0)

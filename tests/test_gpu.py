@@ -3,35 +3,31 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
-from subprocess import CompletedProcess
 
 import numpy as np
 import onnx
 import onnxruntime as ort
 import pytest
-from conftest import check_standard
-from graphs import by_onnxruntime, random_weights
+from helpers_command import Command
+from helpers_graphs import by_onnxruntime, check_standard, random_weights
 from onnx import TensorProto, numpy_helper
 
 from edge_all import bench, probe
 from edge_all import bundle as bundles
 from edge_all.errors import TargetError
 from edge_all.export import backbones, features
-from edge_all.export.dataset import folds, groups, read
+from edge_all.export.dataset import folds, read
 from edge_all.export.dataset.synthetic import draw
+from edge_all.export.features import Rows
 from edge_all.export.graph.build import backbone_graph
-from edge_all.export.head import evaluate
-from edge_all.export.head.evaluate import Rows
-from edge_all.export.head.fit import fit_head
-from edge_all.export.quantize import calibration, float16
-from edge_all.export.quantize.heads import Exact
-from edge_all.export.quantize.search import Case
-from edge_all.targets import onnxruntime_gpu
+from edge_all.export.head.fit import HeadSpec
+from edge_all.export.head.reference import measure
+from edge_all.export.quantize import float16
+from edge_all.progress import Console, Progress, ignore
+from edge_all.targets import EngineOptions, onnxruntime_gpu
 from edge_all.targets.onnxruntime_cpu import PROVIDER, OnnxRuntimeEngine
 from edge_all.targets.onnxruntime_gpu import left_to_cpu
 
@@ -70,21 +66,16 @@ def test_convolutions_are_float16_and_the_rest_is_not(backbone: onnx.ModelProto)
 
 def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
     data = read(drawn)
-    rows = Rows(features.extract(backbone, data.paths, data.digests, SIZE))
+    rows = Rows(features.extract(backbone, data, SIZE))
     block = folds(data, "block")
-    fitted = evaluate.fold_heads(
-        rows, data.labels, block, partial(fit_head, selector="anova", classifier="svm", count=12)
-    )
-    answers = evaluate.answer(fitted, rows.plain, block)
-    score = evaluate.score(data.labels, answers, data.classes)
-    exact = Exact(data, rows, {"block": block}, {"block": fitted}, {"block": answers}, {"block": score})
-    case = Case(backbone, SIZE, exact, calibration.halves(block, groups(data)), partial(fit_head))
+    reference = measure(backbone, data, rows, {"block": block}, HeadSpec("anova", "svm", count=12))
     said: list[str] = []
 
-    def step(title: str) -> nullcontext[features.Progress]:
-        return nullcontext(lambda done, total: None)
+    def step(title: str) -> nullcontext[Progress]:
+        return nullcontext(ignore)
 
-    half = float16.attempt(case, step, said.append)
+    console = Console(step, said.append)
+    half = float16.attempt(reference, console)
     assert half.verdict["passed"] and half.scores["block"]["agreement_fp32"] >= 95 and not said
 
     other = onnx.ModelProto()
@@ -93,11 +84,11 @@ def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch
     for array in other.graph.initializer:
         if array.name in first.input[1:]:
             array.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(array), array.name))
-    refused = float16.attempt(replace(case, graph=other), step, said.append)
+    refused = float16.attempt(replace(reference, graph=other), console)
     assert not refused.verdict["passed"] and "FP32 ships in its place" in said[0]
 
 
-def test_a_bundle_for_gpu(edge_all: Callable[..., CompletedProcess[str]], drawn: Path, tmp_path: Path) -> None:
+def test_a_bundle_for_gpu(edge_all: Command, drawn: Path, tmp_path: Path) -> None:
     words = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.2", "--resize", "64x64")
     out = tmp_path / "bundle"
     done = edge_all("export", *words, "--augment", 0, "--data", drawn, "--target", "gpu", "--out", out)
@@ -130,7 +121,7 @@ def test_int8_on_a_gpu_is_tensorrts(monkeypatch: pytest.MonkeyPatch, colour_bund
     with pytest.raises(TargetError, match="INT8 on target gpu needs ONNX Runtime's TensorrtExecutionProvider"):
         onnxruntime_gpu.check_available("int8")
     with pytest.raises(TargetError, match="use --precision fp16"):
-        onnxruntime_gpu.open_engine(b"a graph with a QuantizeLinear", None, None, 1)
+        onnxruntime_gpu.open_engine(b"a graph with a QuantizeLinear", EngineOptions("gpu"))
 
     record = colour_bundle.record | {"models": {"gpu": {"fp32": "model.fp32.onnx", "int8": "model.cpu.int8.onnx"}}}
     for_gpu = replace(colour_bundle, record=record)
@@ -139,9 +130,9 @@ def test_int8_on_a_gpu_is_tensorrts(monkeypatch: pytest.MonkeyPatch, colour_bund
     assert len(missing) == 1 and missing[0].startswith("gpu left out: INT8 on target gpu needs")
     assert [case.precision for case in bench.available_cases(for_gpu, ("gpu",), ("int8",))[0]] == ["int8"]
 
-    assert onnxruntime_gpu._comes_up(PROVIDER)
+    assert onnxruntime_gpu._starts(PROVIDER)
     monkeypatch.setattr(ort, "get_available_providers", lambda: [onnxruntime_gpu.TENSORRT, onnxruntime_gpu.CUDA])
-    monkeypatch.setattr(onnxruntime_gpu, "_comes_up", {onnxruntime_gpu.TENSORRT: True}.__getitem__)
+    monkeypatch.setattr(onnxruntime_gpu, "_starts", {onnxruntime_gpu.TENSORRT: True}.__getitem__)
     onnxruntime_gpu.check_available("int8")
     assert not bench.available_cases(for_gpu, (), ())[1]
 

@@ -7,12 +7,11 @@ from functools import cache
 import numpy as np
 import onnx
 import pytest
-from conftest import check_standard
-from graphs import ENGINES, Run, by_onnxruntime, check_conformance
+from helpers_graphs import ENGINES, Engine, by_onnxruntime, check_conformance, check_standard
 
 from edge_all.errors import HeadError
 from edge_all.export import classifiers, selectors
-from edge_all.export.head.fit import Head, fit_head, to_onnx
+from edge_all.export.head.fit import Head, HeadSpec, to_onnx
 
 TRAIN, TEST, CHANNELS, CLASSES = 700, 600, 200, 4
 
@@ -32,14 +31,14 @@ def pooled() -> tuple[np.ndarray, np.ndarray]:
 @cache
 def fitted(selector: str, classifier: str, count: int | None = 80) -> tuple[Head, onnx.ModelProto]:
     rows, labels = pooled()
-    head = fit_head(rows[:TRAIN], labels[:TRAIN], selector=selector, classifier=classifier, count=count)
+    head = HeadSpec(selector=selector, classifier=classifier, count=count).fit(rows[:TRAIN], labels[:TRAIN])
     return head, to_onnx(head)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("classifier", classifiers.names())
 @pytest.mark.parametrize("selector", selectors.names())
-def test_conformance(selector: str, classifier: str, engine: Run) -> None:
+def test_conformance(selector: str, classifier: str, engine: Engine) -> None:
     head, model = fitted(selector, classifier)
     rows = pooled()[0][TRAIN:]
     wanted = head.predict_proba(rows)
@@ -72,7 +71,7 @@ def test_form(selector: str, classifier: str) -> None:
 def test_two_classes(classifier: str) -> None:
     rows, labels = pooled()
     chosen = np.flatnonzero(labels < 2)
-    head = fit_head(rows[chosen[:200]], labels[chosen[:200]], selector="anova", classifier=classifier, count=20)
+    head = HeadSpec(selector="anova", classifier=classifier, count=20).fit(rows[chosen[:200]], labels[chosen[:200]])
     for engine in ENGINES:
         given = engine(to_onnx(head), features=rows[chosen[200:]])["probabilities"]
         np.testing.assert_allclose(given, head.predict_proba(rows[chosen[200:]]), atol=1e-3)
@@ -83,7 +82,7 @@ def test_features_far_from_zero_keep_their_digits() -> None:
     rows, labels = pooled()
     far = rows[:, :40] + 1000 * rows[:, :40].std(axis=0)
     for selector in ("anova", "pca"):
-        head = fit_head(far[:TRAIN], labels[:TRAIN], selector=selector, classifier="svm", count=20)
+        head = HeadSpec(selector=selector, classifier="svm", count=20).fit(far[:TRAIN], labels[:TRAIN])
         given = by_onnxruntime(to_onnx(head), features=far[TRAIN:])["probabilities"]
         assert np.abs(given - head.predict_proba(far[TRAIN:])).max() < 5e-3
 
@@ -93,7 +92,9 @@ def test_same_seed_same_head() -> None:
     for classifier in ("svm", "random_forest"):
         a, b = (
             to_onnx(
-                fit_head(rows[:300], labels[:300], selector="random_forest", classifier=classifier, count=30, seed=3)
+                HeadSpec(selector="random_forest", classifier=classifier, count=30, seed=3).fit(
+                    rows[:300], labels[:300]
+                )
             )
             for _ in range(2)
         )
@@ -102,9 +103,9 @@ def test_same_seed_same_head() -> None:
 
 def test_default_count_is_bounded_by_what_there_is() -> None:
     rows, labels = pooled()
-    assert fit_head(rows[:300, :64], labels[:300], selector="anova", classifier="naive_bayes").features == 64
-    assert fit_head(rows[:300], labels[:300], selector="pca", classifier="naive_bayes").features == 32
-    assert fit_head(rows[:300, :20], labels[:300], selector="pca", classifier="naive_bayes").features == 20
+    assert HeadSpec(selector="anova", classifier="naive_bayes").fit(rows[:300, :64], labels[:300]).features == 64
+    assert HeadSpec(selector="pca", classifier="naive_bayes").fit(rows[:300], labels[:300]).features == 32
+    assert HeadSpec(selector="pca", classifier="naive_bayes").fit(rows[:300, :20], labels[:300]).features == 20
 
 
 @pytest.mark.parametrize("selector", selectors.names())
@@ -112,7 +113,7 @@ def test_default_count_is_bounded_by_what_there_is() -> None:
 def test_count_out_of_range(selector: str, count: int) -> None:
     rows, labels = pooled()
     with pytest.raises(HeadError, match=rf"--features {count} was given.*give at most {CHANNELS}"):
-        fit_head(rows[:300], labels[:300], selector=selector, classifier="svm", count=count)
+        HeadSpec(selector=selector, classifier="svm", count=count).fit(rows[:300], labels[:300])
 
 
 def test_an_empty_selection_is_an_error() -> None:
@@ -120,7 +121,7 @@ def test_an_empty_selection_is_an_error() -> None:
     rng = np.random.default_rng(0)
     noise, labels = np.ones((400, 30), np.float32), rng.integers(0, 4, 400)
     with pytest.raises(HeadError, match="kept none of 30 features"):
-        fit_head(noise, labels, selector="lasso", classifier="svm")
+        HeadSpec(selector="lasso", classifier="svm").fit(noise, labels)
 
 
 def test_data_that_cannot_be_fitted() -> None:
@@ -128,9 +129,9 @@ def test_data_that_cannot_be_fitted() -> None:
     broken = rows[:50].copy()
     broken[3, 4] = np.nan
     with pytest.raises(HeadError, match="1 of 50 images have features that are not finite"):
-        fit_head(broken, labels[:50], selector="anova", classifier="svm")
+        HeadSpec(selector="anova", classifier="svm").fit(broken, labels[:50])
     with pytest.raises(HeadError, match="wanted at least 2"):
-        fit_head(rows[:50], np.zeros(50, np.int64), selector="anova", classifier="svm")
+        HeadSpec(selector="anova", classifier="svm").fit(rows[:50], np.zeros(50, np.int64))
     few = np.array([0] * 48 + [1] * 2)
     with pytest.raises(HeadError, match="a class has 2 images"):
-        fit_head(rows[:50], few, selector="anova", classifier="svm")
+        HeadSpec(selector="anova", classifier="svm").fit(rows[:50], few)

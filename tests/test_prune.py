@@ -1,19 +1,20 @@
-"""Channels are cut exactly: what is left is computed from the same numbers as before, in FP32 and in INT8."""
+"""Channels are cut exactly: those that stay are computed from the same numbers as before, in FP32 and in INT8."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 import pytest
-from graphs import ENGINES, by_onnxruntime, pictures, random_weights
+from helpers_graphs import ENGINES, by_onnxruntime, pictures, random_weights
 
 from edge_all.export import backbones
 from edge_all.export.assemble.cut import cut, sentence
 from edge_all.export.assemble.fuse import fuse
 from edge_all.export.assemble.prune import prune
+from edge_all.export.graph import edit
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.facts import size
-from edge_all.export.head.fit import fit_head
+from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.fit import to_onnx as head_to_onnx
 from edge_all.export.quantize import layerwise
 
@@ -38,22 +39,22 @@ def _kept(channels: int, share: float = 0.3) -> np.ndarray:
 
 
 def _width(model: onnx.ModelProto) -> int:
-    return int(model.graph.output[0].type.tensor_type.shape.dim[1].dim_value)
+    return edit.width(model.graph.output[0])
 
 
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_kept_features_are_those_of_before(name: str, place: str) -> None:
     model = _graph(name, place)
     kept = _kept(_width(model))
-    lesser = prune(model, kept)
+    pruned = prune(model, kept)
     images = pictures(2, SIZE)
     for engine in ENGINES:
         wanted = engine(model, image=images)["features"][:, kept]
-        np.testing.assert_allclose(engine(lesser, image=images)["features"], wanted, atol=1e-5 * np.abs(wanted).max())
-    before, after = size(model), size(lesser)
+        np.testing.assert_allclose(engine(pruned, image=images)["features"], wanted, atol=1e-5 * np.abs(wanted).max())
+    before, after = size(model), size(pruned)
     assert after.bytes < before.bytes and after.macs <= before.macs
     if place in ("last", "features.13", "Mixed_5b", "layer1.2"):
-        assert after.macs < before.macs, "the last convolution computes what nobody reads"
+        assert after.macs < before.macs, "the last convolution computes channels that nobody reads"
 
 
 @pytest.mark.parametrize(
@@ -61,7 +62,7 @@ def test_kept_features_are_those_of_before(name: str, place: str) -> None:
     [
         ("mobilenetv2", "features.13"),
         ("mobilenetv2", "last"),
-        ("densenet121", "denseblock1"),  # its channels are shifted, and shifted back behind
+        ("densenet121", "denseblock1"),  # its channels are shifted, and the output rescale undoes it
         ("inceptionv3", "Mixed_5b:std"),
         ("vgg19", "features.3:std+features.8"),
     ],
@@ -70,19 +71,19 @@ def test_quantized_graphs_too(name: str, place: str) -> None:
     images = pictures(2, SIZE)
     model = layerwise.quantize(_graph(name, place), images, weight_bits=7)
     kept = _kept(_width(model))
-    lesser = prune(model, kept)
-    assert size(lesser).macs < size(model).macs and lesser.ByteSize() < model.ByteSize()
+    pruned = prune(model, kept)
+    assert size(pruned).macs < size(model).macs and pruned.ByteSize() < model.ByteSize()
     for engine in ENGINES:
         wanted = engine(model, image=images)["features"][:, kept]
-        np.testing.assert_allclose(engine(lesser, image=images)["features"], wanted, rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(engine(pruned, image=images)["features"], wanted, rtol=1e-5, atol=1e-6)
 
 
-def test_order_and_range_of_what_stays() -> None:
+def test_order_and_range_of_the_features_that_stay() -> None:
     model = _graph("mobilenetv2", "features.4")
     images = pictures(2, SIZE)
     every = by_onnxruntime(model, image=images)["features"]
-    turned = np.array([30, 2, 7])
-    np.testing.assert_allclose(by_onnxruntime(prune(model, turned), image=images)["features"], every[:, turned], 1e-5)
+    order = np.array([30, 2, 7])
+    np.testing.assert_allclose(by_onnxruntime(prune(model, order), image=images)["features"], every[:, order], 1e-5)
     whole = prune(model, np.arange(32))
     np.testing.assert_allclose(by_onnxruntime(whole, image=images)["features"], every, rtol=1e-6)
     assert size(whole).macs == size(model).macs
@@ -97,9 +98,9 @@ def test_a_cut_bundle_answers_as_an_uncut_one(selector: str) -> None:
     labels = np.arange(24) % 3
     images[labels == 1] //= 2
     features = by_onnxruntime(model, image=images)["features"]
-    head = fit_head(features, labels, selector=selector, classifier="svm", count=20)
-    made = cut(model, head)
-    whole, lesser = fuse(model, head_to_onnx(head), name="x"), fuse(made.backbone, made.head, name="x")
-    given, wanted = (by_onnxruntime(graph, image=images)["probabilities"] for graph in (lesser, whole))
-    assert np.abs(given - wanted).max() <= 1e-5
-    assert ("no channel" in sentence(made)) == (selector == "pca") == (made.before == made.after)
+    head = HeadSpec(selector=selector, classifier="svm", count=20).fit(features, labels)
+    parts = cut(model, head)
+    uncut, pruned = fuse(model, head_to_onnx(head), name="x"), fuse(parts.backbone, parts.head, name="x")
+    answers, wanted = (by_onnxruntime(graph, image=images)["probabilities"] for graph in (pruned, uncut))
+    assert np.abs(answers - wanted).max() <= 1e-5
+    assert ("no channel" in sentence(parts)) == (selector == "pca") == (parts.before == parts.after)

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
 import numpy as np
 import onnx
 import pytest
-from graphs import ENGINES, Run, check_conformance
+from helpers_command import Command
+from helpers_graphs import ENGINES, Engine, check_conformance
 
 from edge_all import bench, bundle
 from edge_all.export import backbones, classifiers, features, selectors
 from edge_all.export.dataset import read
 from edge_all.export.graph import weights
 from edge_all.export.graph.build import backbone_graph
-from edge_all.export.head.fit import Head, fit_head, to_onnx
+from edge_all.export.head.fit import Head, HeadSpec, to_onnx
 
 DATA = os.environ.get("EDGE_ALL_DATA")
 
 pytestmark = pytest.mark.skipif(not DATA, reason="EDGE_ALL_DATA names no folder of real images")
-
-Command = Callable[..., subprocess.CompletedProcess[str]]
 
 TRAIN, TEST = 800, 400
 
@@ -37,7 +34,7 @@ def real_rows() -> tuple[np.ndarray, np.ndarray]:
     numbers = np.random.default_rng(0).permutation(len(data))[: TRAIN + TEST]
     backbone = backbones.load("efficientnet_lite0")
     graph = backbone_graph(backbone, weights.load(backbone, "auto"))
-    paths, digests = data.paths, data.digests
+    paths, digests = data
     rows = features.extract(graph, [paths[i] for i in numbers], [digests[i] for i in numbers], backbone.input_size)
     return rows, data.labels[numbers]
 
@@ -45,14 +42,14 @@ def real_rows() -> tuple[np.ndarray, np.ndarray]:
 @cache
 def fitted(selector: str, classifier: str) -> tuple[Head, onnx.ModelProto]:
     rows, labels = real_rows()
-    head = fit_head(rows[:TRAIN], labels[:TRAIN], selector=selector, classifier=classifier)
+    head = HeadSpec(selector=selector, classifier=classifier).fit(rows[:TRAIN], labels[:TRAIN])
     return head, to_onnx(head)
 
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("classifier", classifiers.names())
 @pytest.mark.parametrize("selector", selectors.names())
-def test_every_head_on_real_features(selector: str, classifier: str, engine: Run) -> None:
+def test_every_head_on_real_features(selector: str, classifier: str, engine: Engine) -> None:
     head, model = fitted(selector, classifier)
     rows, labels = real_rows()
     wanted = head.predict_proba(rows[TRAIN:])

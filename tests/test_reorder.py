@@ -1,11 +1,11 @@
-"""Pooling and convolutions of one pixel change places: the same maps, for less."""
+"""An average pooling and a pointwise convolution are exchanged where that computes less: the maps stay the same."""
 
 from __future__ import annotations
 
 import numpy as np
 import onnx
 import pytest
-from graphs import ENGINES, pictures
+from helpers_graphs import ENGINES, pictures
 from onnx import TensorProto, helper, numpy_helper
 
 from edge_all.export.graph.facts import size
@@ -16,7 +16,7 @@ CHANNELS = 6
 
 
 def _graph(kinds: list[str], gives: int, padded: bool, also_read: bool = False) -> onnx.ModelProto:
-    """A convolution of 3 to 6 channels, and then a pooling and one of one pixel in a given order."""
+    """A convolution of 3 to 6 channels, and then a pooling and a pointwise convolution in the order of `kinds`."""
     rng = np.random.default_rng(0)
     around = {"pads": [1] * 4, "count_include_pad": 1, "kernel_shape": [3, 3]}
     pooling = around if padded else {"strides": [2, 2], "kernel_shape": [2, 2]}
@@ -29,8 +29,8 @@ def _graph(kinds: list[str], gives: int, padded: bool, also_read: bool = False) 
     ]
     source = "x"
     for i, kind in enumerate(kinds):
-        made = {"AveragePool": ([source], pooling), "Conv": ([source, "v", "b"], {})}[kind]
-        nodes.append(helper.make_node(kind, made[0], [f"y{i}"], f"{kind}_{i}", **made[1]))
+        inputs, attributes = {"AveragePool": ([source], pooling), "Conv": ([source, "v", "b"], {})}[kind]
+        nodes.append(helper.make_node(kind, inputs, [f"y{i}"], f"{kind}_{i}", **attributes))
         source = f"y{i}"
     nodes += [
         helper.make_node("Relu", [name], [f"{name}/out"], f"{name}/out") for name in ("y0", "y1")[not also_read :]
@@ -47,7 +47,7 @@ def _graph(kinds: list[str], gives: int, padded: bool, also_read: bool = False) 
     ("kinds", "gives", "padded", "wanted"),
     [
         (["Conv", "AveragePool"], 4, False, ["AveragePool", "Conv"]),  # DenseNet's transition
-        (["AveragePool", "Conv"], 4, True, ["Conv", "Conv"]),  # Inception's branch: what is added goes behind
+        (["AveragePool", "Conv"], 4, True, ["Conv", "Conv"]),  # Inception's branch: its bias is added behind
         (["AveragePool", "Conv"], 9, True, ["AveragePool", "Conv"]),
         (["Conv", "AveragePool"], 4, True, ["Conv", "AveragePool"]),
     ],
@@ -65,7 +65,7 @@ def test_the_order_that_computes_less(kinds: list[str], gives: int, padded: bool
         assert size(after).macs < size(before).macs
 
 
-def test_what_others_read_stays() -> None:
+def test_an_output_that_others_read_stays() -> None:
     model = _graph(["Conv", "AveragePool"], 4, False, also_read=True)
     before = model.SerializeToString()
     reorder(model.graph)

@@ -8,50 +8,48 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from graphs import pictures
+from helpers_command import PROGRAM, SMALL, Command, run_program
+from helpers_graphs import pictures
 
 from edge_all import bundle as bundles
 from edge_all.errors import StudyError
 from edge_all.export import classifiers
 from edge_all.export.dataset import augment
 from edge_all.export.dataset.augment import Change
-from edge_all.export.dataset.synthetic import draw
+from edge_all.export.features import Rows
 from edge_all.export.graph.preprocess import Preprocess
-from edge_all.export.head.evaluate import Rows
-from edge_all.export.head.fit import select
-from edge_all.export.study import audit, curves, grid, metrics, picks, table
-from edge_all.export.study import settings as kept
+from edge_all.export.head.fit import HeadSpec, Selection
+from edge_all.export.recipe import Conditions
+from edge_all.export.study import audit, curves, deployed, grid, metrics, picks, settings, table
+from edge_all.export.study.metrics import Scores
+from edge_all.export.study.report import baselines, plots
 from edge_all.export.study.settings import Settings
-from edge_all.export.study.table import Cell
+from edge_all.export.study.table import Cell, Row
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-SMALL = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.4", "--resize", "64x64")
 TWO = ("--selector", "anova", "--selector", "pca", "--classifier", "svm", "--classifier", "knn", "--features", 16)
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=1)
-
-
-def command(*words: object) -> list[str]:
-    return [str(Path(sys.executable).with_name("edge-all")), "study", *map(str, words)]
+def row(cell: Cell, accuracy: float = 97.5, graph_ms: float | None = None) -> Row:
+    """A line of the table; what is not given is made up."""
+    scores = Scores(accuracy, accuracy, 0.5, accuracy, accuracy, {"a": 98.0, "b": 97.0}, 0.99, 0.01, (97.0, 98.0))
+    return Row(cell, {"penalty": 1.0}, 300, scores, images=48, fit_s=1.5, graph_ms=graph_ms)
 
 
 @pytest.fixture(scope="module")
 def study(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A whole study without INT8."""
     out = tmp_path_factory.mktemp("study") / "s"
-    words = command(*SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0)
-    done = subprocess.run(words, capture_output=True, text=True)
+    words = ("study", *SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0)
+    done = run_program(*words, cwd=out.parent, timeout=600)
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out) and "not a medical device" in done.stderr
     return out
@@ -85,19 +83,20 @@ def test_the_report_holds_everything_in_one_file(study: Path) -> None:
         assert (study / link).read_bytes().startswith(b"\x89PNG")
 
 
-def test_going_on_changes_nothing_and_can_leave_the_images_out(study: Path, drawn: Path) -> None:
+def test_going_on_changes_nothing_and_can_leave_the_images_out(study: Path, drawn: Path, edge_all: Command) -> None:
     before = (study / table.FILE).read_bytes()
-    words = command(*SMALL, *TWO, "--data", drawn, "--out", study, "--int8", 0, "--no-images")
-    done = subprocess.run(words, capture_output=True, text=True)
+    done = edge_all("study", *SMALL, *TWO, "--data", drawn, "--out", study, "--int8", 0, "--no-images")
     assert done.returncode == 0 and "Grid" not in done.stderr, done.stderr
     assert (study / table.FILE).read_bytes() == before
     assert "data:image/jpeg" not in (study / "report.html").read_text(encoding="utf-8")
 
 
-def test_a_killed_study_goes_on_and_ends_with_the_same_table(study: Path, drawn: Path, tmp_path: Path) -> None:
+def test_a_killed_study_goes_on_and_ends_with_the_same_table(
+    study: Path, drawn: Path, tmp_path: Path, edge_all: Command
+) -> None:
     out = tmp_path / "killed"
-    words = command(*SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0)
-    started = subprocess.Popen(words, stderr=subprocess.DEVNULL, start_new_session=True)
+    words = ("study", *SMALL, *TWO, "--data", str(drawn), "--out", str(out), "--int8", "0")
+    started = subprocess.Popen([PROGRAM, *map(str, words)], stderr=subprocess.DEVNULL, start_new_session=True)
     limit = time.monotonic() + 120
     while not (out / table.FILE).exists() and time.monotonic() < limit:
         time.sleep(0.02)
@@ -107,14 +106,14 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_table(study: Path, drawn:
         file.write("mobilenetv2,features.4,anova,kn")  # a line that the kill cut short
     done = len(table.read(out))
     assert 0 < done <= 12
-    finished = subprocess.run(words, capture_output=True, text=True)
+    finished = edge_all(*words)
     assert finished.returncode == 0, finished.stderr
     timed = ("fit_s", "graph_ms")
     first, second = ([{k: v for k, v in row.items() if k not in timed} for row in cells(f)] for f in (study, out))
     assert first == second
 
 
-def test_other_conditions_need_another_folder(study: Path, drawn: Path, edge_all: Run, tmp_path: Path) -> None:
+def test_other_conditions_need_another_folder(study: Path, drawn: Path, edge_all: Command, tmp_path: Path) -> None:
     for words, named in ((("--seed", 1), "seed 0, and 1 was given"), (("--equalize",), "equalize False, and True")):
         given = edge_all("study", *SMALL, *TWO, "--data", drawn, "--out", study, *words)
         assert given.returncode == 1 and named in given.stderr and "another --out" in given.stderr
@@ -126,17 +125,18 @@ def test_other_conditions_need_another_folder(study: Path, drawn: Path, edge_all
 
 
 @pytest.mark.parametrize("words", [("--tap", "vgg=last"), ("--weights", "mobilenetv2="), ("--protocol", "slide")])
-def test_what_is_no_option(edge_all: Run, drawn: Path, words: tuple[str, ...]) -> None:
+def test_what_is_no_option(edge_all: Command, drawn: Path, words: tuple[str, ...]) -> None:
     given = edge_all("study", "--data", drawn, *words)
     assert given.returncode == 2 and ("wanted" in given.stderr or "is not one of" in given.stderr)
 
 
-def test_the_winner_is_exported(study: Path, edge_all: Run, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("untimed")
+def test_the_winner_is_exported(study: Path, edge_all: Command, tmp_path: Path) -> None:
     given = edge_all("export", "--from-study", study, "--target", "cpu", "--recipe", "layerwise-8bit", "--out", "b")
     assert given.returncode == 0 and "pick 1 of" in given.stderr, given.stderr
     record, best = bundles.load(tmp_path / "b").record, table.ranking(table.read(study))[0]
     assert [record[name] for name in ("backbone", "tap", "selector", "classifier", "setting", "augment")] == [
-        *(best[name] for name in ("backbone", "tap", "selector", "classifier", "setting")), 0,
+        best.cell.backbone, best.cell.tap, best.cell.selector, best.cell.classifier, best.setting, 0,
     ]  # fmt: skip
     assert record["input"]["height"] == 64 and record["features"] == 16
     for words, named in (
@@ -149,12 +149,12 @@ def test_the_winner_is_exported(study: Path, edge_all: Run, tmp_path: Path) -> N
         assert given.returncode in (1, 2) and named in given.stderr
 
 
-def test_the_ranking_reads_block_and_prefers_the_cheap() -> None:
-    def row(name: str, accuracy: float, ms: float, protocol: str = "block") -> table.Row:
-        return vars(Cell(name, "last", "anova", "svm", protocol)) | {"accuracy": accuracy, "graph_ms": ms}
+def test_the_ranking_reads_block_and_prefers_the_fast() -> None:
+    def timed(name: str, accuracy: float, ms: float, protocol: str = "block") -> Row:
+        return row(Cell(name, "last", "anova", "svm", protocol), accuracy, ms)
 
-    rows = [row("a", 97.0, 5.0), row("b", 98.0, 9.0), row("c", 98.0, 1.0), row("d", 99.9, 1.0, "random")]
-    assert [found["backbone"] for found in table.ranking(rows)] == ["c", "b", "a"]
+    rows = [timed("a", 97.0, 5.0), timed("b", 98.0, 9.0), timed("c", 98.0, 1.0), timed("d", 99.9, 1.0, "random")]
+    assert [ranked.cell.backbone for ranked in table.ranking(rows)] == ["c", "b", "a"]
     with pytest.raises(StudyError, match="no finished cell"):
         table.ranking([])
 
@@ -165,19 +165,19 @@ def test_no_test_image_helps_to_choose_a_setting(monkeypatch: pytest.MonkeyPatch
     labels, folds = np.arange(60) % 2, np.arange(60) // 2 % 5
     plain = rng.normal(size=(60, 8)).astype(np.float32) + labels[:, np.newaxis]
     seen: list[bytes] = []
-    real = grid.tune
+    tune = grid.tune
 
-    def spy(name: str, selection: object, judged: np.ndarray, true: np.ndarray, seed: int) -> classifiers.Setting:
-        seen.append(judged.tobytes() + true.tobytes() + selection.chosen.tobytes())  # type: ignore[attr-defined]
-        return real(name, selection, judged, true, seed)  # type: ignore[arg-type]
+    def spy(name: str, selection: Selection, evaluated: np.ndarray, true: np.ndarray, seed: int) -> classifiers.Setting:
+        seen.append(evaluated.tobytes() + true.tobytes() + selection.selected.tobytes())
+        return tune(name, selection, evaluated, true, seed)
 
     monkeypatch.setattr(grid, "tune", spy)
     job = grid.Job("x", "last", "anova", "block", ("knn",))
     for k in range(5):
         changed = plain.copy()
         changed[folds == k] = 100
-        for rows in (plain, changed):
-            grid.work(job, Rows(rows), folds, grid.Ground(labels, ("a", "b"), {}, {}, 4, 0))
+        for features in (plain, changed):
+            grid.work(job, Rows(features), folds, grid.Inputs(labels, ("a", "b"), {}, {}, 4, 0))
         before, after = seen[-10:-5], seen[-5:]
         assert before[k] == after[k] and before[(k + 1) % 5] != after[(k + 1) % 5]
 
@@ -185,43 +185,50 @@ def test_no_test_image_helps_to_choose_a_setting(monkeypatch: pytest.MonkeyPatch
 def test_tuning_takes_what_labels_best() -> None:
     rng = np.random.default_rng(1)
     labels = np.arange(200) % 2
-    rows = rng.normal(size=(200, 5)).astype(np.float32)
-    rows[:, 0] += 1.2 * labels
-    chosen = select(rows[:100], labels[:100], selector="anova", count=5)
-    judged = chosen.transform(rows[100:])
-    best = grid.tune("knn", chosen, judged, labels[100:], 0)
-    heads = {setting["neighbours"]: chosen.classify("knn", 0, setting) for setting in classifiers.settings("knn")}
-    right = {k: (head.predict_proba(rows[100:]).argmax(1) == labels[100:]).mean() for k, head in heads.items()}
+    features = rng.normal(size=(200, 5)).astype(np.float32)
+    features[:, 0] += 1.2 * labels
+    selection = HeadSpec("anova", "knn", 5).select(features[:100], labels[:100])
+    best = grid.tune("knn", selection, selection.transform(features[100:]), labels[100:], 0)
+    heads = {setting["neighbours"]: selection.classify("knn", 0, setting) for setting in classifiers.settings("knn")}
+    right = {k: (head.predict_proba(features[100:]).argmax(1) == labels[100:]).mean() for k, head in heads.items()}
     assert right[best["neighbours"]] == max(right.values()) > min(right.values())
 
 
 def test_metrics_against_the_textbook() -> None:
     labels = np.array([0, 0, 1, 1])
-    sure = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
-    assert metrics.auroc(labels, sure) == 1.0
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]])
+    assert metrics.auroc(labels, probabilities) == 1.0
     # bins of 0.9, 0.6, 0.8 and 0.7; one of them wrong
-    assert metrics.calibration_error(labels, sure) == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4)
-    told = metrics.describe(labels, sure, np.array([0, 1, 0, 1]), ("a", "b"))
-    assert told["accuracy"] == 75 and told["recall_a"] == 50 and told["accuracy_fold_1"] == 100
-    assert told["accuracy_fold_std"] == pytest.approx(35.355, abs=0.001)
+    assert metrics.calibration_error(labels, probabilities) == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4)
+    scores = metrics.scores(labels, probabilities, np.array([0, 1, 0, 1]), ("a", "b"))
+    assert scores.accuracy == 75 and scores.recall["a"] == 50 and scores.accuracy_by_fold[0] == 100
+    assert scores.accuracy_fold_std == pytest.approx(35.355, abs=0.001)
 
 
 def test_a_table_survives_being_written_and_read(tmp_path: Path) -> None:
-    row = vars(Cell("a", "last", "anova", "svm", "block")) | {"setting": {"penalty": 1.0}, "accuracy": 97.5, "macs": ""}
-    table.append(tmp_path, [row])
-    table.append(tmp_path, [row | {"backbone": "b"}])
-    assert table.read(tmp_path) == [row, row | {"backbone": "b"}]
-    assert table.rewrite(tmp_path, [row | {"backbone": "b"}, row])[0] == row == table.read(tmp_path)[0]
+    first, second = (row(Cell(name, "last", "anova", "svm", "block")) for name in ("a", "b"))
+    second = replace(second, macs=7, graph_ms=1.25)
+    table.append(tmp_path, [second])
+    table.append(tmp_path, [first])
+    assert table.read(tmp_path) == [second, first]
+    assert table.rewrite(tmp_path, [second, first]) == [first, second] == table.read(tmp_path)
+    header, line, _ = (tmp_path / table.FILE).read_text(encoding="utf-8").splitlines()
+    assert header.startswith("backbone,tap,selector,classifier,protocol,setting,features,accuracy,")
+    assert line.endswith(",0.99,0.01,97.0,98.0,48,1.5,,"), "what is missing is an empty field"
+    (tmp_path / table.FILE).write_text("name,value\na,1\n")
+    with pytest.raises(StudyError, match="no table of a study"):
+        table.read(tmp_path)
 
 
 def test_settings_are_checked_before_a_study_goes_on(tmp_path: Path) -> None:
-    asked = Settings(tmp_path / "s", backbones=("vgg19",))
-    kept.keep(asked, "data", {"vgg19": "w"})
-    kept.keep(asked, "data", {"densenet121": "x"})  # more backbones later
-    assert set(kept.load(asked.out)["weights"]) == {"vgg19", "densenet121"}
+    asked = Settings(tmp_path / "s", Conditions(data=tmp_path), backbones=("vgg19",))
+    settings.begin(asked, "data", {"vgg19": "w"})
+    settings.begin(asked, "data", {"densenet121": "x"})  # more backbones later
+    stored = settings.read(asked.out)
+    assert set(stored["weights"]) == {"vgg19", "densenet121"} and stored["data"] == str(tmp_path)
     for fingerprint, digest, named in (("other", "w", "fingerprint"), ("data", "v", "other weights of vgg19")):
         with pytest.raises(StudyError, match=named):
-            kept.keep(asked, fingerprint, {"vgg19": digest})
+            settings.begin(asked, fingerprint, {"vgg19": digest})
 
 
 def test_the_smallest_class_alone_is_augmented() -> None:
@@ -265,23 +272,65 @@ def test_turns_scales_and_compression() -> None:
 
 
 def test_what_ten_percent_of_a_channel_cost() -> None:
-    points = [
+    points: list[curves.Point] = [
         {"level": level, "plain": 98 - lost, "augmented": 98 - lost / 2} for level, lost in ((0.9, 6), (1, 0), (1.1, 4))
     ]
-    told = curves.gain_losses({f"{name} gain": points for name in curves.GAINS})
-    assert told["plain"]["mean"] == 5 and told["plain"]["worst"] == 6 and told["augmented"]["mean"] == 2.5
+    losses = curves.gain_losses({f"{name} gain": points for name in curves.GAINS})
+    assert losses["plain"]["mean"] == 5 and losses["plain"]["worst"] == 6 and losses["augmented"]["mean"] == 2.5
 
 
 def test_the_gap_is_of_the_same_pipelines() -> None:
-    def row(selector: str, protocol: str, accuracy: float) -> table.Row:
-        return vars(Cell("a", "last", selector, "svm", protocol)) | {"accuracy": accuracy}
+    def under(protocol: str, selector: str, accuracy: float) -> Row:
+        return row(Cell("a", "last", selector, "svm", protocol), accuracy)
 
-    rows = [row("anova", "random", 99), row("anova", "block", 97), row("pca", "random", 90), row("lasso", "block", 1)]
+    rows = [under("random", "anova", 99), under("block", "anova", 97)]
+    rows += [under("random", "pca", 90), under("block", "lasso", 1)]
     assert audit.gap(rows) == {"block": 2}
 
 
+def test_the_sentences_of_the_audit_follow_the_figures() -> None:
+    by_protocol = {"random": 90.0, "block": 80.0}
+    figures: audit.Audit = {
+        "whose": {"pipeline": "x", "protocols": ["block", "random"]},
+        "duplicates": {"images": 48, "identical": 0, "groups": 0, "in_groups": 0, "leaks": {"random": 0, "block": 0}},
+        "colour": {protocol: {"svm": accuracy} for protocol, accuracy in by_protocol.items()},
+        "corner": {"random": 30.0, "block": 25.0},
+        "largest_class": 25.0,
+        "mask": {"before": {"block": 97.0}, "after": {"block": 96.0}},
+        "gap": {"block": 2.0, "grouped": -0.5},
+    }
+    best = row(Cell("a", "last", "anova", "svm", "block"), 97.0)
+    duplicates, colour, corner, block, grouped = baselines.sentences(figures, best)
+    assert "Remove the duplicates" not in duplicates and "Only the 17.0 points" in colour
+    assert "tells nothing" in corner and "Use --mask-corner" in corner
+    assert "2.0 points" in block and "Quote the accuracy under block" in block and "lose nothing" in grouped
+    assert "no better" in baselines.colour_sentence(figures, row(best.cell, 79.0))
+
+
+def test_the_plane_names_int8_only_where_it_is_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    legends = []
+
+    @contextmanager
+    def figure(*arguments: Any) -> Iterator[Any]:
+        with drawn_figure(*arguments) as (drawn, axes):
+            yield drawn, axes
+            legends.append([text.get_text() for text in drawn.legends[0].get_texts()])
+
+    drawn_figure = plots.figure
+    monkeypatch.setattr(plots, "figure", figure)
+    rows = [row(Cell(name, "last", "anova", "svm", "block"), 97.0, ms) for name, ms in (("a", 1.0), ("b", 2.0))]
+    score: Any = {"int8": {"targets": {"openvino": {"accuracy": 96.0}}}}
+    times: deployed.GraphTimes = {"fp32": 1.0, "int8": 0.5, "passed": True}
+    exported: Any = {"pipeline": "a-last-anova-svm-block", "metrics": {"block": score}, "graph_ms": {"openvino": times}}
+    for shown in ([], [exported]):
+        plots.plane(tmp_path / "plots" / "plane.png", rows, shown)
+    without, with_int8 = legends
+    assert set(with_int8) - set(without) == {"INT8, time of the backbone"} and {"a", "b", "svm"} < set(without)
+
+
 def test_a_pick_knows_how_it_was_made(study: Path) -> None:
-    chosen = picks.pick(study, 2)
-    recipe = chosen.recipe(targets=("cpu",))
-    assert recipe.tap == "features.4" and recipe.augment == 0 and recipe.size == (64, 64) and recipe.weights == "random"
-    assert chosen.sentence().startswith(f"pick 2 of {study}: mobilenetv2 at features.4")
+    pick = picks.pick(study, 2)
+    recipe = pick.recipe()
+    assert recipe.tap == "features.4" and recipe.weights == "random" and recipe.setting == pick.row.setting
+    assert recipe.conditions.augment == 0 and recipe.conditions.size == (64, 64) and recipe.conditions.features == 16
+    assert pick.sentence().startswith(f"pick 2 of {study}: mobilenetv2 at features.4")

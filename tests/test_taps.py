@@ -4,21 +4,22 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from graphs import by_onnxruntime, pictures, random_weights
+from helpers_graphs import by_onnxruntime, pictures, random_weights
 
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones, features, taps
 from edge_all.export.assemble import tap_report
 from edge_all.export.dataset import augment, folds, read
 from edge_all.export.dataset.synthetic import draw
+from edge_all.export.features import Rows
 from edge_all.export.graph.build import Trunk, backbone_graph
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head import evaluate, robustness
-from edge_all.export.head.evaluate import Rows
-from edge_all.export.head.fit import fit_head
+from edge_all.export.head.fit import HeadSpec
 
 SIZE = (64, 64)
 
@@ -89,7 +90,7 @@ def test_no_copy_of_a_test_image_is_trained_on() -> None:
 
     numbers = np.arange(20, dtype=np.float32)[:, None]
     rows = Rows(numbers, (numbers + 100, numbers + 200))
-    evaluate.fit(rows, np.arange(20) % 4, spy, np.arange(20) >= 5)  # type: ignore[arg-type]
+    evaluate.fit(rows, np.arange(20) % 4, SimpleNamespace(fit=spy), np.arange(20) >= 5)  # type: ignore[arg-type]
     ((values, shown),) = seen
     assert shown == set(range(5, 20)) and values == {v + c for v in range(5, 20) for c in (0.0, 100.0, 200.0)}
 
@@ -98,26 +99,25 @@ def test_calibration_keeps_an_images_copies_together() -> None:
     """An SVM whose copies leak into its own calibration is sure of noise; told what belongs together, it is not."""
     rng = np.random.default_rng(0)
     rows, labels = rng.normal(size=(60, 30)).astype(np.float32), np.arange(60) % 2
-    fit = partial(fit_head, selector="anova", classifier="svm", count=30)
+    spec = HeadSpec(selector="anova", classifier="svm", count=30)
     thrice = np.tile(rows, (3, 1)) + rng.normal(scale=0.01, size=(180, 30)).astype(np.float32)
     fresh = rng.normal(size=(200, 30)).astype(np.float32)
-    told = fit(thrice, np.tile(labels, 3), np.tile(np.arange(60), 3)).predict_proba(fresh).max(1).mean()
-    untold = fit(thrice, np.tile(labels, 3)).predict_proba(fresh).max(1).mean()
+    told = spec.fit(thrice, np.tile(labels, 3), np.tile(np.arange(60), 3)).predict_proba(fresh).max(1).mean()
+    untold = spec.fit(thrice, np.tile(labels, 3)).predict_proba(fresh).max(1).mean()
     assert told < 0.7 < untold
 
 
-def _search(root: Path, **changed: object) -> taps.Search:
+def _search(root: Path, least: int | None = None) -> taps.Search:
     backbone = backbones.load("mobilenetv2")
     data = read(draw(root, per_class=10, seed=3))
-    given = {"least": 1, "augmented": True, "seed": 0, "target": "cpu"} | changed
-    fit = partial(fit_head, selector="anova", classifier="naive_bayes")
+    spec = HeadSpec(selector="anova", classifier="naive_bayes", count=least)
     return taps.Search(
-        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), fit, **given  # type: ignore
-    )  # fmt: skip
+        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec, True, "cpu"
+    )
 
 
 def test_auto_compares_every_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taps.trial, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
+    monkeypatch.setattr(taps.timing, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
     search = _search(tmp_path / "data")
     name, table = taps.choose(search, "balanced", lambda done, total: None)
     named = {candidate["tap"] for candidate in table["candidates"]}
@@ -171,7 +171,7 @@ def test_features_of_changed_images_are_kept_apart(tmp_path: Path, monkeypatch: 
     data = read(draw(tmp_path / "data", per_class=5, seed=3))
     backbone = backbones.load("mobilenetv2")
     graph = backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2", input_size=SIZE)
-    extract = partial(features.extract, graph, data.paths, data.digests, SIZE)
+    extract = partial(features.extract, graph, data, SIZE)
     dark = next(change for change in augment.BATTERY if "darker" in change.name)
     plain, changed = extract(), extract(change=dark)
     assert np.abs(plain - changed).max() > 1e-3

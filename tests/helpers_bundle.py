@@ -1,0 +1,86 @@
+"""A tiny bundle made by hand, and drawn pictures for it."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
+
+from edge_all import bundle as bundles
+from edge_all import probe
+from edge_all.bundle import Bundle
+from edge_all.targets import EngineOptions, open_engine
+
+CLASSES = ("Blue", "Green", "Réd")
+SIZE = (48, 64)
+
+
+def colour_graph(gain: float = 8.0) -> bytes:
+    """A graph that names the strongest colour channel: the same inputs and outputs as a fused one."""
+    weights = np.eye(3, dtype=np.float32)[::-1].copy() * gain / 255
+    nodes = [
+        helper.make_node("Cast", ["image"], ["float"], to=TensorProto.FLOAT),
+        helper.make_node("ReduceMean", ["float", "axes"], ["mean"], keepdims=0),
+        helper.make_node("MatMul", ["mean", "weights"], ["scores"]),
+        helper.make_node("Softmax", ["scores"], ["probabilities"], axis=1),
+        helper.make_node("ArgMax", ["probabilities"], ["label"], axis=1, keepdims=0),
+    ]
+    graph = helper.make_graph(
+        nodes,
+        "colour",
+        [helper.make_tensor_value_info("image", TensorProto.UINT8, ["N", *SIZE, 3])],
+        [
+            helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, ["N", 3]),
+            helper.make_tensor_value_info("label", TensorProto.INT64, ["N"]),
+        ],
+        [
+            numpy_helper.from_array(np.array([1, 2], dtype=np.int64), "axes"),
+            numpy_helper.from_array(weights, "weights"),
+        ],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    return model.SerializeToString()
+
+
+def colour_picture(channel: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
+    """Noise with one strong channel (0 red, 1 green, 2 blue)."""
+    pixels = np.random.default_rng(seed).integers(0, 120, (*size, 3), dtype=np.uint8)
+    pixels[..., channel] += 120
+    return Image.fromarray(pixels)
+
+
+def encoded(image: Image.Image, form: str, **kw: object) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, form, **kw)
+    return buffer.getvalue()
+
+
+def write_colour_bundle(out: Path, known: tuple[str, ...] = ()) -> Bundle:
+    """A whole bundle around `colour_graph`; its "int8" is the same function with a lower gain."""
+    graphs = {"model.fp32.onnx": colour_graph(), "model.cpu.int8.onnx": colour_graph(7.5)}
+    inputs = np.stack([np.asarray(colour_picture(k, seed=9)) for k in range(3)])
+    answers = {
+        f"cpu.{precision}": open_engine(graphs[name], EngineOptions()).run(inputs).probabilities
+        for precision, name in (("fp32", "model.fp32.onnx"), ("int8", "model.cpu.int8.onnx"))
+    }
+    figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "agreement_fp32": 99.0}
+    record = {
+        "name": "colour",
+        "classes": list(CLASSES),
+        "backbone": "none",
+        "tap": "last",
+        "selector": "anova",
+        "classifier": "svm",
+        "features": 3,
+        "input": {"height": SIZE[0], "width": SIZE[1]},
+        "models": {"cpu": {"int8": "model.cpu.int8.onnx", "fp32": "model.fp32.onnx"}},
+        "metrics": {"block": {"fp32": figures, "int8": figures}},
+        "dataset": {"images": 30},
+    }
+    training = "".join(f"{digest[:16]}\n" for digest in known).encode()
+    return bundles.write(
+        out, record, graphs | {probe.FILE: probe.pack(inputs, answers), "training_images.txt": training}
+    )
