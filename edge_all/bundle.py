@@ -58,7 +58,7 @@ class Bundle:
 
     @property
     def least_probability(self) -> float:
-        """Probability of the most probable class below which an image is referred to a person instead of answered.
+        """If the most probable class has a lower probability than this, the image is referred to a person.
 
         It is 0 where the record has no ``referral``.
         """

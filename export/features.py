@@ -97,12 +97,11 @@ def extract(
             return np.asarray(np.load(cached, allow_pickle=False))
         except (ValueError, OSError):  # a damaged cache entry is made again
             cached.unlink(missing_ok=True)
-    run = {"openvino": _run_openvino, "cpu": _run_onnxruntime}[target]
     rows = []
     pixels = decoded(data.paths, size)
     if change:
         pixels = (change(image, digest) for image, digest in zip(pixels, data.digests, strict=True))
-    for done, row in enumerate(run(graph, pixels), 1):
+    for done, row in enumerate(_RUN[target](graph, pixels), 1):
         rows.append(row)
         progress(done, len(data))
     features = np.stack(rows).astype(np.float32)
@@ -139,8 +138,8 @@ def training_rows(
 
 
 def engine_of(target: str) -> str:
-    """Which engine here computes what a target will: ``openvino`` or ``cpu``. For ``gpu`` it is ONNX Runtime's CPU."""
-    return "cpu" if target == "gpu" else target
+    """The engine that computes features for a target here: OpenVINO for ``openvino``, else ONNX Runtime's CPU."""
+    return target if target in _RUN else "cpu"
 
 
 def decoded(files: Sequence[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:
@@ -181,6 +180,9 @@ def _run_onnxruntime(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for pixels in images:
         yield session.run(["features"], {"image": pixels[np.newaxis]})[0][0]
+
+
+_RUN = {"openvino": _run_openvino, "cpu": _run_onnxruntime}
 
 
 def _key(

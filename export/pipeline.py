@@ -42,13 +42,13 @@ def export(recipe: Recipe, console: Console) -> Bundle:
 
     Args:
         recipe: What to export.
-        console: Shows the steps, and says what was measured and what did not go as asked.
+        console: Shows the steps, the measurements, and every request that could not be met.
 
     Returns:
         The bundle as written.
 
     Raises:
-        EdgeAllError: The data, the weights, the head or the place to write to will not do; nothing is written then.
+        EdgeAllError: The data, weights, head or output path cannot be used. No bundle is written.
     """
     out = _check(recipe)
     backbone = backbones.load(recipe.backbone)
@@ -82,7 +82,7 @@ def export(recipe: Recipe, console: Console) -> Bundle:
 
 
 def _check(recipe: Recipe) -> Path:
-    """Where the bundle goes; says at once what would stop the export at its end."""
+    """The bundle's path. Raises now what would otherwise stop the export only at its end."""
     if recipe.tap != taps.AUTO:
         backbones.places(backbones.load(recipe.backbone), recipe.tap)
     tap = recipe.tap.replace(":", "-")
@@ -122,7 +122,7 @@ def _read_images(recipe: Recipe, console: Console) -> Images:
 
 
 def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
-    """The last ``block`` fold is kept out; its near-duplicates in other folds belong to neither part."""
+    """Training and held-out images. The last ``block`` fold is held out; its near-duplicates elsewhere are dropped."""
     last = folds(everything, "block") == 4
     duplicates = groups(everything)
     crossing = np.isin(duplicates, duplicates[last]) & ~last
@@ -183,7 +183,7 @@ def _measure_fp32(
 def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:
     """The INT8 schemes to try for each target."""
     if recipe.scheme is None:
-        return {target: schemes.SCHEMES[target] for target in recipe.targets}
+        return {target: schemes.of_target(target) for target in recipe.targets}
     return {target: (schemes.named(target, recipe.scheme),) for target in recipe.targets}
 
 

@@ -19,7 +19,7 @@ COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#000000", "#e69f00", "#5
 """Told apart by colour-blind people too (Okabe and Ito, https://jfly.uni-koeln.de/color/)."""
 
 MARKERS = {"cpu": "o", "openvino": "s", "gpu": "^"}
-"""Shape of a target's points."""
+"""Shape of a target's points; a target that is not listed gets a diamond."""
 
 FILLS = {"int8": ("full", "filled"), "fp16": ("left", "half filled"), "fp32": ("none", "open")}
 """How much of a point is filled, by precision, and the word for it."""
@@ -95,7 +95,7 @@ def _draw_points(axes: Axes, rows: Sequence[Row], colour: str, number: str) -> N
 
 def _style(target: str, precision: str, colour: str) -> dict[str, Any]:
     return {
-        "linestyle": "none", "marker": MARKERS[target], "markersize": 9, "markeredgewidth": 1.6,
+        "linestyle": "none", "marker": MARKERS.get(target, "D"), "markersize": 9, "markeredgewidth": 1.6,
         "color": colour, "fillstyle": FILLS[precision][0], "markerfacecoloralt": "white",
     }  # fmt: skip
 
@@ -135,7 +135,7 @@ def _legend(rows: Sequence[Row], bundles: Sequence[tuple[str, str]], has_front: 
         Patch(color=COLOURS[i % len(COLOURS)], label=f"{numbers[i]}{name} at {tap}")
         for i, (name, tap) in enumerate(bundles)
     ]
-    targets = [target for target in MARKERS if any(row["target"] == target for row in rows)]
+    targets = list(dict.fromkeys(row["target"] for row in rows))
     entries += [Line2D([], [], label=target, **_style(target, "int8", "0.35")) for target in targets]
     entries += [
         Line2D([], [], label=f"{precision} ({word})", **_style(targets[0], precision, "0.35"))

@@ -85,5 +85,5 @@ def agreement(a: np.ndarray, b: np.ndarray) -> float:
 
 
 def percent(share: float, digits: int = 3) -> float:
-    """A share of 1 in percent, to so many decimals."""
+    """A fraction, 0 to 1, in percent, rounded to `digits` decimals."""
     return round(100 * float(share), digits)

@@ -3,7 +3,7 @@
 A classifier names one of its classes for any picture, even of a cat. So a Gaussian is fitted over the features that the
 classifier reads, on the training images and their changed copies. The squared Mahalanobis distance to it (Lee et al.
 2018, arXiv 1807.03888) says how unlike the training images a picture is; in the fused graph it is one matrix product.
-The limit is set on images that the Gaussian was not fitted on, so that a stated share of them passes. A familiar
+The limit is chosen on images that the Gaussian was not fitted on: `ACCEPTED` percent of them are within it. A familiar
 picture whose largest probability is too small is referred to a person.
 """
 
@@ -71,7 +71,7 @@ def classifier_input(head: Head, features: np.ndarray) -> np.ndarray:
 
 
 def fit_folds(heads: Sequence[Head], rows: Rows, folds: np.ndarray) -> list[Gaussian]:
-    """One Gaussian a fold, on the images of all others and in the coordinates of its head; folds as ``int64 [N]``."""
+    """A Gaussian for each fold, ``int64 [N]``, on the images of the other folds, scaled and selected by its head."""
     return [fit(head, rows, folds != k) for k, head in enumerate(heads)]
 
 
@@ -151,8 +151,8 @@ def referral(labels: np.ndarray, probabilities: np.ndarray) -> Referral:
         probabilities: ``[N, K]``, each image's by a head that has not seen it.
 
     Returns:
-        ``threshold`` of the largest probability, ``coverage`` and ``error`` in percent where those under it are not
-        answered, and the risk-coverage ``curve`` (Geifman and El-Yaniv 2017, arXiv 1705.08500).
+        ``threshold`` of the largest probability, ``coverage`` and ``error`` in percent, when images below the
+        threshold are referred, and the risk-coverage ``curve`` (Geifman and El-Yaniv 2017, arXiv 1705.08500).
     """
     sure = probabilities.max(1)
     wrong = probabilities.argmax(1) != labels

@@ -49,7 +49,7 @@ class Head:
         return int(self.pipeline["classifier"].n_features_in_)
 
     def for_aligned(self, slope: np.ndarray, offset: np.ndarray) -> Head:
-        """This head for other features x, ``slope * x + offset`` of which are those it was fitted on; each ``[C]``."""
+        """This head for features x where ``slope * x + offset``, each ``[C]``, equals what it was fitted on."""
         scaler = copy.copy(self.pipeline["scaler"])
         scaler.mean_ = (scaler.mean_ - offset) / slope
         scaler.scale_ = scaler.scale_ / slope
@@ -91,7 +91,13 @@ class Selection:
         return np.asarray(self.selector.transform(self.scaler.transform(features)))
 
     def classify(self, classifier: str, seed: int, setting: Setting | None = None) -> Head:
-        """Fit a classifier on the same rows: a file of ``classifiers/``, its random choices, its hyper-parameters."""
+        """Fit a classifier on the selected features.
+
+        Args:
+            classifier: A file of ``classifiers/``.
+            seed: Seed of its random choices.
+            setting: Its hyper-parameters; None is the default.
+        """
         model = classifiers.build(classifier, seed, inner_splits(self.labels, self.shown, seed), setting)
         model.fit(self.selected, self.labels)
         steps = [("scaler", self.scaler), ("selector", self.selector), ("classifier", model)]
@@ -117,7 +123,7 @@ class HeadSpec:
     setting: Setting | None = None
 
     def fit(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Head:
-        """Fit scaler, selector and classifier, in this order, on the same images; arguments and errors of `select`."""
+        """Fit scaler, selector and classifier, in this order. Arguments and errors are those of `select`."""
         return self.select(features, labels, shown).classify(self.classifier, self.seed, self.setting)
 
     def select(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Selection:
@@ -186,9 +192,9 @@ def _check(features: np.ndarray, labels: np.ndarray, shown: np.ndarray) -> None:
 
 
 def _count(features: np.ndarray, count: int | None, selector: str) -> int:
-    most = min(features.shape) if selector == "pca" else features.shape[1]
+    most = selectors.most_features(selector, *features.shape)
     if count is None:
-        return min(selectors.default_count(selector), int(most))
+        return min(selectors.default_count(selector), most)
     if not 1 <= count <= most:
         why = f" of {len(features)} images" if most < features.shape[1] else ""
         raise HeadError(f"--features {count} was given; {selector} can keep 1 to {most}{why}: give at most {most}")

@@ -79,7 +79,7 @@ def fp32(reference: Reference, progress: Progress = ignore) -> RobustnessTable:
 
 @dataclass(frozen=True)
 class Answering:
-    """A quantized backbone with its heads, and the images that it answers for: none that it was calibrated on.
+    """A quantized backbone with its heads, and the images it is evaluated on. It was calibrated on none of them.
 
     Attributes:
         graph: The backbone.

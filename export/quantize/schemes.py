@@ -66,13 +66,18 @@ overflow with 8-bit weights. On such a CPU (AVX2) MobileNetV2 gives the same lab
 """
 
 
+def of_target(target: str) -> tuple[Scheme, ...]:
+    """The schemes of a target; one without schemes of its own has those of ``cpu``."""
+    return SCHEMES.get(target, SCHEMES["cpu"])
+
+
 def named(target: str, name: str) -> Scheme:
     """The scheme of a target that has this name.
 
     Raises:
         EdgeAllError: There is none.
     """
-    by_name = {scheme.name: scheme for scheme in SCHEMES[target]}
+    by_name = {scheme.name: scheme for scheme in of_target(target)}
     if name not in by_name:
         raise EdgeAllError(f"--scheme {name} is no INT8 scheme for {target}; wanted one of {', '.join(by_name)}")
     return by_name[name]

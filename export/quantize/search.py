@@ -21,7 +21,7 @@ from . import heads, sensitivity
 from .attempt import Attempt, SearchResult
 from .calibration import Halves
 from .heads import EvaluatedHead, QuantizedPair
-from .schemes import SCHEMES, Scheme, quantize
+from .schemes import Scheme, of_target, quantize
 
 _TIE = 0.97
 """Schemes whose times differ by less than this factor are equally fast; the better agreement decides between them."""
@@ -29,7 +29,7 @@ _TIE = 0.97
 
 @dataclass(frozen=True)
 class Quantizer:
-    """Quantizes the FP32 backbone once for each half of the images; targets that share a scheme share the graphs.
+    """Makes two graphs by each scheme, one calibrated on each half of the images; targets share them by scheme.
 
     Attributes:
         reference: The FP32 pipeline.
@@ -44,12 +44,12 @@ class Quantizer:
     graphs: dict[tuple[str, bool], onnx.ModelProto] = field(default_factory=dict)
 
     def pair(self, scheme: Scheme, progress: Progress = ignore) -> tuple[onnx.ModelProto, onnx.ModelProto]:
-        """The graph that ships, and the one that is evaluated on its calibration images, both by one scheme."""
+        """Two graphs by one scheme: the one that ships, and one that is evaluated on the other's calibration images."""
         first, second = split(progress, [1.0, 1.0])
         return self._half(scheme, True, first), self._half(scheme, False, second)
 
     def images(self, numbers: np.ndarray, most: int) -> np.ndarray:
-        """At most so many of some images, ``uint8 [M, H, W, 3]``."""
+        """At most `most` of the images with these numbers, ``uint8 [M, H, W, 3]``."""
         paths = [self.reference.data.paths[i] for i in spread(numbers, most)]
         return np.stack(list(features.decoded(paths, self.reference.size)))
 
@@ -75,13 +75,13 @@ def search(
     a quarter of them.
 
     Args:
-        target: A key of `SCHEMES`.
+        target: Of the bundle.
         quantizer: Makes the quantized graphs.
         console: Shows the steps, and says which scheme was refused.
         schemes: What to try; None is the target's own list.
-        thorough: Try all schemes, with refitted heads as well, and keep the fastest; else the first that passes.
+        thorough: Try all schemes, also with refitted heads, and keep the fastest; else the first that passes.
     """
-    schemes = SCHEMES[target] if schemes is None else schemes
+    schemes = of_target(target) if schemes is None else schemes
     attempts: list[Attempt] = []
     tried: list[Tried] = []
 
@@ -110,7 +110,7 @@ def search(
 def _attempt(
     target: str, scheme: Scheme, quantizer: Quantizer, refit: bool, console: Console
 ) -> tuple[Attempt, list[TriedHead]] | str:
-    """Quantize and evaluate; a scheme that gives no graph gives the reason."""
+    """Quantize and evaluate. Where no graph could be made, return the reason."""
     try:
         with console.step(f"Quantizing for {target} ({scheme.name})") as progress:
             made, records = _quantize_and_evaluate(target, scheme, quantizer, refit, progress)
@@ -155,7 +155,7 @@ def _quantize_and_evaluate(
 
 
 _QUANTIZE_SECONDS, _EXTRACT_SECONDS = 0.4, 0.004
-"""Rough times for one calibration image, and for one image's features, from which the parts get their weights."""
+"""Rough seconds to quantize for one calibration image, and to extract one image's features: weights of the progress."""
 
 
 def _work(quantizer: Quantizer, scheme: Scheme, refit: bool) -> list[float]:
@@ -222,7 +222,7 @@ def _with_float_layers(
 
 
 def _best(attempts: Sequence[Attempt]) -> Attempt | None:
-    """The fastest of those that passed; at a tie, and where none passed, the one with the best agreement."""
+    """The fastest that passed. Of equally fast ones, and where none passed, the one that agrees most with FP32."""
     passed = [attempt for attempt in attempts if attempt.passed]
     if not passed:
         return max(attempts, key=lambda attempt: _agreement(attempt.head), default=None)

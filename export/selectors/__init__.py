@@ -22,6 +22,12 @@ def default_count(name: str) -> int:
     return int(getattr(import_module(f".{name}", __package__), "DEFAULT_COUNT", DEFAULT_COUNT))
 
 
+def most_features(name: str, images: int, features: int) -> int:
+    """The most features that a selector can keep of so many, fitted on so many images."""
+    limited = getattr(import_module(f".{name}", __package__), "LIMITED_BY_IMAGES", False)
+    return min(images, features) if limited else features
+
+
 def build(name: str, count: int, seed: int) -> BaseEstimator:
     """An unfitted transformer that keeps at most `count` features.
 
