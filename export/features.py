@@ -20,6 +20,7 @@ from edge_all.progress import Progress, ignore, split
 
 from .dataset import augment
 from .dataset.record import Dataset
+from .graph.names import FEATURES, IMAGE
 from .recipe import Conditions
 
 
@@ -165,7 +166,7 @@ def _run_openvino(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.nda
     queue.set_callback(lambda request, i: finished.__setitem__(i, request.get_output_tensor(0).data[0].copy()))
     wanted = 0
     for i, pixels in enumerate(images):
-        queue.start_async({"image": pixels[np.newaxis]}, i)
+        queue.start_async({IMAGE: pixels[np.newaxis]}, i)
         while wanted in finished:
             yield finished.pop(wanted)
             wanted += 1
@@ -179,7 +180,7 @@ def _run_onnxruntime(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.
 
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     for pixels in images:
-        yield session.run(["features"], {"image": pixels[np.newaxis]})[0][0]
+        yield session.run([FEATURES], {IMAGE: pixels[np.newaxis]})[0][0]
 
 
 _RUN = {"openvino": _run_openvino, "cpu": _run_onnxruntime}

@@ -22,8 +22,9 @@ from . import features
 from .backbones import STD, Backbone, places
 from .dataset import Dataset, augment
 from .features import Rows
-from .graph import timing
+from .graph import edit, timing
 from .graph.build import backbone_graph
+from .graph.names import FEATURES, IMAGE
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
 from .head import evaluate, robustness
@@ -258,9 +259,9 @@ def _scored(
 def _only(pooled: Pooled, taps: Sequence[str]) -> onnx.ModelProto:
     """The graph up to some of the taps, their maps pooled and the rest removed."""
     order = list(pooled.columns)
-    concat = next(node for node in pooled.graph.graph.node if node.output[0] == "features")
+    concat = next(node for node in pooled.graph.graph.node if node.output[0] == FEATURES)
     ends = [piece for tap in taps for piece in concat.input[2 * order.index(tap) : 2 * order.index(tap) + 2]]
-    return onnx.utils.Extractor(pooled.graph).extract_model(["image"], ends)
+    return edit.extract(pooled.graph, [IMAGE], ends)
 
 
 def _table(

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
+import shutil
+import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 from helpers_bundle import CLASSES, colour_picture, write_colour_bundle
 from helpers_command import Command, run_here, run_program
+from PIL import Image
 
 from edge_all.bundle import Bundle
 
@@ -18,8 +22,12 @@ MARKERS = ("slow", "engine", "real_data")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist a core of its own, so that none waits for another's threads."""
+    """Give each worker of pytest-xdist a core of its own, and all of them one folder for the graphs of backbones."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
+    if not worker:
+        folder = tempfile.mkdtemp(prefix="edge-all-graphs-")
+        os.environ["EDGE_ALL_TEST_GRAPHS"] = folder
+        config.add_cleanup(partial(shutil.rmtree, folder))
     if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
@@ -50,10 +58,26 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A drawn data set of 12 images a class, which no test changes."""
+    """A drawn data set of 12 images a class, which no test changes; random features tell half of its images apart."""
     from edge_all.export.dataset.synthetic import draw
 
-    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=1)
+    return draw(tmp_path_factory.mktemp("drawn"), per_class=12)
+
+
+@pytest.fixture(scope="session")
+def tinted(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The drawn data set, three classes in a colour of their own: random features tell all images apart.
+
+    What is exported from it passes the gate with the first scheme.
+    """
+    root = tmp_path_factory.mktemp("tinted")
+    for k, folder in enumerate(sorted(drawn.iterdir())):
+        (root / folder.name).mkdir()
+        gains = np.where(np.arange(3) == k - 1, 0.6, 1.0)
+        for file in sorted(folder.iterdir()):
+            pixels = np.asarray(Image.open(file)) * gains
+            Image.fromarray(pixels.astype(np.uint8)).save(root / folder.name / file.name, quality=95)
+    return root
 
 
 @pytest.fixture

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
+import os
 from collections.abc import Callable
-from functools import cache
+from functools import cache, wraps
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import torch
 from PIL import Image
 
+from edge_all import files
 from edge_all.export import backbones
-from edge_all.export.graph import weights
+from edge_all.export.graph import build, weights
+
+SIZE = (75, 80)
+"""Height and width of small images: not square, and as high as InceptionV3 needs them."""
 
 Engine = Callable[..., dict[str, np.ndarray]]
 """Runs a graph with the inputs given by name, and returns its outputs by name."""
@@ -26,6 +34,12 @@ def random_weights(name: str) -> weights.Weights:
 @cache
 def stages(name: str) -> list[tuple[str, torch.nn.Module]]:
     return weights.network(backbones.load(name), random_weights(name))
+
+
+@cache
+def graph(name: str, place: str, size: tuple[int, int] = SIZE) -> onnx.ModelProto:
+    """A backbone with random weights up to a place; whoever changes it copies it first."""
+    return build.backbone_graph(backbones.load(name), random_weights(name), tap_name=place, input_size=size)
 
 
 def pictures(count: int, size: tuple[int, int], seed: int = 0) -> np.ndarray:
@@ -85,3 +99,22 @@ def check_conformance(probabilities: np.ndarray, wanted: np.ndarray, classifier:
 def check_standard(model: onnx.ModelProto) -> None:
     """Every node of a graph is in the standard domain."""
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
+
+
+def _shared(convolutions: Callable[[build.Trunk, tuple[int, int]], onnx.GraphProto]) -> Any:
+    """Let torch export each trunk once for all workers of a test session: it takes seconds."""
+
+    @wraps(convolutions)
+    def cached(trunk: build.Trunk, size: tuple[int, int]) -> onnx.GraphProto:
+        key = hashlib.sha256(f"{trunk} {trunk.ends} {size}".encode())
+        for value in trunk.state_dict().values():
+            key.update(value.numpy().tobytes())
+        file = Path(os.environ["EDGE_ALL_TEST_GRAPHS"], f"{key.hexdigest()}.onnx")
+        if not file.exists():
+            files.write(file, convolutions(trunk, size).SerializeToString())
+        return onnx.GraphProto.FromString(file.read_bytes())
+
+    return cached
+
+
+build._convolutions = _shared(build._convolutions)

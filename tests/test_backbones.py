@@ -8,14 +8,17 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from helpers_graphs import ENGINES, by_onnxruntime, check_standard, eager, pictures, random_weights, stages
+from helpers_graphs import ENGINES, SIZE, by_onnxruntime, check_standard, eager, pictures, random_weights, stages
 
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones
 from edge_all.export.assemble.fuse import fuse
+from edge_all.export.graph import build
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.edit import OPSET
 from edge_all.export.head.fit import HeadSpec, to_onnx
+
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
 NAMES = backbones.names()
 LARGEST_ERROR = 1e-3
@@ -61,7 +64,7 @@ def test_an_unknown_tap_is_answered_with_the_list_of_taps() -> None:
 
 
 def size_of(backbone: backbones.Backbone) -> tuple[int, int]:
-    return backbone.input_size if backbone.taps[-1].macs < HEAVY else (128, 160)
+    return backbone.input_size if backbone.taps[-1].macs < HEAVY else SIZE
 
 
 @cache
@@ -104,7 +107,8 @@ def test_cut_at_a_tap_of_another_size(name: str) -> None:
         assert relative_error(engine(model, image=images)["features"], wanted) <= LARGEST_ERROR, engine.__name__
 
 
-def test_same_inputs_same_bytes() -> None:
+def test_same_inputs_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "_convolutions", build._convolutions.__wrapped__)  # not those of an earlier test
     backbone = backbones.load("mobilenetv2")
     models = [backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2") for _ in range(2)]
     assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(deterministic=True)

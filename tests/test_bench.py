@@ -181,7 +181,8 @@ def test_csv_and_plot(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) 
     with open(table, newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 2 and float(rows[0]["latency_ms_p50"]) > 0 and rows[1]["precision"] == "fp32"
-    assert Image.open(picture).format == "PNG"
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
     assert done.stdout.splitlines()[-1].startswith("Deploy: ")
 
 

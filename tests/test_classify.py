@@ -43,6 +43,7 @@ def test_a_batch_answers_as_one_by_one(colour_bundle: Bundle) -> None:
     np.testing.assert_allclose(classifier.probabilities(images), alone, atol=1e-6)
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_an_engine_answers_what_an_array_holds_now(colour_bundle: Bundle, target: str) -> None:
     """It may read pixels where they are, so the same array, other pixels, and arrays that are no plain ones."""
@@ -78,6 +79,7 @@ def test_an_answer_that_is_not_a_number_is_no_label(colour_bundle: Bundle, answe
         classifier.probabilities(np.zeros((1, 48, 64, 3), np.uint8))
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_many_at_once_answer_as_one_by_one(
     edge_all: Command, colour_bundle: Bundle, tmp_path: Path, target: str

@@ -21,11 +21,6 @@ from edge_all.export import dataset as data
 from edge_all.export.dataset import kaggle, synthetic
 
 
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return synthetic.draw(tmp_path_factory.mktemp("drawn"), per_class=12)
-
-
 @pytest.fixture
 def root(drawn: Path, tmp_path: Path) -> Path:
     """A copy that a test may damage."""
@@ -263,6 +258,7 @@ def test_kaggle_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.Monke
         kaggle.download()
 
 
+@pytest.mark.real_data
 @pytest.mark.skipif("EDGE_ALL_DATA" not in os.environ, reason="EDGE_ALL_DATA names no folder")
 def test_real_data() -> None:
     root = Path(os.environ["EDGE_ALL_DATA"])

@@ -11,6 +11,8 @@ from helpers_bundle import colour_graph
 from edge_all import machine
 from edge_all.targets import EngineOptions, engine_cache, open_engine
 
+pytestmark = pytest.mark.engine
+
 IMAGES = np.random.default_rng(0).integers(0, 256, (3, 48, 64, 3), dtype=np.uint8)
 
 

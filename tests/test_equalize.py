@@ -14,6 +14,8 @@ from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.equalize import equalize
 from edge_all.export.graph.preprocess import Preprocess
 
+pytestmark = pytest.mark.engine
+
 
 def equalization_graph(size: tuple[int, int]) -> onnx.ModelProto:
     nodes = edit.Nodes()

@@ -30,15 +30,17 @@ from edge_all.export.head import evaluate
 from edge_all.export.head.fit import HeadSpec, to_onnx
 from edge_all.export.quantize import calibration, gate, search
 
+pytestmark = pytest.mark.slow
+
 FEW = (*SMALL, "--augment", 0)
 """One image in place of four to learn from."""
 
 
 @pytest.fixture(scope="module")
-def exported(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bundles.Bundle, dict[str, object]]:
+def exported(tinted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bundles.Bundle, dict[str, object]]:
     """One export by the installed command, and its JSON."""
     out = tmp_path_factory.mktemp("exported") / "bundle"
-    words = ("export", *SMALL, "--augment", 1, "--data", drawn, "--out", out, "--json")
+    words = ("export", *SMALL, "--augment", 1, "--data", tinted, "--out", out, "--json")
     done = run_program(*words, cwd=out.parent, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "untrained" in done.stderr, "random weights must be said aloud"
@@ -72,45 +74,48 @@ def test_bundle_is_whole_and_standard(exported: tuple[bundles.Bundle, dict[str, 
         assert verified["agreement"] >= 95
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_every_precision_answers(exported: tuple[bundles.Bundle, dict[str, object]], drawn: Path, target: str) -> None:
+def test_every_precision_answers(exported: tuple[bundles.Bundle, dict[str, object]], tinted: Path, target: str) -> None:
     bundle, _ = exported
     answers = {}
     for precision in bundle.precisions(target):
         classifier = load(bundle.path, target=target, precision=precision)
-        answers[precision] = [classifier.classify(path).label for path in sorted(drawn.glob("*/*"))[::4]]
+        answers[precision] = [classifier.classify(path).label for path in sorted(tinted.glob("*/*"))[::4]]
     same = np.mean([a == b for a, b in zip(answers["fp32"], answers.get("int8", answers["fp32"]), strict=True)])
     assert same >= 0.9
 
 
-def test_bench_of_an_export(exported: tuple[bundles.Bundle, dict[str, object]], edge_all: Command, drawn: Path) -> None:
+def test_bench_of_an_export(
+    exported: tuple[bundles.Bundle, dict[str, object]], edge_all: Command, tinted: Path
+) -> None:
     bundle, _ = exported
-    done = edge_all("bench", "--quick", "--bundle", bundle.path, "--data", drawn, "--target", "cpu")
+    done = edge_all("bench", "--quick", "--bundle", bundle.path, "--data", tinted, "--target", "cpu")
     assert done.returncode == 0 and "WARNING" in done.stderr and "Probe:" in done.stderr
 
 
 @pytest.mark.usefixtures("untimed")
-def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, drawn: Path, tmp_path: Path) -> None:
+def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, tmp_path: Path) -> None:
     out = tmp_path / "held.zip"
     words = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes", "--target", "cpu")
-    done = edge_all("export", *FEW, "--data", drawn, "--out", out, *words)
+    done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words)
     assert done.returncode == 0, done.stderr
     record = bundles.load(out).record
     assert record["input"]["equalize"] and record["held_out"]["images"] == 8
     assert record["dataset"]["images"] <= 40 and set(record["models"]) == {"cpu"}
-    assert edge_all("classify", drawn / "Pro", "--bundle", out, "--json").returncode == 0
+    assert edge_all("classify", tinted / "Pro", "--bundle", out, "--json").returncode == 0
 
 
 @pytest.mark.usefixtures("untimed")
 def test_strict_exits_3_where_the_gate_refuses(
-    edge_all: Command, drawn: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edge_all: Command, tinted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> dict[str, object]:
         return {"passed": False, "protocol": "block", "lost": {"recall": 9.0}, "allowed": {"recall": 1.5}}
 
     monkeypatch.setattr(gate, "judge", never)
     monkeypatch.setattr(search, "_with_float_layers", lambda *_: None)
-    words = (*FEW, "--data", drawn, "--out", tmp_path / "b", "--target", "cpu", "--scheme", "layerwise-8bit")
+    words = (*FEW, "--data", tinted, "--out", tmp_path / "b", "--target", "cpu", "--scheme", "layerwise-8bit")
     done = edge_all("export", *words, "--strict", "--json")
     assert done.returncode == 3 and "the gate refused INT8 for cpu" in done.stderr and "FP32 ships" in done.stderr
     record = bundles.load(tmp_path / "b").record

@@ -37,6 +37,7 @@ def _fit(selector: str) -> tuple[Head, Rows, np.ndarray]:
     return head, rows, labels
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("selector", ["anova", "pca"])
 def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Engine) -> None:
@@ -121,6 +122,7 @@ def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -
     assert len(CLASSES) == 3
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_the_built_in_bundle_names_no_class_for_what_is_no_smear(
     target: str, edge_all: Command, tmp_path: Path

@@ -20,7 +20,6 @@ from edge_all import bundle as bundles
 from edge_all.errors import TargetError
 from edge_all.export import backbones, features
 from edge_all.export.dataset import folds, read
-from edge_all.export.dataset.synthetic import draw
 from edge_all.export.features import Rows
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.head.fit import HeadSpec
@@ -32,11 +31,6 @@ from edge_all.targets.onnxruntime_cpu import PROVIDER, OnnxRuntimeEngine
 from edge_all.targets.onnxruntime_gpu import left_to_cpu
 
 SIZE = (64, 64)
-
-
-@pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=2)
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +58,8 @@ def test_convolutions_are_float16_and_the_rest_is_not(backbone: onnx.ModelProto)
     assert 0 < np.abs(rounded - exact).max() < 0.01 * np.abs(exact).max()
 
 
-def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
-    data = read(drawn)
+def test_the_gate_can_refuse(tinted: Path, backbone: onnx.ModelProto, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = read(tinted)
     rows = Rows(features.extract(backbone, data, SIZE))
     block = folds(data, "block")
     reference = measure(backbone, data, rows, {"block": block}, HeadSpec("anova", "svm", count=12))
@@ -88,10 +82,10 @@ def test_the_gate_can_refuse(drawn: Path, backbone: onnx.ModelProto, monkeypatch
     assert not refused.verdict["passed"] and "FP32 ships in its place" in said[0]
 
 
-def test_a_bundle_for_gpu(edge_all: Command, drawn: Path, tmp_path: Path) -> None:
+def test_a_bundle_for_gpu(edge_all: Command, tinted: Path, tmp_path: Path) -> None:
     words = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.2", "--resize", "64x64")
     out = tmp_path / "bundle"
-    done = edge_all("export", *words, "--augment", 0, "--data", drawn, "--target", "gpu", "--out", out)
+    done = edge_all("export", *words, "--augment", 0, "--data", tinted, "--target", "gpu", "--out", out)
     assert done.returncode == 0, done.stderr
     made = bundles.load(out)
     files = {precision: f"model.{precision}.onnx" for precision in ("fp16", "fp32")} | {"int8": "model.gpu.int8.onnx"}

@@ -13,6 +13,8 @@ from edge_all.errors import HeadError
 from edge_all.export import classifiers, selectors
 from edge_all.export.head.fit import Head, HeadSpec, to_onnx
 
+pytestmark = pytest.mark.engine
+
 TRAIN, TEST, CHANNELS, CLASSES = 700, 600, 200, 4
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ from helpers_graphs import by_onnxruntime, random_weights
 
 from edge_all.export import backbones, features
 from edge_all.export.dataset import folds, groups, read
-from edge_all.export.dataset.synthetic import draw
 from edge_all.export.features import Rows
 from edge_all.export.graph import timing
 from edge_all.export.graph.build import backbone_graph
@@ -24,6 +24,8 @@ from edge_all.export.head.reference import measure
 from edge_all.export.quantize import calibration, heads, schemes, search
 from edge_all.export.quantize.attempt import Attempt, SearchResult
 from edge_all.progress import Console, Progress, ignore
+
+pytestmark = pytest.mark.slow
 
 SIZE = (64, 64)
 
@@ -36,15 +38,15 @@ def _step(title: str) -> Iterator[Progress]:
 
 
 @pytest.fixture(autouse=True)
-def untimed(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Times are the benchmarks' affair: here every INT8 graph is twice as fast, unless a test wants the real thing."""
+def _untimed(request: pytest.FixtureRequest) -> None:
+    """No times, unless a test wants the real thing."""
     if "engine" not in request.node.name:
-        monkeypatch.setattr(timing, "times", lambda target, graphs: [2.0, *([1.0] * (len(graphs) - 1))])
+        request.getfixturevalue("untimed")
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> search.Quantizer:
-    data = read(draw(tmp_path_factory.mktemp("drawn"), per_class=12, seed=2))
+def case(tinted: Path) -> search.Quantizer:
+    data = read(tinted)
     backbone = backbones.load("mobilenetv2")
     graph = backbone_graph(backbone, random_weights(backbone.name), tap_name="features.3", input_size=SIZE)
     rows = features.extract(graph, data, SIZE)
@@ -130,6 +132,7 @@ def test_everything_failing_ships_fp32(case: search.Quantizer) -> None:
     assert found.best is None and "FP32 ships" in said[-1]
 
 
+@pytest.mark.engine
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
 def test_an_engine_times_graphs(case: search.Quantizer, target: str) -> None:
     times = timing.times(target, [case.reference.graph, case.reference.graph])

@@ -5,20 +5,19 @@ from __future__ import annotations
 import numpy as np
 import onnx
 import pytest
-from helpers_graphs import ENGINES, by_onnxruntime, pictures, random_weights
+from helpers_graphs import ENGINES, SIZE, by_onnxruntime, graph, pictures
 
-from edge_all.export import backbones
 from edge_all.export.assemble.cut import cut, sentence
 from edge_all.export.assemble.fuse import fuse
 from edge_all.export.assemble.prune import prune
 from edge_all.export.graph import edit
-from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.facts import size
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.fit import to_onnx as head_to_onnx
 from edge_all.export.quantize import layerwise
 
-SIZE = (80, 80)
+pytestmark = [pytest.mark.slow, pytest.mark.engine]
+
 PLACES = {
     "mobilenetv2": ["last", "features.13", "features.3:std+features.8:std"],  # 13 ends in a residual sum
     "efficientnet_lite0": ["blocks.1.0"],
@@ -28,10 +27,6 @@ PLACES = {
     "vgg19": ["last"],
 }
 CASES = [(name, place) for name, places in PLACES.items() for place in places]
-
-
-def _graph(name: str, place: str) -> onnx.ModelProto:
-    return backbone_graph(backbones.load(name), random_weights(name), tap_name=place, input_size=SIZE)
 
 
 def _kept(channels: int, share: float = 0.3) -> np.ndarray:
@@ -44,7 +39,7 @@ def _width(model: onnx.ModelProto) -> int:
 
 @pytest.mark.parametrize(("name", "place"), CASES)
 def test_kept_features_are_those_of_before(name: str, place: str) -> None:
-    model = _graph(name, place)
+    model = graph(name, place)
     kept = _kept(_width(model))
     pruned = prune(model, kept)
     images = pictures(2, SIZE)
@@ -69,7 +64,7 @@ def test_kept_features_are_those_of_before(name: str, place: str) -> None:
 )
 def test_quantized_graphs_too(name: str, place: str) -> None:
     images = pictures(2, SIZE)
-    model = layerwise.quantize(_graph(name, place), images, weight_bits=7)
+    model = layerwise.quantize(graph(name, place), images, weight_bits=7)
     kept = _kept(_width(model))
     pruned = prune(model, kept)
     assert size(pruned).macs < size(model).macs and pruned.ByteSize() < model.ByteSize()
@@ -79,7 +74,7 @@ def test_quantized_graphs_too(name: str, place: str) -> None:
 
 
 def test_order_and_range_of_the_features_that_stay() -> None:
-    model = _graph("mobilenetv2", "features.4")
+    model = graph("mobilenetv2", "features.4")
     images = pictures(2, SIZE)
     every = by_onnxruntime(model, image=images)["features"]
     order = np.array([30, 2, 7])
@@ -94,13 +89,13 @@ def test_order_and_range_of_the_features_that_stay() -> None:
 
 @pytest.mark.parametrize("selector", ["anova", "pca"])
 def test_a_cut_bundle_answers_as_an_uncut_one(selector: str) -> None:
-    model, images = _graph("mobilenetv2", "features.8:std"), pictures(24, SIZE, seed=2)
+    model, images = graph("mobilenetv2", "features.8:std"), pictures(24, SIZE, seed=2)
     labels = np.arange(24) % 3
     images[labels == 1] //= 2
     features = by_onnxruntime(model, image=images)["features"]
     head = HeadSpec(selector=selector, classifier="svm", count=20).fit(features, labels)
     parts = cut(model, head)
     uncut, pruned = fuse(model, head_to_onnx(head), name="x"), fuse(parts.backbone, parts.head, name="x")
-    answers, wanted = (by_onnxruntime(graph, image=images)["probabilities"] for graph in (pruned, uncut))
+    answers, wanted = (by_onnxruntime(fused, image=images)["probabilities"] for fused in (pruned, uncut))
     assert np.abs(answers - wanted).max() <= 1e-5
     assert ("no channel" in sentence(parts)) == (selector == "pca") == (parts.before == parts.after)

@@ -22,21 +22,25 @@ from edge_all.export.head.fit import Head, HeadSpec, to_onnx
 
 DATA = os.environ.get("EDGE_ALL_DATA")
 
-pytestmark = pytest.mark.skipif(not DATA, reason="EDGE_ALL_DATA names no folder of real images")
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA, reason="EDGE_ALL_DATA names no folder of real images"),
+]
 
 TRAIN, TEST = 800, 400
 
 
 @cache
 def real_rows() -> tuple[np.ndarray, np.ndarray]:
-    """Features of EfficientNet-Lite0's last layer, and labels: every second field, shuffled."""
+    """Features of EfficientNet-Lite0's last layer, and labels: some of the fields, shuffled."""
     data = read(Path(str(DATA)))
-    numbers = np.random.default_rng(0).permutation(len(data))[: TRAIN + TEST]
+    order = np.random.default_rng(0).permutation(len(data))
+    some = data.subset(np.isin(np.arange(len(data)), order[: TRAIN + TEST]))
     backbone = backbones.load("efficientnet_lite0")
     graph = backbone_graph(backbone, weights.load(backbone, "auto"))
-    paths, digests = data
-    rows = features.extract(graph, [paths[i] for i in numbers], [digests[i] for i in numbers], backbone.input_size)
-    return rows, data.labels[numbers]
+    shuffled = np.random.default_rng(1).permutation(len(some))
+    return features.extract(graph, some, backbone.input_size)[shuffled], some.labels[shuffled]
 
 
 @cache
@@ -59,23 +63,23 @@ def test_every_head_on_real_features(selector: str, classifier: str, engine: Eng
 
 
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_builtin_bundle_on_fields_it_has_not_seen(edge_all: Command, tmp_path: Path, target: str) -> None:
+def test_builtin_bundle_on_fields_it_has_not_seen(edge_all_program: Command, tmp_path: Path, target: str) -> None:
     built_in = bundle.load(bundle.BUILTIN)
     fresh = bench.labelled(Path(str(DATA)), built_in)
     if fresh.basis != "unseen":
         pytest.skip("every image here was in its training set")
     report = tmp_path / "report.json"
     words = ("--bundle", bundle.BUILTIN, "--data", DATA, "--target", target, "--json", report)
-    done = edge_all("bench", *words, timeout=300)
+    done = edge_all_program("bench", *words, timeout=300)
     assert done.returncode == 0, done.stderr
     for row in json.loads(report.read_text())["rows"]:
         assert row["images"] == len(fresh.files) >= 300
         assert row["accuracy"] >= 95 and row["agreement_fp32"] >= 99
 
 
-def test_export_of_a_tapped_backbone(edge_all: Command, tmp_path: Path) -> None:
+def test_export_of_a_tapped_backbone(edge_all_program: Command, tmp_path: Path) -> None:
     words = ("--backbone", "efficientnet_lite0", "--tap", "blocks.3.0:std", "--data", DATA, "--out", tmp_path / "b")
-    done = edge_all("export", *words, "--json", "--strict", timeout=900)
+    done = edge_all_program("export", *words, "--json", "--strict", timeout=900)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     block, grouped = (summary["metrics"][name] for name in ("block", "grouped"))

@@ -11,6 +11,8 @@ from onnx import TensorProto, helper, numpy_helper
 from edge_all.export.graph.facts import size
 from edge_all.export.graph.reorder import reorder
 
+pytestmark = pytest.mark.engine
+
 SIZE = (24, 32)
 CHANNELS = 6
 

@@ -35,6 +35,8 @@ from edge_all.export.study.report import baselines, plots
 from edge_all.export.study.settings import Settings
 from edge_all.export.study.table import Cell, Row
 
+pytestmark = pytest.mark.slow
+
 TWO = ("--selector", "anova", "--selector", "pca", "--classifier", "svm", "--classifier", "knn", "--features", 16)
 
 

@@ -13,13 +13,15 @@ from helpers_graphs import by_onnxruntime, pictures, random_weights
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones, features, taps
 from edge_all.export.assemble import tap_report
-from edge_all.export.dataset import augment, folds, read
+from edge_all.export.dataset import Dataset, augment, folds, read
 from edge_all.export.dataset.synthetic import draw
 from edge_all.export.features import Rows
 from edge_all.export.graph.build import Trunk, backbone_graph
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head import evaluate, robustness
 from edge_all.export.head.fit import HeadSpec
+
+pytestmark = pytest.mark.slow
 
 SIZE = (64, 64)
 
@@ -107,18 +109,23 @@ def test_calibration_keeps_an_images_copies_together() -> None:
     assert told < 0.7 < untold
 
 
-def _search(root: Path, least: int | None = None) -> taps.Search:
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
+    """As few images as five folds need."""
+    return read(draw(tmp_path_factory.mktemp("drawn"), per_class=6, seed=3))
+
+
+def _search(data: Dataset, least: int | None = None) -> taps.Search:
     backbone = backbones.load("mobilenetv2")
-    data = read(draw(root, per_class=10, seed=3))
     spec = HeadSpec(selector="anova", classifier="naive_bayes", count=least)
     return taps.Search(
         backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec, True, "cpu"
     )
 
 
-def test_auto_compares_every_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(taps.timing, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
-    search = _search(tmp_path / "data")
+    search = _search(data)
     name, table = taps.choose(search, "balanced", lambda done, total: None)
     named = {candidate["tap"] for candidate in table["candidates"]}
     assert {f"{tap.name}:std" for tap in search.backbone.taps} <= named and name in named
@@ -136,9 +143,9 @@ def test_auto_compares_every_tap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"taps.md", "taps.json", "taps.png"}
 
 
-def test_more_features_than_any_tap_has(tmp_path: Path) -> None:
+def test_more_features_than_any_tap_has(data: Dataset) -> None:
     with pytest.raises(EdgeAllError, match="no tap of mobilenetv2 has as many: give at most 2560"):
-        taps.choose(_search(tmp_path / "data", least=3000), "speed", lambda done, total: None)
+        taps.choose(_search(data, least=3000), "speed", lambda done, total: None)
 
 
 def _candidate(name: str, ms: float, clean: float, worst: float) -> taps.Candidate:
@@ -166,9 +173,10 @@ def test_the_battery_is_felt(tmp_path: Path) -> None:
     }
 
 
-def test_features_of_changed_images_are_kept_apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_features_of_changed_images_are_kept_apart(
+    data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
-    data = read(draw(tmp_path / "data", per_class=5, seed=3))
     backbone = backbones.load("mobilenetv2")
     graph = backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2", input_size=SIZE)
     extract = partial(features.extract, graph, data, SIZE)

@@ -18,6 +18,8 @@ import onnx
 from edge_all.errors import EdgeAllError
 from edge_all.progress import Progress, ignore
 
+from ..graph.names import is_backbone
+
 
 @dataclass(frozen=True)
 class Scheme:
@@ -104,4 +106,4 @@ def quantize(
 
 def float_nodes(model: onnx.ModelProto) -> list[str]:
     """Names of the nodes that must not be quantized: preprocessing, and the pooling that gives the head its input."""
-    return [n.name for n in model.graph.node if not n.name.startswith("backbone/")]
+    return [n.name for n in model.graph.node if not is_backbone(n)]
