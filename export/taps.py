@@ -156,7 +156,7 @@ def choose(search: Search, prefer: str, progress: Progress) -> tuple[str, TapTab
     times = timing.times(search.target, [_only(pooled, parts) for parts in single.values()])
     singles = _scored(search, pooled, single, times, scoring_single)
     first = pick(singles, prefer, *search.all_images)
-    pairs = _pairs(_taps_before(search, first), first) if prefer != "speed" else {}
+    pairs = _pairs(search, first) if prefer != "speed" else {}
     if not pairs:
         return first.name, _table(search, prefer, first, singles, singles)
     graphs = [_only(pooled, parts) for parts in (single[first.name], *pairs.values())]
@@ -181,16 +181,12 @@ def pick(candidates: Sequence[Candidate], prefer: str, images: np.ndarray, tried
     return min(good, key=lambda c: c.ms)
 
 
-def _taps_before(search: Search, first: Candidate) -> list[str]:
-    """At most `_SECOND` taps that lie before a single one, evenly spread over all of them."""
-    order = [tap.name for tap in search.backbone.taps]
-    earlier = order[: order.index(first.name.removesuffix(STD))]
-    return [earlier[i] for i in np.unique(np.linspace(0, len(earlier) - 1, _SECOND).astype(int))] if earlier else []
-
-
-def _pairs(earlier: Sequence[str], first: Candidate) -> dict[str, list[str]]:
-    """The taps of each pair, by the pair's name."""
-    return {f"{name}{STD}+{first.name}": [name, first.name.removesuffix(STD)] for name in earlier}
+def _pairs(search: Search, first: Candidate) -> dict[str, list[str]]:
+    """By its name, the taps of each pair of `first` and an earlier tap: at most `_SECOND`, evenly spread over all."""
+    order, single = [tap.name for tap in search.backbone.taps], first.name.removesuffix(STD)
+    earlier = order[: order.index(single)]
+    spread = np.unique(np.linspace(0, len(earlier) - 1, _SECOND).astype(int)) if earlier else ()
+    return {f"{earlier[i]}{STD}+{first.name}": [earlier[i], single] for i in spread}
 
 
 def _better(first: Candidate, pairs: Sequence[Candidate], search: Search) -> Candidate:

@@ -48,11 +48,11 @@ def test_equalization_inside_a_backbone() -> None:
     backbone, weights = backbones.load("mobilenetv2"), random_weights("mobilenetv2")
     graphs = [
         backbone_graph(
-            backbone, weights, tap_name="features.2", input_size=(64, 96), preprocess=Preprocess(equalize=on)
+            backbone, weights, tap_name="features.2", input_size=(64, 64), preprocess=Preprocess(equalize=on)
         )
         for on in (True, False)
     ]
-    images = pictures(2, (64, 96)) // 3
+    images = pictures(2, (64, 64)) // 3
     equalized = np.stack([np.asarray(ImageOps.equalize(Image.fromarray(picture))) for picture in images])
     for engine in ENGINES:
         inside, before = engine(graphs[0], image=images), engine(graphs[1], image=equalized)

@@ -205,9 +205,9 @@ def test_features_are_cached_by_content(drawn: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
     data = read(drawn)
     backbone = backbones.load("mobilenetv2")
-    graph = backbone_graph(backbone, weights.load(backbone, "random"), tap_name="features.2", input_size=(32, 32))
+    graph = backbone_graph(backbone, weights.load(backbone, "random"), tap_name="features.4", input_size=(64, 64))
     calls: list[int] = []
-    extract = partial(features.extract, graph, data, (32, 32))
+    extract = partial(features.extract, graph, data, (64, 64))
     first = extract(progress=lambda done, total: calls.append(done))
     assert calls[-1] == len(data)
     np.testing.assert_array_equal(extract(progress=lambda done, total: calls.append(-1)), first)
