@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from functools import cache
-
 import numpy as np
 import onnx
 import pytest
 import torch
-from helpers_graphs import ENGINES, SIZE, by_onnxruntime, check_standard, eager, pictures, random_weights, stages
+from helpers_graphs import ENGINES, SIZE, by_onnxruntime, check_standard, eager, graph, pictures, random_weights, stages
 
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones
@@ -24,8 +22,8 @@ NAMES = backbones.names()
 LARGEST_ERROR = 1e-3
 """Of a feature, relative to the largest one of the image."""
 
-HEAVY = 2_000_000_000
-"""Multiply-accumulates beyond which a test runs a backbone on small images."""
+PADDED_BY_SIZE = "efficientnet_lite0"
+"""Its padding depends on the size of its input: it is run at its own size, and the others at a small one."""
 
 
 def relative_error(features: np.ndarray, wanted: np.ndarray) -> float:
@@ -64,13 +62,11 @@ def test_an_unknown_tap_is_answered_with_the_list_of_taps() -> None:
 
 
 def size_of(backbone: backbones.Backbone) -> tuple[int, int]:
-    return backbone.input_size if backbone.taps[-1].macs < HEAVY else SIZE
+    return backbone.input_size if backbone.name == PADDED_BY_SIZE else SIZE
 
 
-@cache
 def graph_of(name: str) -> onnx.ModelProto:
-    backbone = backbones.load(name)
-    return backbone_graph(backbone, random_weights(name), input_size=size_of(backbone))
+    return graph(name, "last", size_of(backbones.load(name)))
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -93,8 +89,8 @@ def test_graph_gives_the_features_of_torch(name: str) -> None:
     assert by_onnxruntime(model, image=images[:1])["features"].shape == (1, backbone.taps[-1].channels)
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite0"])  # its "same" padding depends on the size
-def test_cut_at_a_tap_of_another_size(name: str) -> None:
+def test_cut_at_a_tap_of_another_size() -> None:
+    name = PADDED_BY_SIZE
     backbone = backbones.load(name)
     middle = backbone.taps[len(backbone.taps) // 2]
     model = backbone_graph(backbone, random_weights(name), tap_name=middle.name, input_size=(240, 320))
