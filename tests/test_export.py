@@ -111,7 +111,8 @@ def test_strict_exits_3_where_the_gate_refuses(
     edge_all: Command, tinted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*_: object) -> dict[str, object]:
-        return {"passed": False, "protocol": "block", "lost": {"recall": 9.0}, "allowed": {"recall": 1.5}}
+        lost, allowed = {"recall": 9.0}, {"recall": 1.5}
+        return {"passed": False, "protocol": "block", "lost": lost, "allowed": allowed, "worst_class": "Early"}
 
     monkeypatch.setattr(gate, "judge", never)
     monkeypatch.setattr(search, "_with_float_layers", lambda *_: None)
@@ -155,14 +156,13 @@ def test_a_corrupt_image_stops_before_anything_is_written(edge_all: Command, dra
 
 def test_killed_in_the_middle_leaves_no_bundle(drawn: Path, tmp_path: Path) -> None:
     command = [PROGRAM, "export", *SMALL, "--data", str(drawn)]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
-    assert child.stderr
-    for line in child.stderr:
-        if line.startswith("Extracting"):
-            break
-    time.sleep(0.5)
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path) as child:
+        assert child.stderr
+        for line in child.stderr:
+            if line.startswith("Extracting"):
+                break
+        time.sleep(0.5)
+        child.send_signal(signal.SIGKILL)
     assert bundles.newest(tmp_path / "models") is None
 
 

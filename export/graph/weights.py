@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +142,17 @@ def _feature_state(backbone: Backbone, tensors: Mapping[str, Tensor], origin: st
     return state
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Sums have the same last digits whatever the machine's cores, and seeded weights the same digest."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
 def _feature_shapes(backbone: Backbone, model: nn.Module) -> dict[str, tuple[int, ...]]:
     """Shapes of the network's tensors without its classifier, by its own keys."""
     return {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith(backbone.head)}
@@ -148,7 +160,7 @@ def _feature_shapes(backbone: Backbone, model: nn.Module) -> dict[str, tuple[int
 
 def _random(backbone: Backbone, seed: int) -> dict[str, Tensor]:
     """Seeded initial weights; BatchNorm has the statistics of a batch of noise, so that activations keep their size."""
-    with torch.random.fork_rng(devices=[]), torch.no_grad():
+    with torch.random.fork_rng(devices=[]), torch.no_grad(), _one_thread():
         torch.manual_seed(seed)
         model = backbone.build()
         norms = [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
