@@ -31,17 +31,11 @@ def pytest_configure(config: pytest.Config) -> None:
     if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
-        os.environ["OMP_NUM_THREADS"] = "1"  # programs may use all cores, but random weights depend on torch's threads
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with the files that take longest, so that no worker of pytest-xdist ends with one while the others wait."""
     items.sort(key=lambda item: -sum(item.get_closest_marker(name) is not None for name in ("real_data", "slow")))
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The tests on real images come first: the longest of all must not be the last, on one worker alone."""
-    items.sort(key=lambda item: item.get_closest_marker("real_data") is None)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
