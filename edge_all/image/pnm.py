@@ -43,10 +43,11 @@ def read(data: bytes) -> npt.NDArray[np.uint8] | None:
     limits.check_memory(width * height, 4 + channels * (form.itemsize + 1), len(data))
     if len(data) - head.end() < count * form.itemsize:
         raise ImageError("damaged image (the file ends before its pixels do); save or copy it again")
-    values: npt.NDArray[np.unsignedinteger] = np.frombuffer(data, form, count, head.end()).reshape(
-        (height, width, channels)
-    )
+    stored = np.frombuffer(data, form, count, head.end()).reshape((height, width, channels))
+    if highest == 255:
+        pixels = stored.astype(np.uint8, copy=False)
+    else:
+        pixels = colour.scaled(stored.astype(np.uint16), highest)
     if highest > 255:
-        colour.check_range(values.max(keepdims=True), highest)
-    pixels = values.astype(np.uint8, copy=False) if highest == 255 else colour.scaled(values, highest)
+        colour.check_range(stored.max(keepdims=True), highest)
     return pixels[..., 0] if channels == 1 else pixels
