@@ -44,10 +44,8 @@ def read(data: bytes) -> npt.NDArray[np.uint8] | None:
     if len(data) - head.end() < count * form.itemsize:
         raise ImageError("damaged image (the file ends before its pixels do); save or copy it again")
     stored = np.frombuffer(data, form, count, head.end()).reshape((height, width, channels))
-    if highest == 255:
-        pixels = stored.astype(np.uint8, copy=False)
-    else:
-        pixels = colour.scaled(stored.astype(np.uint16), highest)
+    as_is = highest == 255
+    pixels = stored.astype(np.uint8, copy=False) if as_is else colour.scaled(stored.astype(np.uint16), highest)
     if highest > 255:
         colour.check_range(stored.max(keepdims=True), highest)
     return pixels[..., 0] if channels == 1 else pixels
