@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,6 +33,9 @@ input: libjpeg leaves out what resizing would average away (https://pillow.readt
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
 """Endings of the files in a folder that count as images; a file that is given by itself may have any name."""
+
+# Pillow warns of what it leaves out of the metadata; what decides about pixels is checked here.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _ORIENTATION, _PROFILE = 0x0112, "icc_profile"
 

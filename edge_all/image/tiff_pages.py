@@ -17,6 +17,11 @@ SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _TYPES = {1: "u1", 3: "u2", 4: "u4", 7: "u1", 16: "u8"}
 """Numbers without a sign, and bytes, by the type of a field."""
 
+_NEEDED = frozenset(
+    {254, 256, 257, 258, 259, 262, 266, 273, 277, 278, 279, 284, 317, 320, 322, 323, 324, 325, 338, 339}
+)
+"""Fields without which, or with a wrong value of which, the pixels would be others."""
+
 _MAX_FIELDS = 4096
 _MAX_VALUES = 2_000_000
 
@@ -114,7 +119,7 @@ def pages(data: bytes) -> list[Page]:
             found[at] = Page(len(found), fields)
             at = after
     except (struct.error, ValueError, OverflowError):
-        if not found:
+        if not any(page.is_whole for page in found.values()):
             raise ImageError("damaged image (the directory of a TIFF file); save or copy it again") from None
     if not found:
         raise ImageError("damaged image (a TIFF file without a directory); save or copy it again")
@@ -139,5 +144,7 @@ def _fields(data: bytes, at: int, order: str, big: bool) -> tuple[dict[int, tupl
             start = at if size <= width else struct.unpack_from(order + offset_form, data, at)[0]
             if start + size <= len(data):
                 fields[tag] = tuple(np.frombuffer(data, form, number, start).tolist())
+            elif tag in _NEEDED:
+                raise ValueError("a field that lies outside the file")
         at += width
     return fields, struct.unpack_from(order + offset_form, data, at)[0]

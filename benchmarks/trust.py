@@ -1,0 +1,275 @@
+"""What the trust in a device rests on, by numbers: mutated images and bundles, damaged fields, kills, long runs.
+
+    python benchmarks/trust.py images --count 100000
+    python benchmarks/trust.py bundles --count 20000
+    python benchmarks/trust.py fields --data DIR --count 2000
+    python benchmarks/trust.py soak --count 20000
+    python benchmarks/trust.py kills --count 100
+
+Each prints counts, the longest time and the peak of memory. An input that ends in an error which is not edge_all's own
+is printed with its seed, and the exit status is 1.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import numpy as np
+from PIL import Image
+
+import edge_all
+from edge_all import bundle as bundles
+from edge_all import machine
+from edge_all.errors import EdgeAllError, ImageError
+
+FORMS: tuple[tuple[str, str, dict[str, object]], ...] = (
+    ("JPEG", "RGB", {"quality": 85}),
+    ("JPEG", "RGB", {"progressive": True}),
+    ("PNG", "RGB", {}),
+    ("PNG", "RGBA", {}),
+    ("TIFF", "RGB", {}),
+    ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+    ("TIFF", "RGB", {"compression": "tiff_adobe_deflate"}),
+    ("TIFF", "RGB", {"compression": "jpeg"}),
+    ("BMP", "RGB", {}),
+    ("GIF", "P", {}),
+    ("WEBP", "RGB", {}),
+    ("WEBP", "RGB", {"lossless": True}),
+    ("PPM", "RGB", {}),
+)
+NUMBERS = (0, 1, 255, 32_767, 65_535, 70_000, 2**31 - 1, 2**32 - 1)
+
+
+@click.group()
+def cli() -> None:
+    """Measure what must hold for any file, any bundle and any fault."""
+
+
+@cli.command()
+@click.option("--count", default=10_000, show_default=True)
+@click.option("--target", "targets", multiple=True, default=("cpu", "openvino"), show_default=True)
+def images(count: int, targets: tuple[str, ...]) -> None:
+    """Mutate small images of seven formats and classify them on each engine in turn."""
+    seeds = [_encoded(*form) for form in FORMS]
+    classifiers = [edge_all.load(bundles.BUILTIN, target=target) for target in targets]
+
+    def attempt(rng: random.Random, number: int) -> str:
+        form = number % len(seeds)
+        answer = classifiers[number // len(seeds) % len(classifiers)].classify(_mutated(rng, seeds[form]))
+        return f"{FORMS[form][0]} {answer.status}"
+
+    _run(count, attempt, lambda number: f"{FORMS[number % len(FORMS)][0]} refused")
+
+
+@cli.command("bundles")
+@click.option("--count", default=2_000, show_default=True)
+def mutated_bundles(count: int) -> None:
+    """Mutate the built-in bundle as a ``.zip``, and its record and its graphs with digests that fit, and load them."""
+    built_in = bundles.load(bundles.BUILTIN)
+    whole = {name: built_in.read(name) for name in built_in.record["files"]}
+    body = {key: value for key, value in built_in.record.items() if key not in ("protocol", "files", "digest")}
+    graph = built_in.model_file("cpu", "int8")
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w") as archive:
+        for name in (bundles.RECORD, *whole):
+            archive.write(bundles.BUILTIN / name, name)
+
+    def attempt(rng: random.Random, number: int) -> str:
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "b.zip")
+            if number % 2:
+                path.write_bytes(_mutated(rng, packed.getvalue()))
+            else:
+                path = path.with_suffix("")
+                bundles.write(path, body, whole | {graph: _mutated(rng, whole[graph])})  # type: ignore[arg-type]
+            edge_all.load(path, target=("cpu", "openvino")[number // 2 % 2])
+            return "loaded"
+
+    _run(count, attempt, lambda _: "refused")
+
+
+@cli.command()
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="A folder of JPEG fields.")
+@click.option("--count", default=2_000, show_default=True)
+@click.option("--target", default="cpu", show_default=True)
+def fields(data: Path, count: int, target: str) -> None:
+    """Damage real fields in their coded data, and count those that get another label with ``ok``."""
+    files = sorted(path for path in data.rglob("*") if path.suffix.lower() in (".jpg", ".jpeg"))
+    classifier = edge_all.load(bundles.BUILTIN, target=target)
+    kinds: dict[str, Callable[[random.Random, bytes, int], bytes]] = {
+        "64 zero bytes": lambda _, data, at: data[:at] + bytes(64) + data[at + 64 :],
+        "700 bytes cut out": lambda _, data, at: data[:at] + data[at + 700 :],
+        "cut off": lambda _, data, at: data[:at],
+        "16 other bytes": lambda rng, data, at: data[:at] + rng.randbytes(16) + data[at + 16 :],
+        "one other bit": lambda rng, data, at: data[:at] + bytes([data[at] ^ 1 << rng.randrange(8)]) + data[at + 1 :],
+    }
+    for kind, damaged in kinds.items():
+        rng, told = random.Random(0), Counter[str]()
+        for _ in range(count):
+            whole = rng.choice(files).read_bytes()
+            scan = whole.rindex(b"\xff\xda")
+            begin = scan + 2 + int.from_bytes(whole[scan + 2 : scan + 4])
+            broken = damaged(rng, whole, rng.randrange(begin, len(whole) - 702))
+            try:
+                answer = classifier.classify(broken)
+            except ImageError:
+                told["refused"] += 1
+                continue
+            same = answer.top == classifier.classify(whole).top
+            told[f"{answer.status}, {'same' if same else 'other'} label"] += 1
+        click.echo(f"{kind}: {dict(told)}")
+
+
+@cli.command()
+@click.option("--count", default=20_000, show_default=True)
+@click.option("--target", "targets", multiple=True, default=("cpu", "openvino"), show_default=True)
+def soak(count: int, targets: tuple[str, ...]) -> None:
+    """Classify in one process and print the slope of memory, open files and threads over the last three quarters."""
+    field = _encoded("JPEG", "RGB", {"quality": 90})
+    for target in targets:
+        classifier = edge_all.load(bundles.BUILTIN, target=target)
+        rows = [_state()]
+        for number in range(count):
+            classifier.classify(field)
+            if number % (count // 40) == 0:
+                gc.collect()
+                rows.append(_state())
+        late = np.array(rows[len(rows) // 4 :], float)
+        slopes = np.polyfit(np.linspace(0, 0.75 * count, len(late)), late, 1)[0]
+        click.echo(
+            f"{target}: a thousand images change memory by {1e3 * slopes[0]:+.1f} kB, files by {1e3 * slopes[1]:+.3f}, "
+            f"threads by {1e3 * slopes[2]:+.3f}; memory {rows[1][0] / 1e3:.1f} to {rows[-1][0] / 1e3:.1f} MB"
+        )
+
+
+@cli.command()
+@click.option("--count", default=100, show_default=True)
+@click.option(
+    "--export", "exporting", is_flag=True, help="Kill exports (the extra export is needed) in place of classify."
+)
+def kills(count: int, exporting: bool) -> None:
+    """Kill a command at random times, and look for lost bundles and for what is left over after the next run."""
+    program = str(Path(sys.executable).with_name("edge-all"))
+    with tempfile.TemporaryDirectory() as folder:
+        room = Path(folder)
+        (room / "field.jpg").write_bytes(_encoded("JPEG", "RGB", {"quality": 90}))
+        words = ["classify", "field.jpg"]
+        if exporting:
+            subprocess.run([program, "demo", "--help"], cwd=room, check=True, capture_output=True)
+            from edge_all.export.dataset.synthetic import draw
+
+            draw(room / "data", per_class=6)
+            words = ["export", "--backbone", "mobilenetv2", "--weights", "random", "--tap", "last", "--augment", "0"]
+            words += ["--resize", "64x64", "--data", "data", "--out", "bundle", "--target", "cpu"]
+        environment = os.environ | {"EDGE_ALL_CACHE": str(room / "cache")}
+        quiet: dict[str, object] = {"cwd": room, "env": environment, "capture_output": True}
+        begun = time.perf_counter()
+        subprocess.run([program, *words], check=True, **quiet)  # type: ignore[call-overload]
+        whole = time.perf_counter() - begun
+        before, rng, lost = _listing(room), random.Random(0), 0
+        for _ in range(count):
+            child = subprocess.Popen(
+                [program, *words], cwd=room, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            )
+            try:
+                child.wait(rng.uniform(0, 1.1 * whole))
+            except subprocess.TimeoutExpired:
+                child.send_signal(signal.SIGKILL)
+                child.wait()
+            if exporting:
+                try:
+                    edge_all.load(room / "bundle")
+                except EdgeAllError as error:
+                    lost += 1
+                    click.echo(error)
+        subprocess.run([program, *words], check=True, **quiet)  # type: ignore[call-overload]
+        left = sorted(set(_listing(room)) - set(before))
+        click.echo(
+            f"{count} killed of runs of {whole:.1f} s: {lost} bundles lost, left over after the next run: {left}"
+        )
+    sys.exit(bool(lost or left))
+
+
+def _listing(room: Path) -> list[str]:
+    return [str(path.relative_to(room)) for path in room.rglob("*") if "cache" not in path.parts]
+
+
+def _run(count: int, attempt: Callable[[random.Random, int], str], refused: Callable[[int], str]) -> None:
+    """Try each number, and count what comes of it."""
+    told, others, longest = Counter[str](), 0, (0.0, -1)
+    for number in range(count):
+        begun = time.perf_counter()
+        try:
+            told[attempt(random.Random(number), number)] += 1
+        except EdgeAllError:
+            told[refused(number)] += 1
+        except Exception as error:
+            others += 1
+            click.echo(f"seed {number}: {type(error).__name__}: {error}")
+        longest = max(longest, (time.perf_counter() - begun, number))
+    for what in sorted(told):
+        click.echo(f"{what}: {told[what]}")
+    click.echo(
+        f"{count} tried, {others} ended in other errors; longest {longest[0]:.2f} s (seed {longest[1]}), "
+        f"peak memory {machine.peak_memory_mb():.0f} MB"
+    )
+    sys.exit(bool(others))
+
+
+def _state() -> tuple[float, int, int]:
+    """Memory in kB, open files, threads."""
+    files = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
+    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
+    return pages * 4.096, files, threading.active_count()
+
+
+def _encoded(form: str, mode: str, options: dict[str, object]) -> bytes:
+    coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
+    file = io.BytesIO()
+    coarse.resize((96, 72), Image.Resampling.BICUBIC).convert(mode).save(file, form, **options)  # type: ignore[arg-type]
+    return file.getvalue()
+
+
+def _mutated(rng: random.Random, data: bytes) -> bytes:
+    """Change, cut out, put in, double or cut off some bytes; half of the time near the beginning, in the header."""
+    out = bytearray(data)
+    for _ in range(rng.randint(1, 6)):
+        at = rng.randrange(len(out) if rng.random() < 0.5 else min(len(out), 300))
+        length = rng.randint(1, 64)
+        match rng.randrange(7):
+            case 0:
+                out[at] ^= 1 << rng.randrange(8)
+            case 1:
+                out[at] = rng.choice((0, 1, 0x7F, 0x80, 0xFE, 0xFF))
+            case 2:
+                out[at : at + 4] = rng.choice(NUMBERS).to_bytes(4, rng.choice(("little", "big")))
+            case 3:
+                del out[at : at + length]
+            case 4:
+                out[at:at] = rng.randbytes(length)
+            case 5:
+                out[at:at] = out[at : at + length]
+            case _:
+                if rng.random() < 0.3:
+                    del out[at:]
+        if not out:
+            return b""
+    return bytes(out)
+
+
+if __name__ == "__main__":
+    cli()
