@@ -112,10 +112,11 @@ def test_a_verdict_is_cached(colour_bundle: Bundle, monkeypatch: pytest.MonkeyPa
 def test_a_damaged_verdict_is_made_again(colour_bundle: Bundle, cache: Path) -> None:
     self_check.choose(colour_bundle, EngineOptions(), print)
     (file,) = (cache / "checks").iterdir()
-    file.write_text("{")
-    assert self_check.load_cached(colour_bundle, EngineOptions(), "int8") is None
-    self_check.choose(colour_bundle, EngineOptions(), print)
-    assert self_check.load_cached(colour_bundle, EngineOptions(), "int8") == ""
+    sound = file.read_text()
+    for damage in ("{", "", "[" * 50_000, "{}", "[]", sound.replace('"cpu"', '"gpu"'), sound + " " * 2**17):
+        file.write_text(damage)
+        self_check.choose(colour_bundle, EngineOptions(), print)
+        assert file.read_text() == sound
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(colour_bundle: Bundle, cache: Path) -> None:
