@@ -28,7 +28,7 @@ def folder(name: str) -> Path | None:
         status = path.lstat()
         if stat.S_ISDIR(status.st_mode) and not _others_may_write(status):
             return path
-        _refuse(path)
+        _refuse(str(path))
     return None
 
 
@@ -46,7 +46,7 @@ def load(name: str, most: int) -> bytes | None:
         with open(path, "rb", opener=_open_at_once) as file:
             status = os.fstat(file.fileno())
             if _others_may_write(status):
-                _refuse(path)
+                _refuse(str(path))
             elif stat.S_ISREG(status.st_mode) and status.st_size <= most:
                 return file.read(status.st_size)
     except OSError:
@@ -77,15 +77,27 @@ def _place(name: str) -> Path | None:
         chosen = os.environ.get("EDGE_ALL_CACHE")
         base = chosen or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edge-all")
         above, last = os.path.split(os.path.join(base, name))
-        place = Path(os.path.realpath(above), last)  # links are followed here, and not again when it is opened
-        for each in place.parents:
-            with suppress(FileNotFoundError):
-                if _others_may_write(each.lstat(), is_cache=each == place.parent):
-                    _refuse(each)
-                    return None
+        above = os.path.realpath(above)  # links are followed here, and not again when the file is opened
+        open_folder = _open_to_others(above)
     except (OSError, RuntimeError):  # RuntimeError: the user has no home
         return None
-    return place
+    if open_folder:
+        _refuse(open_folder)
+        return None
+    return Path(above, last)
+
+
+def _open_to_others(folder: str) -> str | None:
+    """The first of a folder and those above it that another user may write to; those that do not exist are left out."""
+    each, below = folder, ""
+    while each != below:
+        try:
+            if _others_may_write(os.lstat(each), is_cache=each == folder):
+                return each
+        except FileNotFoundError:
+            pass
+        each, below = os.path.dirname(each), each
+    return None
 
 
 def _others_may_write(status: os.stat_result, *, is_cache: bool = True) -> bool:
@@ -116,7 +128,7 @@ def _make(path: Path) -> None:
 
 
 @cache
-def _refuse(path: Path) -> None:
+def _refuse(path: str) -> None:
     """Say once why the cache is not used."""
     import logging
 
