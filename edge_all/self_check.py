@@ -31,7 +31,8 @@ def load(bundle: Bundle, options: EngineOptions, precision: str | None, tell: Te
         bundle: The bundle.
         options: The target, and how its engine is to run.
         precision: ``auto`` is `choose`. Any other is loaded as asked (None is the one that the bundle prefers), and a
-            line is told if it answered the probe wrongly here before.
+            line is told if it answered the probe wrongly here. The probe is only run on a graph from the cache that has
+            not been judged.
         tell: Says which precision is not used, or should not be, and why.
 
     Raises:
@@ -42,11 +43,13 @@ def load(bundle: Bundle, options: EngineOptions, precision: str | None, tell: Te
     if precision == "auto":
         return choose(bundle, options, tell)
     classifier = start(bundle, options, precision)
-    if wrong := load_cached(bundle, options, classifier.precision):
-        tell(
-            f"{classifier.precision} on {options.target} answered differently on this machine ({wrong}): "
-            "try --precision auto"
-        )
+    precision, cached = classifier.precision, classifier.engine.cached
+    wrong = load_cached(bundle, options, precision)
+    if not wrong and cached and load_cached(bundle, options, precision, cached) is None:
+        classifier, verdict = check(classifier, options)
+        wrong = _difference(verdict)
+    if wrong:
+        tell(f"{precision} on {options.target} answered differently on this machine ({wrong}): try --precision auto")
     return classifier
 
 

@@ -154,3 +154,14 @@ def test_the_command_says_it_in_one_line(edge_all_program: Command, base: Path, 
     done = edge_all_program("classify", "picture.png", "--bundle", bundle.BUILTIN, "--json")
     assert done.returncode == 0 and done.stdout.count("\n") == 1
     assert done.stderr.count("\n") == 1 and f"{base}: another user may write there" in done.stderr
+
+
+def test_doctor_without_a_place_for_temporary_files(
+    edge_all: Command, colour_bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(mode: str) -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr("tempfile.TemporaryFile", full)
+    done = edge_all("doctor", "--bundle", colour_bundle.path)
+    assert done.returncode == 0, done.stderr

@@ -247,11 +247,12 @@ def test_doctor_and_classify_agree(edge_all: Command, colour_bundle: Bundle, cac
     assert load(colour_bundle.path, precision="auto").precision == "int8"
 
 
+@pytest.mark.parametrize("precision", ["auto", "int8"])
 @pytest.mark.parametrize("checked", [False, True])
 def test_a_planted_graph_is_judged_and_replaced(
-    colour_bundle: Bundle, edge_all: Command, coloured_folder: Path, checked: bool
+    colour_bundle: Bundle, edge_all: Command, coloured_folder: Path, checked: bool, precision: str
 ) -> None:
-    words = ("classify", coloured_folder, "--bundle", colour_bundle.path, "--json")
+    words = ("classify", coloured_folder, "--bundle", colour_bundle.path, "--json", "--precision", precision)
     sound = [json.loads(line)["label"] for line in edge_all(*words).stdout.splitlines()]
     if checked:
         assert edge_all(*words).returncode == 0

@@ -33,7 +33,8 @@ def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: s
     """Check that a bundle answers correctly on this machine.
 
     The CPU and the engines are shown, and every graph of the bundle answers the bundle's probe. The exit status is 3 if
-    an answer differs from that of the machine that made the bundle.
+    an answer differs from that of the machine that made the bundle, or if a graph cannot be run. classify --precision
+    auto goes by these verdicts.
     """
     from edge_all import bundle, doctor
     from edge_all.targets import EngineOptions
