@@ -146,6 +146,14 @@ def test_a_cache_and_a_folder_for_temporary_files_that_cannot_be_written(
     assert probabilities.shape == (1, 4)
 
 
+def test_graphs_are_compiled_beside_the_cache_and_not_where_others_may_write(
+    monkeypatch: pytest.MonkeyPatch, colour_bundle: Bundle, base: Path
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", "no-such-folder")
+    load(colour_bundle.path)
+    assert [path.suffix for path in (base / "engines").iterdir()] == [".onnxruntime"]
+
+
 @posix
 def test_the_command_says_it_in_one_line(edge_all_program: Command, base: Path, tmp_path: Path) -> None:
     cache.store("checks/a", b"")

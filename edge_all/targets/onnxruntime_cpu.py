@@ -106,9 +106,11 @@ def _session(
         except Exception:  # onnxruntime's exceptions share no base class
             cache.remove(name)
             options.graph_optimization_level = level
-    session = None
-    try:
-        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+    session, place = None, cache.folder("engines")
+    if place is None:
+        return ort.InferenceSession(model, options, providers=listed), None
+    try:  # beside the cached files, where nobody else can exchange the file before it is read
+        with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
             optimized = Path(folder, "optimized.onnx")
             options.optimized_model_filepath = str(optimized)
             session = ort.InferenceSession(model, options, providers=listed)
