@@ -147,11 +147,12 @@ def test_a_cache_and_a_folder_for_temporary_files_that_cannot_be_written(
 
 
 def test_graphs_are_compiled_beside_the_cache_and_not_where_others_may_write(
-    monkeypatch: pytest.MonkeyPatch, colour_bundle: Bundle, base: Path
+    monkeypatch: pytest.MonkeyPatch, colour_bundle: Bundle, tmp_path: Path
 ) -> None:
+    monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "new"))
     monkeypatch.setattr("tempfile.tempdir", "no-such-folder")
     load(colour_bundle.path)
-    assert [path.suffix for path in (base / "engines").iterdir()] == [".onnxruntime"]
+    assert [path.suffix for path in (tmp_path / "new" / "engines").iterdir()] == [".onnxruntime"]
 
 
 @posix
