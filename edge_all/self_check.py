@@ -109,9 +109,13 @@ def check(classifier: Classifier, options: EngineOptions) -> tuple[Classifier, V
         TargetError: The engine fails.
     """
     bundle, precision = classifier.bundle, classifier.precision
-    verdict = probe.check(classifier)
-    cached = classifier.engine.cached
-    if cached and (not verdict.passed or load_cached(bundle, options, precision)):
+    verdict, cached = None, classifier.engine.cached
+    try:
+        verdict = probe.check(classifier)
+    except Exception:  # a graph from the cache may be anything
+        if not cached:
+            raise
+    if not verdict or (cached and (not verdict.passed or load_cached(bundle, options, precision))):
         cached = None
         classifier = start(bundle, replace(options, reuse=False), precision)
         verdict = probe.check(classifier)

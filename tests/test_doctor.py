@@ -247,17 +247,16 @@ def test_doctor_and_classify_agree(edge_all: Command, colour_bundle: Bundle, cac
     assert load(colour_bundle.path, precision="auto").precision == "int8"
 
 
-@pytest.mark.parametrize("precision", ["auto", "int8"])
-@pytest.mark.parametrize("checked", [False, True])
+@pytest.mark.parametrize("planted", [colour_graph(-7.5), bundle.load(bundle.BUILTIN).read("model.fp32.onnx")], ids=len)
+@pytest.mark.parametrize(("checked", "precision"), [(False, "auto"), (True, "auto"), (True, "int8")])
 def test_a_planted_graph_is_judged_and_replaced(
-    colour_bundle: Bundle, edge_all: Command, coloured_folder: Path, checked: bool, precision: str
+    colour_bundle: Bundle, edge_all: Command, coloured_folder: Path, checked: bool, precision: str, planted: bytes
 ) -> None:
     words = ("classify", coloured_folder, "--bundle", colour_bundle.path, "--json", "--precision", precision)
     sound = [json.loads(line)["label"] for line in edge_all(*words).stdout.splitlines()]
     if checked:
         assert edge_all(*words).returncode == 0
     name = engine_cache.place("onnxruntime", colour_bundle.read("model.cpu.int8.onnx"), {})
-    planted = colour_graph(-7.5)
     for command in (words, ("doctor", "--bundle", colour_bundle.path)):
         engine_cache.store(name, planted)
         done = edge_all(*command)
