@@ -10,6 +10,8 @@ Research software, not a medical device. Names are imported on first use, so tha
 
 from __future__ import annotations
 
+import os
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,11 @@ if TYPE_CHECKING:
     from edge_all.classifier import Classifier, Prediction
     from edge_all.errors import EdgeAllError
     from edge_all.loading import load
+
+# The engines report their use to their makers, unless this is there before they are imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+sys.modules["openvino_telemetry"] = None  # type: ignore[assignment] # OpenVINO and NNCF go on without it
 
 __version__ = "0.1.0"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import NotRequired, TypedDict
 
@@ -112,7 +113,10 @@ def devices() -> Devices:
         import openvino
 
         core = openvino.Core()
-        by_name = {name: str(core.get_property(name, "FULL_DEVICE_NAME")) for name in core.available_devices}
+        for name in core.available_devices:
+            by_name[name] = name
+            with suppress(RuntimeError):  # a driver that does not answer
+                by_name[name] = str(core.get_property(name, "FULL_DEVICE_NAME"))
     except ImportError:
         pass
     return {"onnxruntime": list(onnxruntime.get_available_providers()), "openvino": by_name}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_all import bundle as bundles
 from edge_all import self_check
-from edge_all.classifier import Classifier, start
+from edge_all.classifier import Classifier
 from edge_all.targets import EngineOptions
 
 _LOG = logging.getLogger("edge_all")
@@ -28,7 +28,8 @@ def load(
             built-in one.
         target: ``cpu`` (ONNX Runtime), ``gpu`` (ONNX Runtime, CUDA) or ``openvino``.
         precision: ``fp32``, ``fp16`` or ``int8``; None takes what the bundle prefers for the target, and ``auto`` the
-            first that answers the bundle's probe correctly on this machine (`edge_all.self_check`).
+            first that answers the bundle's probe correctly on this machine (`edge_all.self_check`). A precision that
+            did not when it was last checked here is loaded if it is asked for, and the logger ``edge_all`` warns.
         device: OpenVINO device; None is ``CPU``.
         threads: Threads for one inference; None leaves it to the engine.
 
@@ -39,6 +40,4 @@ def load(
     """
     bundle = bundles.load(Path(path) if path else bundles.default())
     options = EngineOptions(target, device, threads)
-    if precision == "auto":
-        return self_check.choose(bundle, options, _LOG.warning)
-    return start(bundle, options, precision)
+    return self_check.load(bundle, options, precision, _LOG.warning)

@@ -45,10 +45,21 @@ def describe() -> MachineRecord:
     }
 
 
-def fingerprint() -> str:
-    """One line of JSON with everything that may change what an engine does with a graph on this machine."""
+def identity() -> dict[str, object]:
+    """Everything that may change what an engine does with a graph on this machine."""
     here = describe()
-    return json.dumps([here["cpu"], here["instruction_sets"], here["limited_to"], here["system"], here["engines"]])
+    return {
+        "cpu": here["cpu"],
+        "instruction_sets": here["instruction_sets"],
+        "limited_to": here["limited_to"],
+        "system": here["system"],
+        "engines": here["engines"],
+    }
+
+
+def fingerprint() -> str:
+    """`identity` in one line."""
+    return json.dumps(identity())
 
 
 def instruction_sets() -> list[str]:

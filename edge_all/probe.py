@@ -25,7 +25,7 @@ class Verdict:
     Attributes:
         images: How many inputs were run.
         same_label: How many of them got the expected label.
-        max_difference: Largest difference of a probability.
+        max_difference: Largest difference of a probability; 1 where an answer is not a number.
         passed: Whether all labels are the same and no difference is over the tolerance.
     """
 
@@ -45,15 +45,16 @@ def check(classifier: Classifier) -> Verdict:
 
     Raises:
         BundleError: The probe has no answers for this target and precision.
+        TargetError: The engine fails.
     """
     arrays = _arrays(classifier.bundle)
     key = f"{classifier.target}.{classifier.precision}"
     if key not in arrays:
         raise BundleError(f"{classifier.bundle.path}: {FILE} holds no answers for {key}; export the bundle again")
     expected = arrays[key]
-    answers = np.concatenate([classifier.probabilities(image[np.newaxis]) for image in arrays["images"]])
-    same = int((answers.argmax(1) == expected.argmax(1)).sum())
-    difference = float(np.abs(answers - expected).max())
+    answers = np.concatenate([_probabilities(classifier, image) for image in arrays["images"]])
+    same = int(((answers.argmax(1) == expected.argmax(1)) & np.isfinite(answers).all(1)).sum())
+    difference = float(np.nan_to_num(np.abs(answers - expected), nan=1.0).max())
     passed = same == len(expected) and difference <= TOLERANCE[classifier.precision]
     return Verdict(len(expected), same, difference, passed)
 
@@ -71,6 +72,14 @@ def pack(inputs: npt.NDArray[np.uint8], answers: dict[str, npt.NDArray[np.float3
     buffer = io.BytesIO()
     np.savez_compressed(buffer, images=inputs, **answers)  # type: ignore[arg-type]
     return buffer.getvalue()
+
+
+def _probabilities(classifier: Classifier, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The answer for one image, ``float32 [1, K]``: NaN throughout where a value of it is not a number."""
+    answers = classifier.engine.run(image[np.newaxis])
+    if all(np.isfinite(values).all() for values in answers if values is not None):
+        return answers.probabilities
+    return np.full_like(answers.probabilities, np.nan)
 
 
 def _arrays(bundle: Bundle) -> dict[str, npt.NDArray[np.uint8]]:

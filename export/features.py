@@ -7,6 +7,7 @@ import io
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -68,6 +69,8 @@ class Changed(Protocol):
 
 _AHEAD = 64  # images decoded ahead of the engine
 
+_MOST_BYTES = 2**20  # of one image's features; the widest taps have a few thousand numbers
+
 
 def extract(
     model: onnx.ModelProto,
@@ -92,12 +95,10 @@ def extract(
         ``float32 [N, C]``, in the order of `data`.
     """
     graph, target = model.SerializeToString(deterministic=True), engine_of(target)
-    cached = cache.folder("features") / f"{_key(graph, data.digests, size, target, change)}.npy"
-    if cached.exists():
-        try:
-            return np.asarray(np.load(cached, allow_pickle=False))
-        except (ValueError, OSError):  # a damaged cache entry is made again
-            cached.unlink(missing_ok=True)
+    name = f"features/{_key(graph, data.digests, size, target, change)}.npy"
+    if cached := cache.load(name, len(data) * _MOST_BYTES):
+        with suppress(Exception):  # numpy raises many kinds for a damaged file; it is made again
+            return np.asarray(np.load(io.BytesIO(cached), allow_pickle=False))
     rows = []
     pixels = decoded(data.paths, size)
     if change:
@@ -108,7 +109,7 @@ def extract(
     features = np.stack(rows).astype(np.float32)
     content = io.BytesIO()
     np.save(content, features, allow_pickle=False)
-    cache.store(cached, content.getvalue())
+    cache.store(name, content.getvalue())
     return features
 
 

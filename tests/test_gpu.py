@@ -109,6 +109,25 @@ def test_a_bundle_for_gpu(edge_all: Command, tinted: Path, tmp_path: Path) -> No
         assert done.returncode == 0 and [check["available"] for check in json.loads(done.stdout)["checks"]] == [False]
 
 
+def test_an_engine_of_tensorrt_from_the_cache_is_known_by_its_content(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path / "cache"))
+    options, cached = onnxruntime_gpu._providers(b"a graph", "int8", True)
+    folder = Path(str(options[onnxruntime_gpu.TENSORRT]["trt_engine_cache_path"]))
+    assert cached is None and folder.is_dir() and not list(folder.iterdir())
+    digests = set()
+    for content in (b"an engine", b"another"):
+        (folder / "x.engine").write_bytes(content)
+        digests.add(onnxruntime_gpu._providers(b"a graph", "int8", True)[1])
+    assert len(digests - {None}) == 2
+    assert onnxruntime_gpu._providers(b"another graph", "int8", True)[1] is None
+    assert onnxruntime_gpu._providers(b"a graph", "int8", False)[1] is None and not list(folder.iterdir())
+    monkeypatch.setenv("EDGE_ALL_CACHE", str(Path(__file__)))
+    options, cached = onnxruntime_gpu._providers(b"a graph", "int8", True)
+    assert cached is None and "trt_engine_cache_enable" not in options[onnxruntime_gpu.TENSORRT]
+
+
 def test_int8_on_a_gpu_is_tensorrts(monkeypatch: pytest.MonkeyPatch, colour_bundle: bundles.Bundle) -> None:
     monkeypatch.setattr(ort, "get_available_providers", lambda: [onnxruntime_gpu.CUDA, PROVIDER])
     onnxruntime_gpu.check_available("fp16")

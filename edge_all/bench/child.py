@@ -8,7 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from types import TracebackType
-from typing import cast
+from typing import IO, cast
 
 from edge_all.bench.rows import Figures, Job, Reply
 from edge_all.errors import EdgeAllError, TargetError
@@ -23,12 +23,12 @@ class Child:
 
     def __init__(self, job: Job) -> None:
         self._name = f"{job['bundle']}: {job['target']} {job['precision']}"
-        self._stderr = tempfile.TemporaryFile("w+")  # noqa: SIM115 - close() closes it
+        self._stderr = _temporary()
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "edge_all.bench.worker"],
+            [sys.executable, "-P", "-m", "edge_all.bench.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=self._stderr,
+            stderr=self._stderr or subprocess.DEVNULL,
             text=True,
         )
         try:
@@ -50,7 +50,8 @@ class Child:
         """End the process."""
         self._process.kill()
         self._process.communicate()
-        self._stderr.close()
+        if self._stderr:
+            self._stderr.close()
 
     def __enter__(self) -> Child:
         return self
@@ -70,10 +71,23 @@ class Child:
             line = ""
         if not line:
             code = self._process.wait()
-            self._stderr.seek(0)
-            last = (self._stderr.read().strip().splitlines() or ["no message"])[-1]
-            raise TargetError(f"{self._name} died while it was measured (exit {code}): {last}")
+            raise TargetError(f"{self._name} died while it was measured (exit {code}): {self._last_line()}")
         reply = cast(Reply, json.loads(line))
         if "error" in reply:
             raise EdgeAllError(reply["error"])
         return reply
+
+    def _last_line(self) -> str:
+        """The last that the process said on stderr."""
+        if not self._stderr:
+            return "no message"
+        self._stderr.seek(0)
+        return (self._stderr.read().strip().splitlines() or ["no message"])[-1]
+
+
+def _temporary() -> IO[str] | None:
+    """A file for what the process says on stderr; None where there is no place for one."""
+    try:
+        return tempfile.TemporaryFile("w+")
+    except OSError:
+        return None

@@ -18,7 +18,7 @@ import numpy as np
 from PIL import Image
 
 from edge_all import bundle as bundles
-from edge_all import machine, probe
+from edge_all import machine, probe, self_check
 from edge_all.bench.rows import Figures, Job, Latency, Reply
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, start
@@ -57,10 +57,10 @@ class Measurement:
     def __init__(self, job: Job) -> None:
         started = time.perf_counter()
         self._bundle = bundles.load(Path(job["bundle"]))
-        self._classifier = start(
-            self._bundle, EngineOptions(job["target"], job["device"], job["threads"]), job["precision"]
-        )
+        options = EngineOptions(job["target"], job["device"], job["threads"])
+        loaded = start(self._bundle, options, job["precision"])
         self._load_ms = (time.perf_counter() - started) * 1e3
+        self._classifier, self._verdict = self_check.check(loaded, options)
         self._job = job
         self._labelled = job["files"] is not None
         self._sources: list[Path] | list[bytes] = (
@@ -92,7 +92,7 @@ class Measurement:
         if not self._latency:
             first = self._job["files"][0] if self._job["files"] else "the first image of the probe"
             raise ImageError(f"{first} and the others: none of {len(self._sources)} could be read")
-        verdict = probe.check(self._classifier)
+        verdict = self._verdict
         file = self._bundle.model_file(self._job["target"], self._job["precision"])
         return {
             "latency_ms": percentiles(self._latency),

@@ -62,6 +62,7 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Entry point of the installed command."""
+    os.environ["PYTHONSAFEPATH"] = "1"  # processes that are started here take no module from the current folder
     try:
         cli()
     except BrokenPipeError:  # whoever read our output has closed it, which is no error of ours

@@ -18,9 +18,7 @@ from edge_all.cli import options
 from edge_all.cli.output import answers, tell
 
 if TYPE_CHECKING:
-    from edge_all.bundle import Bundle
     from edge_all.classifier import Classifier, Prediction
-    from edge_all.targets import EngineOptions
 
 
 @click.command("classify")
@@ -65,6 +63,7 @@ def command(
     is a smear with haematogones, benign B-cell precursors that look like lymphoblasts.
     """
     from edge_all import bundle as bundles
+    from edge_all import self_check
     from edge_all.classifier import classify_all
     from edge_all.errors import ImageError
     from edge_all.targets import EngineOptions
@@ -75,7 +74,8 @@ def command(
     failed = 0
     with answers("Classifying", "images") as (progress, write):
         streams = _streams(len(sources), target)
-        classifier = _load(bundle, EngineOptions(target, device, threads, streams), precision)
+        engine = EngineOptions(target, device, threads, streams)
+        classifier = self_check.load(bundle, engine, precision, tell)
         answered, refused = {None: _table, "json": _json, "csv": _csv}[form](classifier, write)
         predictions = classify_all(classifier, [source for _, source in sources], streams)
         for i, ((name, _), (_, prediction)) in enumerate(zip(sources, predictions, strict=True), 1):
@@ -143,18 +143,6 @@ def _streams(images: int, target: str) -> int:
     from edge_all import machine
 
     return machine.usable_cores() if images >= _MANY and target != "gpu" else 1
-
-
-def _load(bundle: Bundle, engine: EngineOptions, precision: str) -> Classifier:
-    from edge_all import self_check
-    from edge_all.classifier import start
-
-    if precision == "auto":
-        return self_check.choose(bundle, engine, tell)
-    classifier = start(bundle, engine, precision)
-    if wrong := self_check.load_cached(bundle, engine, precision):
-        tell(f"{precision} on {engine.target} answered differently on this machine ({wrong}): try --precision auto")
-    return classifier
 
 
 def _json(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -32,7 +33,8 @@ def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: s
     """Check that a bundle answers correctly on this machine.
 
     The CPU and the engines are shown, and every graph of the bundle answers the bundle's probe. The exit status is 3 if
-    an answer differs from that of the machine that made the bundle.
+    an answer differs from that of the machine that made the bundle, or if a graph cannot be run. classify --precision
+    auto goes by these verdicts.
     """
     from edge_all import bundle, doctor
     from edge_all.targets import EngineOptions
@@ -44,13 +46,18 @@ def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: s
         click.echo(json.dumps(report, ensure_ascii=False))
     else:
         _print(report)
-    failed = [c for c in report["checks"] if c["precision"] and not (c["available"] and c["probe"]["passed"])]
-    if failed:
-        where = ", ".join(f"{check['target']} {check['precision']}" for check in failed)
+    unsound = _names(c for c in report["checks"] if c["available"] and not c["probe"]["passed"])
+    if unsound:
         raise GateError(
-            f"{loaded.name} gives other answers on this machine than on the one that made it: {where}; "
+            f"{loaded.name} gives other answers on this machine than on the one that made it: {unsound}; "
             "do not use them here"
         )
+    if unjudged := _names(c for c in report["checks"] if c["precision"] and not c["available"]):
+        raise GateError(f"{loaded.name}: {unjudged} could not be run here now, so nothing is known of the answers")
+
+
+def _names(checks: Iterable[Check]) -> str:
+    return ", ".join(f"{check['target']} {check['precision']}" for check in checks)
 
 
 def _print(report: Examination) -> None:

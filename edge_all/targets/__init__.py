@@ -28,12 +28,14 @@ class EngineOptions:
         device: OpenVINO device (``CPU``, ``GPU``, ``NPU``); None is ``CPU``. Only target ``openvino`` has a choice.
         threads: Threads for all inferences together; None leaves it to the engine, which takes the physical cores.
         streams: Inferences at the same time: 1 answers one image soonest, more answer many images soonest.
+        reuse: Whether what an earlier process compiled may be loaded from the cache.
     """
 
     target: str = "cpu"
     device: str | None = None
     threads: int | None = None
     streams: int = 1
+    reuse: bool = True
 
 
 DEFAULT = EngineOptions()
@@ -57,12 +59,18 @@ class Engine(Protocol):
 
     Attributes:
         description: Engine, version, and the device that it really runs on.
+        cached: SHA-256 of what was loaded from the cache in place of the graph; None where the graph was compiled.
     """
 
     description: str
+    cached: str | None
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answers:
-        """Answer a batch ``uint8 [N, H, W, 3]``."""
+        """Answer a batch ``uint8 [N, H, W, 3]``.
+
+        Raises:
+            TargetError: The engine failed, for want of memory for instance.
+        """
         ...
 
 

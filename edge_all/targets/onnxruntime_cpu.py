@@ -12,8 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 
+from edge_all import cache
 from edge_all.errors import TargetError
 from edge_all.targets import Answers, EngineOptions, engine_cache
+
+ort.disable_telemetry_events()  # versions for Windows that do not know the variable which edge_all/__init__.py sets
 
 PROVIDER = "CPUExecutionProvider"
 
@@ -35,6 +38,7 @@ class OnnxRuntimeEngine:
         providers: Mapping[str, ProviderOptions],
         threads: int | None,
         profile: Path | None = None,
+        reuse: bool = True,
     ) -> None:
         """Load a graph.
 
@@ -43,6 +47,7 @@ class OnnxRuntimeEngine:
             providers: Execution providers with their options; the first must be the one that starts.
             threads: For one inference; None leaves it to ONNX Runtime.
             profile: First part of a file's path; the nodes that run are recorded there until `count_nodes` is called.
+            reuse: Whether the CPU's cached form of the graph may be loaded.
 
         Raises:
             TargetError: ONNX Runtime refuses the graph, or the first provider does not start.
@@ -54,9 +59,9 @@ class OnnxRuntimeEngine:
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
-            self._session = _session(model, options, providers)
+            self._session, self.cached = _session(model, options, providers, reuse)
         except Exception as error:  # onnxruntime's exceptions share no base class
-            raise TargetError(f"ONNX Runtime refuses the graph: {str(error).splitlines()[0]}") from error
+            raise TargetError(f"ONNX Runtime refuses the graph: {_first_line(error)}") from error
         provider, obtained = next(iter(providers)), self._session.get_providers()[0]
         if obtained != provider:
             raise TargetError(f"ONNX Runtime was asked for {provider} and started {obtained}")
@@ -66,7 +71,10 @@ class OnnxRuntimeEngine:
         self._wanted = [name for name in ("probabilities", "unfamiliarity") if name in outputs]
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answers:
-        probabilities, *unfamiliarity = self._session.run(self._wanted, {"image": images})
+        try:
+            probabilities, *unfamiliarity = self._session.run(self._wanted, {"image": images})
+        except Exception as error:  # onnxruntime's exceptions share no base class
+            raise TargetError(f"ONNX Runtime failed to run the graph: {_first_line(error)}") from error
         return Answers(probabilities, unfamiliarity[0] if unfamiliarity else None)
 
     def count_nodes(self) -> Counter[tuple[str, str]]:
@@ -79,37 +87,47 @@ class OnnxRuntimeEngine:
 
 
 def _session(
-    model: bytes, options: ort.SessionOptions, providers: Mapping[str, ProviderOptions]
-) -> ort.InferenceSession:
-    """Open a graph. On the CPU the form that ONNX Runtime optimized for this machine is cached between processes."""
+    model: bytes, options: ort.SessionOptions, providers: Mapping[str, ProviderOptions], reuse: bool
+) -> tuple[ort.InferenceSession, str | None]:
+    """Open a graph. On the CPU the form that ONNX Runtime optimized for this machine is cached between processes.
+
+    Returns:
+        The session, and the SHA-256 of the cached form if that was loaded.
+    """
     listed = [(name, dict(provider_options)) for name, provider_options in providers.items()]
     if list(providers) != [PROVIDER]:
-        return ort.InferenceSession(model, options, providers=listed)
-    file = engine_cache.place("onnxruntime", model, {})
-    cached = engine_cache.load_cached(file)
-    if cached is not None:
+        return ort.InferenceSession(model, options, providers=listed), None
+    name = engine_cache.place("onnxruntime", model, {})
+    if reuse and (cached := engine_cache.load_cached(name)):
         level = options.graph_optimization_level
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return ort.InferenceSession(cached, options, providers=listed)
+            return ort.InferenceSession(cached.content, options, providers=listed), cached.digest
         except Exception:  # onnxruntime's exceptions share no base class
-            file.unlink(missing_ok=True)
+            cache.remove(name)
             options.graph_optimization_level = level
-    try:
-        temporary = tempfile.TemporaryDirectory()
-    except OSError:  # there is no place to write to, so nothing is cached
-        return ort.InferenceSession(model, options, providers=listed)
-    with temporary as folder:
-        optimized = Path(folder, "optimized.onnx")
-        options.optimized_model_filepath = str(optimized)
-        session = ort.InferenceSession(model, options, providers=listed)
-        engine_cache.store(file, optimized.read_bytes())
-    return session
+    session, place = None, cache.folder("engines")
+    if place is None:
+        return ort.InferenceSession(model, options, providers=listed), None
+    try:  # beside the cached files, where nobody else can exchange the file before it is read
+        with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
+            optimized = Path(folder, "optimized.onnx")
+            options.optimized_model_filepath = str(optimized)
+            session = ort.InferenceSession(model, options, providers=listed)
+            engine_cache.store(name, optimized.read_bytes())
+    except Exception:  # what cannot be written is not cached; a graph that is refused is refused below
+        options.optimized_model_filepath = ""
+    return session or ort.InferenceSession(model, options, providers=listed), None
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def open_engine(model: bytes, options: EngineOptions) -> OnnxRuntimeEngine:
     """Load a graph. With several streams, each caller's own thread does all the work for its image."""
-    return OnnxRuntimeEngine(model, {PROVIDER: {}}, 1 if options.streams > 1 else options.threads)
+    threads = 1 if options.streams > 1 else options.threads
+    return OnnxRuntimeEngine(model, {PROVIDER: {}}, threads, reuse=options.reuse)
 
 
 def check_available(precision: str | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +11,7 @@ import onnxruntime as ort
 
 from edge_all import cache
 from edge_all.errors import TargetError
-from edge_all.targets import EngineOptions
+from edge_all.targets import EngineOptions, engine_cache
 from edge_all.targets.onnxruntime_cpu import OnnxRuntimeEngine, ProviderOptions
 
 CUDA, TENSORRT = "CUDAExecutionProvider", "TensorrtExecutionProvider"
@@ -28,29 +29,44 @@ def open_engine(model: bytes, options: EngineOptions) -> OnnxRuntimeEngine:
     """Load a graph; the engine's description says how many nodes ONNX Runtime left to the CPU."""
     precision = "int8" if b"QuantizeLinear" in model else None
     check_available(precision)
-    with tempfile.TemporaryDirectory() as folder:
-        engine = OnnxRuntimeEngine(model, _providers(precision), options.threads, profile=Path(folder, "nodes"))
-        engine.description += f", {left_to_cpu(engine.count_nodes())}"
+    providers, cached = _providers(model, precision, options.reuse)
+    try:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+            engine = OnnxRuntimeEngine(model, providers, options.threads, profile=Path(folder, "nodes"))
+            engine.description += f", {left_to_cpu(engine.count_nodes())}"
+    except (OSError, ValueError):  # there is no place to write to, so the nodes are not counted
+        engine = OnnxRuntimeEngine(model, providers, options.threads)
+    engine.cached = cached
     return engine
 
 
-def _providers(precision: str | None) -> dict[str, ProviderOptions]:
-    """Execution providers in the order of preference, with options.
+def _providers(model: bytes, precision: str | None, reuse: bool) -> tuple[dict[str, ProviderOptions], str | None]:
+    """Execution providers in the order of preference, with options, and the SHA-256 of the cached engine of TensorRT.
 
     TF32 is off, because it has only three significant digits. TensorRT needs minutes to build an engine and caches it:
     https://onnxruntime.ai/docs/execution-providers/TensorRT-ExecutionProvider.html
     """
     cuda: dict[str, ProviderOptions] = {CUDA: {"use_tf32": False}}
     if precision != "int8":
-        return cuda
-    folder = cache.folder("engines") / "tensorrt"
-    folder.mkdir(parents=True, exist_ok=True)
-    tensorrt: ProviderOptions = {
-        "trt_int8_enable": True,
-        "trt_engine_cache_enable": True,
-        "trt_engine_cache_path": str(folder),
-    }
-    return {TENSORRT: tensorrt} | cuda
+        return cuda, None
+    tensorrt: dict[str, bool | str] = {"trt_int8_enable": True}
+    name = engine_cache.place("tensorrt", model, {})
+    folder, cached = cache.folder(name), None
+    if folder:
+        cached = _digest(name, folder) if reuse else None
+        if not cached:
+            for file in folder.iterdir():
+                cache.remove(f"{name}/{file.name}")
+        tensorrt |= {"trt_engine_cache_enable": True, "trt_engine_cache_path": str(folder)}
+    return {TENSORRT: tensorrt} | cuda, cached
+
+
+def _digest(name: str, folder: Path) -> str | None:
+    """SHA-256 of the files in a folder of the cache; None where there are none, or one that cannot be used."""
+    contents = [cache.load(f"{name}/{file.name}", engine_cache.MOST_BYTES) for file in sorted(folder.iterdir())]
+    if not contents or None in contents:
+        return None
+    return hashlib.sha256(b"".join(content for content in contents if content)).hexdigest()
 
 
 def left_to_cpu(nodes: Mapping[tuple[str, str], int]) -> str:

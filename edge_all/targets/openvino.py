@@ -9,6 +9,7 @@ from queue import SimpleQueue
 import numpy as np
 import numpy.typing as npt
 
+from edge_all import cache
 from edge_all.errors import TargetError, install_hint
 from edge_all.targets import Answers, EngineOptions, engine_cache
 
@@ -53,14 +54,16 @@ class OpenVinoEngine:
         elif threads is not None and device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = threads
         self._requests: SimpleQueue[_Bound] = SimpleQueue()
+        digests: list[str | None] = []
         try:
-            for _ in range(copies):
-                compiled = _compiled(core, model, device, settings)
+            for i in range(copies):
+                compiled, digest = _compiled(core, model, device, settings, options.reuse or i > 0)
+                digests.append(digest)
                 for _ in range(requests):
                     self._requests.put(_Bound(compiled))
-        except RuntimeError as error:
-            reason = " ".join(str(error).split())[-300:]
-            raise TargetError(f"OpenVINO refuses the graph on device {device}: {reason}") from error
+        except (RuntimeError, MemoryError) as error:
+            raise TargetError(f"OpenVINO refuses the graph on device {device}: {_reason(error)}") from error
+        self.cached = digests[0]
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answers:
@@ -69,6 +72,8 @@ class OpenVinoEngine:
             if len(images) == 1:
                 return request.run(images)
             answers = [request.run(images[i : i + 1]) for i in range(len(images))]
+        except (RuntimeError, MemoryError) as error:
+            raise TargetError(f"OpenVINO failed to run the graph: {_reason(error)}") from error
         finally:
             self._requests.put(request)
         unfamiliarity = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
@@ -99,15 +104,20 @@ class _Bound:
         return Answers(self._probabilities.copy(), unfamiliarity)
 
 
-def _compiled(core: ov.Core, model: bytes, device: str, settings: Mapping[str, str | int]) -> ov.CompiledModel:
-    """Compile a graph for one image, or load what an earlier process compiled on this machine."""
-    file = engine_cache.place("openvino", model, {**settings, "device": device, "outputs": " ".join(_WANTED)})
-    cached = engine_cache.load_cached(file)
-    if cached is not None:
+def _compiled(
+    core: ov.Core, model: bytes, device: str, settings: Mapping[str, str | int], reuse: bool
+) -> tuple[ov.CompiledModel, str | None]:
+    """Compile a graph for one image, or load what an earlier process compiled on this machine.
+
+    Returns:
+        The compiled graph, and its SHA-256 if it was loaded from the cache.
+    """
+    name = engine_cache.place("openvino", model, {**settings, "device": device, "outputs": " ".join(_WANTED)})
+    if reuse and (cached := engine_cache.load_cached(name)):
         try:
-            return core.import_model(cached, device, settings)
+            return core.import_model(cached.content, device, settings), cached.digest
         except RuntimeError:  # another version of OpenVINO wrote it
-            file.unlink(missing_ok=True)
+            cache.remove(name)
     graph = core.read_model(io.BytesIO(model))
     for result in graph.get_results():
         if not result.output(0).names.intersection(_WANTED):
@@ -115,8 +125,12 @@ def _compiled(core: ov.Core, model: bytes, device: str, settings: Mapping[str, s
     graph.reshape([1, *list(graph.input("image").partial_shape)[1:]])
     compiled = core.compile_model(graph, device, settings)
     if "EXPORT_IMPORT" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
-        engine_cache.store(file, compiled.export_model().getvalue())
-    return compiled
+        engine_cache.store(name, compiled.export_model().getvalue())
+    return compiled, None
+
+
+def _reason(error: Exception) -> str:
+    return " ".join(str(error).split())[-300:] or type(error).__name__
 
 
 def open_engine(model: bytes, options: EngineOptions) -> OpenVinoEngine:

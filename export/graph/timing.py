@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 """Properties of OpenVINO's CPU device, as target ``openvino`` sets them for one image at a time."""
 
-_PROGRAM = ("-m", __name__)
+_PROGRAM = ("-P", "-m", __name__)  # -P: no module is taken from the current folder
 _ROUNDS, _QUERIES, _SECONDS = 12, 4, 8.0
 
 Query = Callable[[], object]
