@@ -9,9 +9,7 @@ is not used at all.
 from __future__ import annotations
 
 import io
-import os
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -33,9 +31,6 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 _OVERSAMPLING = 2
 """A large JPEG is decoded at a half, a quarter or an eighth of its size, but not below this multiple of the graph's
 input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
-"""Endings of the files in a folder that count as images; a file that is given by itself may have any name."""
 
 _ORIENTATION = 0x0112
 """The EXIF tag; most images lack it or have 1, upright, and need not be turned."""
@@ -126,27 +121,6 @@ def _read_by_pillow(data: bytes, draft: int | None) -> npt.NDArray[np.uint8]:
             return pixels
         image.load()
         return np.asarray(_rgb(image if upright else ImageOps.exif_transpose(image)))
-
-
-def find(inputs: list[Path]) -> Iterator[Path]:
-    """List image files.
-
-    Args:
-        inputs: Files and folders.
-
-    Yields:
-        Each file in order; for a folder the images below it, sorted by path, without hidden files and files whose
-        ending is not in ``SUFFIXES``.
-    """
-    for path in inputs:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    yield Path(folder, name)
 
 
 def _read_bytes(path: Path) -> bytes:

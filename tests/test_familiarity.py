@@ -118,7 +118,7 @@ def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -
     shown = edge_all("classify", grey, clear, "--bundle", careful.path)
     assert f"{load(careful.path).classify(grey).label}?" in shown.stdout and "1 of 2 undecided" in shown.stderr
     table = edge_all("classify", grey, clear, "--bundle", careful.path, "--csv").stdout.splitlines()
-    assert table[0].startswith("file,label,status,") and ",refer," in table[1] and ",ok," in table[2]
+    assert table[0].startswith("file,label,status,top,") and ",refer," in table[1] and ",ok," in table[2]
     assert len(CLASSES) == 3
 
 
