@@ -7,6 +7,7 @@ without it.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -61,13 +62,19 @@ def at_signals() -> None:
 
 
 def leave(status: int) -> NoReturn:
-    """End the process without waiting for its threads; the processes of `multiprocessing` are ended too."""
+    """End the process without waiting for its threads; what was registered to be cleaned up at the end is."""
+    _end_children()
+    atexit._run_exitfuncs()
+    os._exit(status)
+
+
+def _end_children() -> None:
+    """End the processes of `multiprocessing`; others end with their input, or with the call that waits for them."""
     if "multiprocessing" in sys.modules:
         import multiprocessing
 
         for child in multiprocessing.active_children():
             child.kill()
-    os._exit(status)
 
 
 def _end_soon(reading: int, numbers: set[int]) -> None:
@@ -75,4 +82,5 @@ def _end_soon(reading: int, numbers: set[int]) -> None:
     while not (stopped := [number for number in os.read(reading, 1) if number in numbers]):
         pass
     time.sleep(_GRACE_SECONDS)
-    leave(128 + stopped[0])
+    _end_children()
+    os._exit(128 + stopped[0])
