@@ -19,7 +19,7 @@ from typing import NoReturn
 _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Of these a system has some."""
 
-_GRACE_SECONDS = 0.6
+_GRACE_SECONDS = 0.4
 """After a signal, the time in which the work may end by itself."""
 
 
