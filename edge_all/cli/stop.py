@@ -13,6 +13,7 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import NoReturn
 
@@ -74,7 +75,8 @@ def _end_children() -> None:
         import multiprocessing
 
         for child in multiprocessing.active_children():
-            child.kill()
+            with suppress(AttributeError, OSError):  # it has ended meanwhile
+                child.terminate()  # joblib's have no kill()
 
 
 def _end_soon(reading: int, numbers: set[int]) -> None:
