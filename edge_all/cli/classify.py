@@ -75,6 +75,7 @@ def command(
     with answers("Classifying", "images") as (progress, write):
         streams = _streams(sum(not source.error for source in sources), target)
         classifier = _load(bundle, EngineOptions(target, device, threads, streams), precision)
+        _check_any(sources, not_looked_at)
         answered, refused = open_writer(form, classifier, write)
         with closing(_predictions(classifier, sources, streams)) as predictions:
             for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
@@ -119,13 +120,8 @@ class _Source(NamedTuple):
 
 
 def _sources(texts: Sequence[str]) -> tuple[list[_Source], Counter[str]]:
-    """What to classify, in order, and how many files of which kinds were found beside it.
-
-    Raises:
-        ImageError: There is not one image.
-    """
+    """What to classify, in order, and how many files of which kinds were found beside it."""
     from edge_all import inputs
-    from edge_all.errors import ImageError
 
     if texts.count(_STDIN) > 1:
         raise click.UsageError("- was given twice; stdin holds one image file")
@@ -135,10 +131,21 @@ def _sources(texts: Sequence[str]) -> tuple[list[_Source], Counter[str]]:
     sources: list[_Source] = []
     for source in own:
         sources += [source] if source else [_Source(str(path), path, error) for path, error in next(items)]
-    if all(source.error == inputs.EMPTY for source in sources):
-        beside = f"; not looked at: {inputs.kinds(found.not_looked_at)}" if found.not_looked_at else ""
-        raise ImageError(f"{', '.join(texts)}: {inputs.EMPTY}{beside}")
     return sources, found.not_looked_at
+
+
+def _check_any(sources: Sequence[_Source], not_looked_at: Counter[str]) -> None:
+    """Check that there is more than empty folders.
+
+    Raises:
+        ImageError: There is not.
+    """
+    from edge_all import inputs
+    from edge_all.errors import ImageError
+
+    if all(source.error == inputs.EMPTY for source in sources):
+        beside = f"; not looked at: {inputs.kinds(not_looked_at)}" if not_looked_at else ""
+        raise ImageError(f"{', '.join(source.name for source in sources)}: {inputs.EMPTY}{beside}")
 
 
 def _source(text: str) -> _Source | None:
