@@ -23,6 +23,9 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 _GRACE_SECONDS = 0.4
 """After a signal, the time in which the work may end by itself."""
 
+_SHOW_CURSOR = b"\x1b[?25h"
+"""A progress bar hides it (xterm's DECTCEM)."""
+
 
 class Stop(BaseException):
     """The work is to end now; no handler of errors catches it.
@@ -85,4 +88,7 @@ def _end_soon(reading: int, numbers: set[int]) -> None:
         pass
     time.sleep(_GRACE_SECONDS)
     _end_children()
+    with suppress(OSError, ValueError):
+        if sys.stderr.isatty() and sys.platform != "win32":
+            os.write(sys.stderr.fileno(), _SHOW_CURSOR)
     os._exit(128 + stopped[0])
