@@ -37,7 +37,7 @@ from typing import TypedDict, cast
 import numpy as np
 
 from edge_all import bundle as bundles
-from edge_all import image, machine
+from edge_all import image, inputs, machine
 
 QUERIES, IMAGES, MANY = 300, 64, 1024
 """Timed queries, different images, and images that throughput is measured on."""
@@ -223,7 +223,7 @@ def _benchmark_app(model: Path, hint: str, size: tuple[int, int]) -> float:
 
 def _decode_ms(options: Options) -> float:
     """Median time to decode one of the images: the floor's other part."""
-    contents = [path.read_bytes() for path in list(image.find([options.data]))[:IMAGES]]
+    contents = [path.read_bytes() for path in inputs.images_below(options.data)[:IMAGES]]
     size = bundles.load(options.last).input_size
     taken = []
     for i in range(500):

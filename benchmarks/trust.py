@@ -240,7 +240,7 @@ def _state() -> tuple[float, int, int]:
 def _encoded(form: str, mode: str, options: dict[str, object]) -> bytes:
     coarse = Image.fromarray(np.random.default_rng(0).integers(0, 256, (6, 8, 3), dtype=np.uint8))
     file = io.BytesIO()
-    coarse.resize((96, 72), Image.Resampling.BICUBIC).convert(mode).save(file, form, **options)  # type: ignore[arg-type]
+    coarse.resize((96, 72), Image.Resampling.BICUBIC).convert(mode).save(file, form, **options)
     return file.getvalue()
 
 

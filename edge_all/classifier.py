@@ -6,7 +6,7 @@ import math
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,16 +25,18 @@ class Prediction:
     """The answer for one image.
 
     Attributes:
-        label: The most probable class, whatever `status` is.
+        label: The class that is named; None where `status` is ``unfamiliar``.
         status: ``ok``; ``refer`` where no class is probable enough for an answer; ``unfamiliar`` where the picture is
-            not like the images that the bundle was made from, so that the label means nothing.
+            not like the images that the bundle was made from, so that no class is named.
+        top: The most probable class, whatever `status` is.
         probabilities: Probability of every class, in the bundle's order.
         ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
         graph_ms: The part of this time that the engine took.
     """
 
-    label: str
+    label: str | None
     status: str
+    top: str
     probabilities: dict[str, float]
     ms: float
     graph_ms: float
@@ -113,10 +115,11 @@ class Classifier:
         if not math.isfinite(sum(probabilities) + unfamiliarity):
             raise self._not_a_number()
         most = max(probabilities)
-        label = self._classes[probabilities.index(most)]
+        top = self._classes[probabilities.index(most)]
         status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
         named = dict(zip(self._classes, probabilities, strict=True))
-        return Prediction(label, status, named, decode_ms + (time.perf_counter() - start) * 1e3, graph_ms)
+        label = None if status == "unfamiliar" else top
+        return Prediction(label, status, top, named, decode_ms + (time.perf_counter() - start) * 1e3, graph_ms)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
@@ -152,7 +155,7 @@ class _Buffers(threading.local):
 
 def classify_all(
     classifier: Classifier, sources: Sequence[Path | bytes], streams: int = 1
-) -> Iterator[tuple[Path | bytes, Prediction | ImageError]]:
+) -> Generator[tuple[Path | bytes, Prediction | ImageError], None, None]:
     """Classify many images; with several streams, several at the same time.
 
     Args:
@@ -170,7 +173,8 @@ def classify_all(
             yield from zip(group, classifier.classify_several(group), strict=True)
         return
     waiting: deque[tuple[Sequence[Path | bytes], Future[list[Prediction | ImageError]]]] = deque()
-    with ThreadPoolExecutor(streams) as pool:
+    pool = ThreadPoolExecutor(streams)
+    try:
         for group in groups:
             waiting.append((group, pool.submit(classifier.classify_several, group)))
             while waiting and (waiting[0][1].done() or len(waiting) > _AHEAD * streams):
@@ -179,6 +183,8 @@ def classify_all(
         while waiting:
             first, future = waiting.popleft()
             yield from zip(first, future.result(), strict=True)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 _GROUP = 8

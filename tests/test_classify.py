@@ -91,7 +91,7 @@ def test_many_at_once_answer_as_one_by_one(
     (folder / "07.png").write_bytes(b"no image")
     words = ("classify", folder, "--bundle", colour_bundle.path, "--target", "cpu", "--json")
     done = edge_all(*words)
-    assert done.returncode == 1 and "1 of 40" in done.stderr
+    assert done.returncode == 1 and "39 answered, 1 refused, 0 not looked at" in done.stderr
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [Path(line["file"]).name for line in lines] == [f"{i:02d}.png" for i in range(40)]
     one = loading.load(colour_bundle.path, precision="int8")
@@ -143,7 +143,7 @@ def test_json_lines_in_order_with_errors(
     assert done.returncode == 1
     assert [Path(row["file"]).name for row in rows[:4]] == ["0.png", bad.name, "1.png", "missing.png"]
     assert [set(row) == {"file", "error"} for row in rows] == [False, True, False, True] + [False] * 4
-    assert set(rows[0]) == {"file", "label", "status", "probabilities", "target", "precision", "ms"}
+    assert set(rows[0]) == {"file", "label", "status", "top", "probabilities", "target", "precision", "ms"}
     assert [row["label"] for row in rows[4:]] == ["Green"] * 4
     assert list(rows[0]["probabilities"]) == list(CLASSES)
     assert rows[0]["target"] == "cpu" and rows[0]["precision"] == "int8"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -13,10 +14,14 @@ from helpers_graphs import ENGINES, Engine
 
 from edge_all import bundle as bundles
 from edge_all import load
+from edge_all.bench import worker
+from edge_all.bench.rows import Job
 from edge_all.bundle import Bundle
+from edge_all.classifier import Classifier
 from edge_all.export.features import Rows
 from edge_all.export.head import familiarity
 from edge_all.export.head.fit import Head, HeadSpec, to_onnx
+from edge_all.targets import Answers
 
 
 def _training(seed: int = 0) -> tuple[Rows, np.ndarray]:
@@ -118,8 +123,35 @@ def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -
     shown = edge_all("classify", grey, clear, "--bundle", careful.path)
     assert f"{load(careful.path).classify(grey).label}?" in shown.stdout and "1 of 2 undecided" in shown.stderr
     table = edge_all("classify", grey, clear, "--bundle", careful.path, "--csv").stdout.splitlines()
-    assert table[0].startswith("file,label,status,") and ",refer," in table[1] and ",ok," in table[2]
+    assert table[0].startswith("file,label,status,top,") and ",refer," in table[1] and ",ok," in table[2]
     assert len(CLASSES) == 3
+
+
+class Stranger:
+    """An engine to which every picture is unfamiliar, and most probably Green."""
+
+    description = "an engine"
+
+    def run(self, images: np.ndarray) -> Answers:
+        return Answers(np.array([[0.1, 0.7, 0.2]], np.float32), np.array([1.5], np.float32))
+
+
+def test_unfamiliar_has_no_label_and_the_accuracy_counts_the_top(
+    careful: Bundle, coloured_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [str(path) for path in sorted(coloured_folder.rglob("*.png"))]
+    classifier = Classifier(careful, "cpu", "fp32", Stranger())
+    prediction = classifier.classify(files[0])
+    assert (prediction.label, prediction.status, prediction.top) == (None, "unfamiliar", "Green")
+    monkeypatch.setattr(worker, "start", lambda *args: classifier)
+    job: Job = {
+        "bundle": str(careful.path), "target": "cpu", "precision": "fp32", "device": None, "threads": None,
+        "files": files, "queries": 0, "seconds": 0.0,
+    }  # fmt: skip
+    measurement = worker.Measurement(job)
+    assert measurement.turn(60.0) == 1.0
+    assert measurement.answers == [CLASSES.index("Green")] * len(files)
+    assert measurement.figures()["statuses"] == {"unfamiliar": len(files)}
 
 
 @pytest.mark.engine
@@ -140,7 +172,14 @@ def test_the_built_in_bundle_names_no_class_for_what_is_no_smear(
     for name, picture in pictures.items():
         picture.save(tmp_path / f"{name}.png")
     done = edge_all("classify", tmp_path, "--target", target, "--json")
-    found = {Path(line["file"]).stem: line["status"] for line in map(json.loads, done.stdout.splitlines())}
-    assert found == dict.fromkeys(pictures, "unfamiliar")
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert {Path(line["file"]).stem: line["status"] for line in found} == dict.fromkeys(pictures, "unfamiliar")
+    assert all(line["label"] is None and line["top"] in line["probabilities"] for line in found)
+    assert done.stderr.splitlines()[-2:] == [
+        "edge-all: 0 ok, 0 refer, 4 unfamiliar",
+        "edge-all: 4 answered, 0 refused, 0 not looked at",
+    ]
+    table = list(csv.DictReader(edge_all("classify", tmp_path, "--target", target, "--csv").stdout.splitlines()))
+    assert [(row["label"], row["top"]) for row in table] == [("", line["top"]) for line in found]
     shown = edge_all("classify", tmp_path / "black.png", "--target", target)
     assert shown.stdout.startswith("unfamiliar") and "1 of 1 unfamiliar" in shown.stderr

@@ -231,13 +231,3 @@ def test_missing_unreadable_and_folder(tmp_path: Path) -> None:
     for path in (tmp_path / "missing.png", tmp_path):
         with pytest.raises(ImageError, match="cannot be read"):
             image.decode(path, SIZE)
-
-
-def test_find_goes_into_folders_in_order(tmp_path: Path) -> None:
-    for name in ("b/2.png", "a/1.JPG", "a/notes.txt", ".hidden/3.png", "c.tiff"):
-        path = tmp_path / name
-        path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"x")
-    found = [str(p.relative_to(tmp_path)) for p in image.find([tmp_path])]
-    assert found == ["c.tiff", "a/1.JPG", "b/2.png"]
-    assert list(image.find([tmp_path / "a/notes.txt"])) == [tmp_path / "a/notes.txt"]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_all import image
+from edge_all import inputs
 from edge_all.bench.rows import Accuracy
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.errors import DataError
@@ -41,13 +41,15 @@ def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
         limit: Most images to return, spread evenly over the folder.
 
     Raises:
-        DataError: No folder of one of the bundle's classes, or no image in them.
+        DataError: No folder of one of the bundle's classes, or no image in them; something there cannot be read.
     """
     if not data.is_dir():
         raise DataError(f"--data {data}: no such folder; wanted one folder for each class: {', '.join(bundle.classes)}")
     folders = {unicodedata.normalize("NFC", path.name): path for path in data.iterdir() if path.is_dir()}
+    for folder in folders.values():
+        inputs.check_name(folder)
     present = [(folders[name], k) for k, name in enumerate(bundle.classes) if name in folders]
-    everything = [(path, k) for folder, k in present for path in image.find([folder])]
+    everything = [(path, k) for folder, k in present for path in inputs.images_below(folder)]
     if not everything:
         raise DataError(f"--data {data}: no image of {', '.join(bundle.classes)}; wanted one folder for each class")
     known = set(bundle.read(TRAINING_IMAGES).decode().split()) if TRAINING_IMAGES in bundle.record["files"] else set()

@@ -125,7 +125,7 @@ class Measurement:
             prediction = self._classifier.classify(encoded)
             self._latency.append(prediction.ms)
             self._graph.append(prediction.graph_ms)
-            answer = self._bundle.classes.index(prediction.label)
+            answer = self._bundle.classes.index(prediction.top)
             if self._asked < len(self._sources):
                 self._statuses[prediction.status] += 1
         except ImageError:

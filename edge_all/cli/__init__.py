@@ -6,13 +6,16 @@ import os
 import pkgutil
 import sys
 from importlib import import_module
+from typing import Any
 
 import click
 
 from edge_all import __version__
+from edge_all.cli import output, stop
+from edge_all.cli.text import shown
 from edge_all.errors import EdgeAllError
 
-_HIDDEN = frozenset({"bar", "estimate", "options", "output"})
+_HIDDEN = frozenset({"bar", "estimate", "options", "output", "stop", "text", "writers"})
 
 
 class Commands(click.Group):
@@ -30,24 +33,41 @@ class Commands(click.Group):
         command: click.Command = import_module(f"{__name__}.{name}").command
         return command
 
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        try:
+            return super().make_context(*args, **extra)
+        except click.ClickException as error:
+            raise _harmless(error) from None
+        except OSError:  # --help cannot be written
+            output.flush()
+            raise
+
     def invoke(self, ctx: click.Context) -> object:
         try:
             return super().invoke(ctx)
-        except (click.exceptions.Exit, click.Abort, click.ClickException, BrokenPipeError):
+        except (click.exceptions.Exit, click.Abort, BrokenPipeError):
             raise
+        except click.ClickException as error:
+            raise _harmless(error) from None
         except EdgeAllError as error:
             if ctx.params["debug"]:
                 raise
-            click.echo(f"edge-all: {error}", err=True)
+            output.tell(str(error))
             ctx.exit(error.exit_code)
         except Exception as error:
             if ctx.params["debug"]:
                 raise
+            if isinstance(error, OSError):
+                output.flush()  # which says it better, if this was the reason
             reason = " ".join(str(error).split()) or "no reason given"
-            click.echo(
-                f"edge-all: unexpected {type(error).__name__}: {reason} (edge-all --debug shows where)", err=True
-            )
+            output.tell(f"unexpected {type(error).__name__}: {reason} (edge-all --debug shows where)")
             ctx.exit(1)
+
+
+def _harmless(error: click.ClickException) -> click.ClickException:
+    """A usage error whose message, which may quote what was typed, acts on no terminal."""
+    vars(error)["message"] = shown(error.message, keep="\n\t")
+    return error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -64,7 +84,16 @@ def main() -> None:
     """Entry point of the installed command."""
     os.environ["PYTHONSAFEPATH"] = "1"  # processes that are started here take no module from the current folder
     try:
-        cli()
-    except BrokenPipeError:  # whoever read our output has closed it, which is no error of ours
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        output.prepare()
+        stop.at_signals()
+        try:
+            cli()
+        finally:
+            output.flush()
+    except output.StdoutError as error:
+        output.tell(str(error))
+        sys.exit(error.exit_code)
+    except stop.Stop as end:
+        if not end.quiet:
+            output.tell("interrupted")
+        stop.leave(end.status)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,6 +13,7 @@ import click
 from edge_all import NOTICE, files
 from edge_all.cli import options
 from edge_all.cli.output import note, print_table, progress, tell
+from edge_all.cli.text import cell
 from edge_all.errors import EdgeAllError, GateError, TargetError
 
 if TYPE_CHECKING:
@@ -95,7 +94,7 @@ def command(
     recommended, why = verdict.deploy(measured)
     if report:
         content = {"machine": machine.describe(), "quick": quick, "rows": rows, "deploy": _deploy(recommended, why)}
-        files.write(report, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        files.write(report, json.dumps(content, indent=1) + "\n")
     if table:
         files.write(table, _csv(rows))
     if plot and measured:
@@ -222,11 +221,12 @@ def _csv(rows: Sequence[Row | FailedRow]) -> str:
     """A line a row; a figure inside another has both names."""
     flat = [_flat(row) for row in rows]
     columns = list(dict.fromkeys(name for row in flat for name in row))
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat)
-    return text.getvalue()
+    lines = [[cell(name) for name in columns], *([_cell(row.get(name)) for name in columns] for row in flat)]
+    return "".join(f"{','.join(line)}\n" for line in lines)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else cell(value) if isinstance(value, str) else str(value)
 
 
 def _flat(fields: Mapping[str, object], prefix: str = "") -> dict[str, object]:

@@ -2,23 +2,24 @@
 
 from __future__ import annotations
 
-import csv
-import io
-import json
+import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
 from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.output import answers, tell
+from edge_all.cli.output import answers, say, tell
+from edge_all.cli.writers import open_writer
 
 if TYPE_CHECKING:
     from edge_all.classifier import Classifier, Prediction
+    from edge_all.errors import ImageError
 
 
 @click.command("classify")
@@ -64,43 +65,36 @@ def command(
     """
     from edge_all import bundle as bundles
     from edge_all import self_check
-    from edge_all.classifier import classify_all
     from edge_all.errors import ImageError
     from edge_all.targets import EngineOptions
 
     bundle = bundles.load(path or bundles.default())
-    sources = _sources(inputs)
+    sources, not_looked_at = _sources(inputs)
     statuses: Counter[str] = Counter()
-    failed = 0
     with answers("Classifying", "images") as (progress, write):
-        streams = _streams(len(sources), target)
+        streams = _streams(sum(not source.error for source in sources), target)
         engine = EngineOptions(target, device, threads, streams)
         classifier = self_check.load(bundle, engine, precision, tell)
-        answered, refused = {None: _table, "json": _json, "csv": _csv}[form](classifier, write)
-        predictions = classify_all(classifier, [source for _, source in sources], streams)
-        for i, ((name, _), (_, prediction)) in enumerate(zip(sources, predictions, strict=True), 1):
-            if isinstance(prediction, ImageError):
-                failed += 1
-                refused(name, _URL if options.is_url(name) else str(prediction))
-            else:
-                statuses[prediction.status] += 1
-                answered(name, prediction)
-            progress(i, len(sources))
-    if not sources:
-        raise ImageError(f"{', '.join(inputs)}: no image there; wanted files ending in {_suffixes()}")
-    if form is None:
-        for status, meaning in _MEANINGS.items():
-            if statuses[status]:
-                tell(f"{statuses[status]} of {len(sources)} {meaning}")
-        click.echo(NOTICE, err=True)
-    if failed:
-        tell(f"{failed} of {len(sources)} could not be classified")
+        _check_any(sources, not_looked_at)
+        answered, refused = open_writer(form, classifier, write)
+        with closing(_predictions(classifier, sources, streams)) as predictions:
+            for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
+                if isinstance(prediction, ImageError):
+                    refused(source.name, str(prediction))
+                else:
+                    statuses[prediction.status] += 1
+                    answered(source.name, prediction)
+                progress(i, len(sources))
+    _sum_up(statuses, not_looked_at, len(sources), for_people=form is None)
+    if statuses.total() < len(sources):
         sys.exit(1)
 
 
 _STDIN = "-"
 
 _URL = "a URL is not fetched; download the image first and give its file"
+
+_NO_NAME = "an empty name; wanted an image or a folder (. is this folder)"
 
 _MANY = 32
 """From so many images on, several are in hand at once: the time for one is longer then, the time for all shorter."""
@@ -110,32 +104,96 @@ _MEANINGS = {
     "refer": "undecided (marked ?): no class is probable enough; have them looked at",
 }
 
-Answered = Callable[[str, "Prediction"], None]
-Refused = Callable[[str, str], None]
-Write = Callable[[str], None]
+
+class _Source(NamedTuple):
+    """Something to classify.
+
+    Attributes:
+        name: What it is called in the answer.
+        content: A file, or an image file's bytes.
+        error: Why it cannot be classified, where that is known already; else empty.
+    """
+
+    name: str
+    content: Path | bytes
+    error: str = ""
 
 
-def _sources(inputs: Sequence[str]) -> list[tuple[str, Path | bytes]]:
-    """What to classify, in order: the name to show, and a file or an image file's bytes."""
-    from edge_all import image
+def _sources(texts: Sequence[str]) -> tuple[list[_Source], Counter[str]]:
+    """What to classify, in order, and how many files of which kinds were found beside it."""
+    from edge_all import inputs
 
-    if inputs.count(_STDIN) > 1:
+    if texts.count(_STDIN) > 1:
         raise click.UsageError("- was given twice; stdin holds one image file")
-    sources: list[tuple[str, Path | bytes]] = []
-    for text in inputs:
-        if text == _STDIN:
-            sources.append((text, _stdin()))
-        elif options.is_url(text):
-            sources.append((text, Path(text)))
-        else:
-            sources += [(click.format_filename(path), path) for path in image.find([Path(text)])]
-    return sources
+    own = [_source(text) for text in texts]
+    found = inputs.find([Path(text) for text, source in zip(texts, own, strict=True) if source is None])
+    items = iter(found.items)
+    sources: list[_Source] = []
+    for source in own:
+        sources += [source] if source else [_Source(str(path), path, error) for path, error in next(items)]
+    return sources, found.not_looked_at
+
+
+def _check_any(sources: Sequence[_Source], not_looked_at: Counter[str]) -> None:
+    """Check that there is more than empty folders.
+
+    Raises:
+        ImageError: There is not.
+    """
+    from edge_all import inputs
+    from edge_all.errors import ImageError
+
+    if all(source.error == inputs.EMPTY for source in sources):
+        beside = f"; not looked at: {inputs.kinds(not_looked_at)}" if not_looked_at else ""
+        raise ImageError(f"{', '.join(source.name for source in sources)}: {inputs.EMPTY}{beside}")
+
+
+def _source(text: str) -> _Source | None:
+    """What is no path: stdin, a URL, an empty name; None for a path."""
+    if text == _STDIN:
+        return _Source(text, _stdin())
+    if not text:
+        return _Source(text, b"", _NO_NAME)
+    if options.is_url(text) and not os.path.exists(text):
+        return _Source(text, b"", _URL)
+    return None
 
 
 def _stdin() -> bytes:
+    if sys.stdin is None:
+        raise click.UsageError("- reads an image file from stdin, which is closed; wanted: classify - < IMAGE")
     if sys.stdin.isatty():
         raise click.UsageError("- reads an image file from stdin, which is a terminal; wanted: classify - < IMAGE")
     return sys.stdin.buffer.read()
+
+
+def _predictions(
+    classifier: Classifier, sources: Sequence[_Source], streams: int
+) -> Generator[Prediction | ImageError, None, None]:
+    """The answer to each source, or what is wrong with it."""
+    from edge_all.classifier import classify_all
+    from edge_all.errors import ImageError
+
+    contents = [source.content for source in sources if not source.error]
+    with closing(classify_all(classifier, contents, streams)) as predictions:
+        for source in sources:
+            yield ImageError(source.error) if source.error else next(predictions)[1]
+
+
+def _sum_up(statuses: Counter[str], not_looked_at: Counter[str], asked: int, *, for_people: bool) -> None:
+    """Say how many images were answered, and how."""
+    from edge_all import inputs
+
+    answered = statuses.total()
+    for status, meaning in _MEANINGS.items():
+        if statuses[status]:
+            tell(f"{statuses[status]} of {answered} {meaning}")
+    if for_people:
+        say(NOTICE, err=True)
+    if answered:
+        tell(", ".join(f"{statuses[status]} {status}" for status in ("ok", "refer", "unfamiliar")))
+    beside = f" ({inputs.kinds(not_looked_at)})" if not_looked_at else ""
+    tell(f"{answered} answered, {asked - answered} refused, {not_looked_at.total()} not looked at{beside}")
 
 
 def _streams(images: int, target: str) -> int:
@@ -143,60 +201,3 @@ def _streams(images: int, target: str) -> int:
     from edge_all import machine
 
     return machine.usable_cores() if images >= _MANY and target != "gpu" else 1
-
-
-def _json(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
-    engine = {"target": classifier.target, "precision": classifier.precision}
-
-    def line(name: str, fields: dict[str, object]) -> None:
-        write(json.dumps({"file": name} | fields, ensure_ascii=False))
-
-    def answered(name: str, p: Prediction) -> None:
-        answer = {"label": p.label, "status": p.status, "probabilities": p.probabilities}
-        line(name, answer | engine | {"ms": round(p.ms, 3)})
-
-    return answered, lambda name, error: line(name, {"error": error})
-
-
-def _csv(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
-    classes = classifier.bundle.classes
-    engine = classifier.target, classifier.precision
-
-    def line(*cells: str) -> None:
-        text = io.StringIO()
-        csv.writer(text, lineterminator="").writerow(cells)
-        write(text.getvalue())
-
-    def answered(name: str, p: Prediction) -> None:
-        line(name, p.label, p.status, *(f"{v:.6f}" for v in p.probabilities.values()), *engine, f"{p.ms:.3f}", "")
-
-    def refused(name: str, error: str) -> None:
-        line(name, "", "", *[""] * len(classes), *engine, "", error)
-
-    line("file", "label", "status", *(f"p_{name}" for name in classes), "target", "precision", "ms", "error")
-    return answered, refused
-
-
-def _table(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
-    """Aligned columns, line by line, so that a long run shows its answers as they come."""
-    bundle = classifier.bundle
-    click.echo(f"{bundle.name}, {classifier.target} {classifier.precision}: {', '.join(bundle.classes)}", err=True)
-    width = max(len("unfamiliar"), *map(len, bundle.classes))
-
-    def answered(name: str, p: Prediction) -> None:
-        unfamiliar = p.status == "unfamiliar"
-        label = p.status if unfamiliar else f"{p.label}?" if p.status == "refer" else p.label
-        share = "-" if unfamiliar else f"{p.probabilities[p.label]:.1%}"
-        write(f"{label:<{width}}  {share:>6}  {p.ms:7.1f} ms  {name}")
-
-    def refused(name: str, error: str) -> None:
-        write(f"{'-':<{width}}  {'-':>6}  {'-':>7}     {name}")
-        tell(f"{name}: {error}")
-
-    return answered, refused
-
-
-def _suffixes() -> str:
-    from edge_all.image import SUFFIXES
-
-    return " ".join(sorted(SUFFIXES))

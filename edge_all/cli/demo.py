@@ -9,7 +9,8 @@ from pathlib import Path
 import click
 
 from edge_all.cli import options
-from edge_all.cli.output import step
+from edge_all.cli.output import say, step
+from edge_all.cli.text import shown
 from edge_all.errors import ToolchainError, install_hint
 
 
@@ -44,9 +45,8 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
     first = [sorted(folder.iterdir())[0] for folder in sorted(images.iterdir())]
     _run(ctx, "classify", *first, "--bundle", bundle)
     _run(ctx, "bench", "--quick", "--bundle", bundle, "--data", images, "--json", report)
-    click.echo(
-        f"""
-{out}/ now holds
+    for line in f"""
+{shown(str(out))}/ now holds
   images/                      160 drawn fields, one folder a class
   models/efficientnet_lite0/   the bundle: copy this folder to the mini PC (MODEL_CARD.md says what is in it)
   bench.json                   what was measured on this machine
@@ -54,14 +54,15 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
 On real images, one folder a class:
   edge-all export --backbone efficientnet_lite0 --data DIR
   edge-all classify IMAGE... --target openvino
-  edge-all bench --data DIR"""
-    )
+  edge-all bench --data DIR""".splitlines():
+        say(line)
 
 
 def _run(ctx: click.Context, *words: object) -> None:
     """Show a command as it would be typed, and run it."""
     typed: Sequence[str] = [str(word) for word in words]
-    click.echo(f"\n$ edge-all {shlex.join(typed)}", err=True)
+    say(err=True)
+    say(f"$ edge-all {shlex.join(typed)}", err=True)
     assert ctx.parent and isinstance(ctx.parent.command, click.Group)
     subcommand = ctx.parent.command.get_command(ctx.parent, typed[0])
     assert subcommand

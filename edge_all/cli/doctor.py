@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_all.cli import options
-from edge_all.cli.output import print_table, progress
+from edge_all.cli.output import json_text, print_table, progress, say
 from edge_all.errors import GateError
 
 if TYPE_CHECKING:
@@ -43,7 +42,7 @@ def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: s
     with progress("Checking the bundle"):
         report = doctor.examine(loaded, chosen, EngineOptions(device=device, threads=threads))
     if as_json:
-        click.echo(json.dumps(report, ensure_ascii=False))
+        say(json_text(report))
     else:
         _print(report)
     unsound = _names(c for c in report["checks"] if c["available"] and not c["probe"]["passed"])
@@ -74,18 +73,19 @@ def _print(report: Examination) -> None:
         "bundle": f"{report['name']} ({report['digest'][:16]}) in {report['bundle']}",
     }
     for name, text in lines.items():
-        click.echo(f"{name:>12}  {text}")
-    click.echo()
+        say(f"{name:>12}  {text}")
+    say()
     rows = [_cells(check) for check in report["checks"]]
     print_table(["target", "precision", "probe", "labels", "off by", "graph ms"], rows, right=["off by", "graph ms"])
     for check in report["checks"]:
         if check.get("error"):
-            click.echo(f"{check['target']} {check['precision'] or ''}: {check['error']}")
+            say(f"{check['target']} {check['precision'] or ''}: {check['error']}")
     if note := remark(machine["instruction_sets"]):
-        click.echo(note)
+        say(note)
     best = report["recommendation"]
     use = f"--target {best['target']} --precision {best['precision']}" if best["target"] else "none of it"
-    click.echo(f"\nUse here: {use}: {best['why']}.")
+    say()
+    say(f"Use here: {use}: {best['why']}.")
 
 
 def _cells(check: Check) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +11,7 @@ import click
 
 from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.output import console, print_table, tell
+from edge_all.cli.output import console, json_text, print_table, say, tell
 from edge_all.errors import GateError, ToolchainError, install_hint
 
 if TYPE_CHECKING:
@@ -167,7 +166,7 @@ def command(
     )
     bundle = export(recipe, console())
     if as_json:
-        click.echo(json.dumps(_summary(bundle), ensure_ascii=False))
+        say(json_text(_summary(bundle)))
     else:
         _print(bundle)
     refused = [target for target, verdict in bundle.record["gate"]["targets"].items() if not verdict["passed"]]
@@ -235,10 +234,10 @@ def _print(bundle: Bundle) -> None:
             same = f"{score['agreement_fp32']:.1f}" if "agreement_fp32" in score else "-"
             rows.append([protocol, precision, f"{score['accuracy']:.1f}", f"{score['balanced_accuracy']:.1f}", same])
     print_table(["split", "precision", "acc %", "bal %", "=fp32 %"], rows, right=["acc %", "bal %", "=fp32 %"])
-    click.echo(
-        "acc: accuracy; bal: balanced accuracy, the mean of the classes' recalls; =fp32: images with FP32's label.\n"
+    for line in (
+        "acc: accuracy; bal: balanced accuracy, the mean of the classes' recalls; =fp32: images with FP32's label.",
         "Read `block`: it keeps neighbouring files together, the nearest thing to a split by slide.",
-        err=True,
-    )
-    click.echo(NOTICE, err=True)
-    click.echo(f"{bundle.path}")
+        NOTICE,
+    ):
+        say(line, err=True)
+    say(f"{bundle.path}")

@@ -50,6 +50,8 @@ class LocalPath(_PathType):
         self._wanted = wanted
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        if not str(value):
+            self.fail(f"an empty path; wanted {self._wanted.rstrip(',')} (. is this folder)", param, ctx)
         if is_url(str(value)) and not Path(value).exists():
             option = param.opts[0] if param else "path"
             raise EdgeAllError(

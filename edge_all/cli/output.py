@@ -1,27 +1,99 @@
-"""What the commands print: tables on stdout, progress and notices on stderr."""
+"""What the commands print: tables on stdout, progress and notices on stderr.
+
+Every line goes through `say`, so that no name in it acts on a terminal, and a line that cannot be written is an error.
+"""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
 import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING
-
-import click
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING, TextIO
 
 from edge_all.cli.estimate import Estimate, done_of, duration, time_left
+from edge_all.cli.stop import Stop
+from edge_all.cli.text import json_line, shown
+from edge_all.errors import EdgeAllError
 from edge_all.progress import Console, Progress, ignore
 
 if TYPE_CHECKING:
+    from rich.console import Console as Screen
     from rich.table import Table
 
 _LOG_SECONDS = 60.0
 """Between two lines of progress in a log."""
+
+_SIGPIPE = int(getattr(signal, "SIGPIPE", 13))
+
+
+class StdoutError(EdgeAllError):
+    """Answers cannot be written."""
+
+
+def prepare() -> None:
+    """Make the standard streams such that no character stops a run.
+
+    Raises:
+        StdoutError: Stdout is closed.
+    """
+    for stream in (sys.stdin, sys.stdout, sys.stderr):
+        if stream is None:
+            os.open(os.devnull, os.O_RDWR)  # takes its number, so that no other file gets what is written there
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - until the end
+    if sys.stdout is None:
+        raise StdoutError("stdout is closed, and answers are written there; wanted a file or a pipe: > FILE")
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def say(line: str = "", *, err: bool = False) -> None:
+    """Print a line, with its control characters escaped, on stdout or on stderr.
+
+    Raises:
+        StdoutError: Stdout cannot be written.
+        Stop: Nobody reads stdout any more.
+    """
+    _write(shown(line) + "\n", sys.stderr if err else sys.stdout)
+
+
+def json_text(value: object) -> str:
+    """A value as one line of JSON for stdout."""
+    return json_line(value, sys.stdout)
+
+
+def flush() -> None:
+    """Write what stdout still holds.
+
+    Raises:
+        StdoutError: Stdout cannot be written.
+        Stop: Nobody reads stdout any more.
+    """
+    _write("", sys.stdout)
+
+
+def _write(text: str, stream: TextIO) -> None:
+    """Write to stdout or stderr at once; what stderr does not take is lost, for there is nowhere to say it."""
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        with suppress(OSError, ValueError):  # or Python tries again at its end, and reports that it failed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        if stream is sys.stderr:
+            return
+        if isinstance(error, BrokenPipeError):
+            raise Stop(_SIGPIPE, quiet=True) from None
+        raise StdoutError(
+            f"stdout cannot be written: {error.strerror or error}; wanted a place for all answers: some are lost"
+        ) from None
 
 
 def console() -> Console:
@@ -31,15 +103,17 @@ def console() -> Console:
 
 def tell(line: str) -> None:
     """Say one line on stderr."""
-    click.echo(f"edge-all: {line}", err=True)
+    say(f"edge-all: {line}", err=True)
 
 
 def note(line: str, *, err: bool = True) -> None:
     """Print a line, on stderr or on stdout; on a terminal it is broken between words."""
     if (sys.stderr if err else sys.stdout).isatty():
         width = shutil.get_terminal_size().columns
-        line = textwrap.fill(line, width, break_long_words=False, break_on_hyphens=False)
-    click.echo(line, err=err)
+        for part in textwrap.wrap(line, width, break_long_words=False, break_on_hyphens=False) or [""]:
+            say(part, err=err)
+        return
+    say(line, err=err)
 
 
 @contextmanager
@@ -48,7 +122,7 @@ def step(title: str) -> Iterator[Progress]:
     start = time.perf_counter()
     with progress(title) as report:
         yield report
-    click.echo(f"{title}: {duration(time.perf_counter() - start)}", err=True)
+    say(f"{title}: {duration(time.perf_counter() - start)}", err=True)
 
 
 @contextmanager
@@ -65,7 +139,7 @@ def progress(description: str, unit: str | None = None) -> Iterator[Progress]:
         return
     from edge_all.cli import bar
 
-    with bar.shown(description, unit, stderr=True, redirect_stdout=_is_one_terminal()) as (report, _):
+    with bar.shown(shown(description), unit, stderr=True, redirect_stdout=_is_one_terminal()) as (report, _):
         yield report
 
 
@@ -84,13 +158,18 @@ def answers(description: str, unit: str) -> Iterator[tuple[Progress, Callable[[s
         The progress, and what prints a line of an answer.
     """
     if not sys.stderr.isatty():
-        yield ignore, click.echo
+        yield ignore, say
         return
     from edge_all.cli import bar
 
     together = _is_one_terminal()
-    with bar.shown(description, unit, stderr=not together, redirect_stdout=together) as (report, screen):
-        yield report, screen.out if together else click.echo
+    with bar.shown(shown(description), unit, stderr=not together, redirect_stdout=together) as (report, screen):
+        yield report, _above(screen) if together else say
+
+
+def _above(screen: Screen) -> Callable[[str], None]:
+    """Print a line on a terminal, above the bar that is drawn there."""
+    return lambda line: screen.out(shown(line), highlight=False)
 
 
 def print_table(
@@ -123,7 +202,9 @@ def print_table(
         for name in by_use:
             if Measurement.get(screen, screen.options, table(chosen | {name})).maximum <= width:
                 chosen.add(name)
-    screen.print(table(chosen))
+    with screen.capture() as captured:
+        screen.print(table(chosen))
+    _write(captured.get(), sys.stdout)
     return [name for name in columns if name not in chosen]
 
 
@@ -133,9 +214,9 @@ def _table(chosen: Sequence[str], columns: Sequence[str], rows: Sequence[Sequenc
 
     table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for name in chosen:
-        table.add_column(name, justify="right" if name in right else "left", no_wrap=True)
+        table.add_column(shown(name), justify="right" if name in right else "left", no_wrap=True)
     for row in rows:
-        table.add_row(*(row[columns.index(name)] for name in chosen))
+        table.add_row(*(shown(row[columns.index(name)]) for name in chosen))
     return table
 
 
@@ -152,7 +233,7 @@ def _log(description: str, unit: str | None) -> Iterator[Progress]:
 
     def watch() -> None:
         while not ended.wait(_LOG_SECONDS):
-            click.echo(f"{description}: {latest}{time_left(estimate.seconds(), time.monotonic() - start)}", err=True)
+            say(f"{description}: {latest}{time_left(estimate.seconds(), time.monotonic() - start)}", err=True)
 
     thread = threading.Thread(target=watch, daemon=True)
     thread.start()

@@ -8,7 +8,7 @@ import click
 
 from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.output import console
+from edge_all.cli.output import console, say
 from edge_all.errors import ToolchainError, install_hint
 
 
@@ -127,5 +127,5 @@ def command(
         images=not no_images,
     )
     run(settings, console())
-    click.echo(NOTICE, err=True)
-    click.echo(f"{out}")
+    say(NOTICE, err=True)
+    say(f"{out}")

@@ -9,9 +9,7 @@ after its bytes are checked (`checks`). Pillow resizes. What an image may cost i
 from __future__ import annotations
 
 import io
-import os
 import warnings
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +20,7 @@ from edge_all.errors import ImageError
 from edge_all.image import checks, colour, jpeg, limits, pnm, tiff, tiff_pages
 from edge_all.image.limits import MAX_PIXELS, MIN_SIDE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "SUFFIXES", "decode", "find", "read_bytes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "read_bytes"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow's names of the formats that are read."""
@@ -30,9 +28,6 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 _OVERSAMPLING = 2
 """A large JPEG is decoded at a half, a quarter or an eighth of its size, but not below this multiple of the graph's
 input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
-
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".gif", ".webp", ".ppm", ".pgm"})
-"""Endings of the files in a folder that count as images; a file that is given by itself may have any name."""
 
 # Pillow warns of what it leaves out of the metadata; what decides about pixels is checked here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -175,24 +170,3 @@ def _read_by_pillow(form: str, data: bytes) -> Image.Image:
 
 _MEMORY = {"1": 5, "L": 5, "P": 5, "RGB": 4, "I;16": 6}
 """Bytes that Pillow's pixels take, with those of the RGB picture, by mode; 8 for others."""
-
-
-def find(inputs: list[Path]) -> Iterator[Path]:
-    """List image files.
-
-    Args:
-        inputs: Files and folders.
-
-    Yields:
-        Each file in order; for a folder the images below it, sorted by path, without hidden files and files whose
-        ending is not in ``SUFFIXES``.
-    """
-    for path in inputs:
-        if not path.is_dir():
-            yield path
-            continue
-        for folder, folders, names in os.walk(path):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
-            for name in sorted(names):
-                if not name.startswith(".") and Path(name).suffix.lower() in SUFFIXES:
-                    yield Path(folder, name)

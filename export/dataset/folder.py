@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import image
+from edge_all import image, inputs
 from edge_all.errors import DataError, ImageError
 from edge_all.progress import Progress, ignore
 
@@ -33,11 +33,11 @@ def read(root: Path, *, progress: Progress = ignore) -> Dataset:
     folders = _class_folders(root)
     files, labels = [], []
     for label, (name, folder) in enumerate(folders.items()):
-        own_files = sorted((path.relative_to(root).as_posix() for path in image.find([folder])), key=natural_key)
+        own_files = sorted((path.relative_to(root).as_posix() for path in inputs.images_below(folder)), key=natural_key)
         if not own_files:
             raise DataError(
                 f"class folder {folder} holds no image; wanted at least {FOLDS} images a class "
-                f"({', '.join(sorted(image.SUFFIXES))}): add them or remove the folder"
+                f"({', '.join(sorted(inputs.SUFFIXES))}): add them or remove the folder"
             )
         if len(own_files) < FOLDS:
             raise DataError(
@@ -71,6 +71,7 @@ def _class_folders(root: Path) -> dict[str, Path]:
         raise DataError(f"{root} holds Original/, not class folders (the Kaggle layout); give {inner}")
     named: dict[str, Path] = {}
     for folder in _folders(root):
+        inputs.check_name(folder)
         name = normalized_name(folder.name)
         if name in named:
             raise DataError(
