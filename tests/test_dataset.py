@@ -52,6 +52,14 @@ def test_fingerprint_is_of_content_and_names(drawn: Path, root: Path) -> None:
     assert data.read(root).fingerprint != before
 
 
+def test_images_are_taken_in_the_order_of_the_data_set(drawn: Path) -> None:
+    found = data.read(drawn)
+    taken = found.take(np.array([40, 3, 17, 3]))
+    assert taken.files == tuple(found.files[i] for i in (3, 17, 40)) and taken.classes == found.classes
+    assert taken.labels.tolist() == found.labels[[3, 17, 40]].tolist()
+    assert taken.digests == tuple(found.digests[i] for i in (3, 17, 40))
+
+
 def test_natural_order_and_nested_folders(root: Path) -> None:
     folder = root / "Pro"
     for old, new in (("Pro-001", "WBC-10"), ("Pro-002", "WBC-2"), ("Pro-003", "wbc-1")):

@@ -115,7 +115,8 @@ def _compiled(core: ov.Core, model: bytes, device: str, settings: Mapping[str, s
     graph.reshape([1, *list(graph.input("image").partial_shape)[1:]])
     compiled = core.compile_model(graph, device, settings)
     if "EXPORT_IMPORT" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
-        engine_cache.store(file, compiled.export_model().getvalue())
+        exported = compiled.export_model()  # bytes, or from OpenVINO 2025.1 on a stream
+        engine_cache.store(file, exported if isinstance(exported, bytes) else exported.getvalue())
     return compiled
 
 
