@@ -84,7 +84,7 @@ def check_layout(root: Path, folders: Collection[Path]) -> None:
         what = "parts of a data set and no classes" if len(parts) > 1 else "a part of a data set and no class"
         raise DataError(f"{root} holds {_names(parts)}: {what}; {_advice(root, parts)}")
     if len(folders) == 1:
-        _refuse_single(root, next(iter(folders)))
+        _check_wrapper(root, next(iter(folders)))
     _check_twins(root, folders)
     for folder in folders:
         parts = [inner for inner in _folders(folder) if _names_part(inner.name) and _holds_images(inner)]
@@ -142,16 +142,15 @@ def _is_part(folder: Path) -> bool:
     return _names_part(folder.name) or bool(_words(folder.name) & _SPLITS and _folders(folder))
 
 
-def _refuse_single(root: Path, folder: Path) -> None:
-    if len(_folders(folder)) == 0:
-        raise DataError(
-            f"{root} holds one class folder, {folder.name!r}; wanted two or more classes: give the folder above the "
-            "class folders"
-        )
+def _check_wrapper(root: Path, folder: Path) -> None:
+    """Refuse a single folder around class folders."""
     inner = _inner(folder)
-    seen = _folders(inner)
-    holds = f" and there {_names(seen)}" if seen else ""
-    raise DataError(f"{root} holds one folder, {folder.name}{holds}; wanted one sub-folder a class: give {inner}")
+    classes = _folders(inner)
+    if len(classes) > 1:
+        raise DataError(
+            f"{root} holds one folder, {folder.name}, and the folders {_names(classes)} are in it; wanted one "
+            f"sub-folder a class: give {inner}"
+        )
 
 
 def _check_twins(root: Path, folders: Iterable[Path]) -> None:

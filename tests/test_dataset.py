@@ -113,6 +113,21 @@ def test_kaggle_layout_says_which_folder(root: Path, tmp_path: Path) -> None:
     assert f"give {tmp_path / 'kaggle' / 'Original'}" in message(tmp_path / "kaggle")
 
 
+def test_splits_are_no_classes(root: Path, tmp_path: Path) -> None:
+    for name in ("Train", "Test"):
+        shutil.copytree(root, tmp_path / "split" / name)
+    assert f"such as {tmp_path / 'split' / 'Train'}, or merge them" in message(tmp_path / "split")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there no name ends in a blank")
+def test_blanks_around_a_name_are_no_part_of_it(root: Path) -> None:
+    (root / "Early").rename(root / " Early ")
+    found = data.read(root)
+    assert found.classes == synthetic.CLASSES and all((root / file).is_file() for file in found.files)
+    shutil.copytree(root / " Early ", root / "early")
+    assert "rename or merge them" in message(root)
+
+
 def test_empty_and_small_classes(root: Path) -> None:
     for file in sorted((root / "Pre").iterdir())[4:]:
         file.unlink()

@@ -67,6 +67,11 @@ def _class_folders(root: Path) -> dict[str, Path]:
     if not folders:
         raise DataError(f"{root} holds no sub-folder; wanted one sub-folder a class, with that class's images in it")
     class_folders.check_layout(root, folders.values())
+    if len(folders) == 1:
+        raise DataError(
+            f"{root} holds one class folder, {next(iter(folders))!r}; wanted two or more classes: give the folder "
+            "above the class folders"
+        )
     return dict(sorted((name.strip(), folder) for name, folder in folders.items()))
 
 
