@@ -69,6 +69,12 @@ def key(name: str) -> str:
     return "".join(_nfc(_nfc(name).casefold()).split())
 
 
+def listed(folders: Collection[Path]) -> str:
+    """The first names of some folders, and how many more there are."""
+    named = ", ".join(folder.name for folder in list(folders)[:_MANY])
+    return f"{named} and {len(folders) - _MANY} more" if len(folders) > _MANY else named
+
+
 def check_layout(root: Path, folders: Collection[Path]) -> None:
     """Refuse folders that are no classes: splits, wrappers, and what is derived from the images.
 
@@ -82,7 +88,7 @@ def check_layout(root: Path, folders: Collection[Path]) -> None:
     parts = [folder for folder in folders if _is_part(folder)]
     if parts:
         what = "parts of a data set and no classes" if len(parts) > 1 else "a part of a data set and no class"
-        raise DataError(f"{root} holds {_names(parts)}: {what}; {_advice(root, parts)}")
+        raise DataError(f"{root} holds {listed(parts)}: {what}; {_advice(root, parts)}")
     if len(folders) == 1:
         _check_wrapper(root, next(iter(folders)))
     _check_twins(root, folders)
@@ -91,7 +97,7 @@ def check_layout(root: Path, folders: Collection[Path]) -> None:
         derived = [inner for inner in parts if _words(inner.name) & _DERIVED]
         if derived:
             raise DataError(
-                f"class folder {folder} holds {_names(derived)}, made from photographs; wanted photographs alone: move "
+                f"class folder {folder} holds {listed(derived)}, made from photographs; wanted photographs alone: move "
                 f"{'them' if len(derived) > 1 else 'it'} elsewhere"
             )
 
@@ -148,7 +154,7 @@ def _check_wrapper(root: Path, folder: Path) -> None:
     classes = _folders(inner)
     if len(classes) > 1:
         raise DataError(
-            f"{root} holds one folder, {folder.name}, and the folders {_names(classes)} are in it; wanted one "
+            f"{root} holds one folder, {folder.name}, and the folders {listed(classes)} are in it; wanted one "
             f"sub-folder a class: give {inner}"
         )
 
@@ -163,7 +169,7 @@ def _check_twins(root: Path, folders: Iterable[Path]) -> None:
     twins = max(by_inner.values(), key=len, default=[])
     if len(twins) > 1:
         raise DataError(
-            f"{root} holds {_names(twins)}, which all hold the folders {_names(_folders(twins[0]))}: if these are the "
+            f"{root} holds {listed(twins)}, which all hold the folders {listed(_folders(twins[0]))}: if these are the "
             f"classes, give one of the former, such as {twins[0]}, or merge them; if not, move the images out of them"
         )
 
@@ -205,8 +211,3 @@ def _inner(folder: Path) -> Path:
         else:
             break
     return folder
-
-
-def _names(folders: Sequence[Path]) -> str:
-    named = ", ".join(folder.name for folder in folders[:_MANY])
-    return f"{named} and {len(folders) - _MANY} more" if len(folders) > _MANY else named

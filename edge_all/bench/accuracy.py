@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ from edge_all.record import Score
 _NO_FOLDER = "no folder"
 
 _NAMED = 3
-"""Files that a line on unreadable ones names."""
+"""Files, or folders, that a line names."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def _found(data: Path, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], 
         class_folders.check_layout(data, folders.values())
     images = {k: list(image.find([folder])) for k, folder in matched.items()}
     if not any(images.values()):
-        there = f"it holds {', '.join(folders)}" if folders else "it holds no folder"
+        there = f"it holds {class_folders.listed(folders.values())}" if folders else "it holds no folder"
         raise DataError(f"--data {data}: no image of {', '.join(classes)}, for {there}; {wanted}")
     notices += _left_out(data, [folder for folder in folders.values() if folder not in matched.values()])
     if missing := [name for k, name in enumerate(classes) if not images.get(k)]:
@@ -101,12 +102,16 @@ def _matched(folders: Mapping[str, Path], classes: Sequence[str]) -> tuple[dict[
 
 def _left_out(data: Path, folders: Sequence[Path]) -> list[str]:
     """A line on the images that are in none of the classes' folders, if there are any."""
-    counts = {folder.name: sum(1 for _ in image.find([folder])) for folder in folders}
+    counts = Counter({folder.name: sum(1 for _ in image.find([folder])) for folder in folders})
     counts[_NO_FOLDER] = sum(path.suffix.lower() in image.SUFFIXES and path.is_file() for path in data.iterdir())
-    if not any(counts.values()):
+    if not counts.total():
         return []
-    named = ", ".join(f"{count} in {name}" for name, count in counts.items() if count)
-    return [f"{sum(counts.values())} images of {data} were left out, for their folder is no class: {named}"]
+    places = [f"{count} in {name}" for name, count in counts.most_common() if count]
+    return [f"{counts.total()} images of {data} were left out, for their folder is no class: {_first(places)}"]
+
+
+def _first(words: Sequence[str]) -> str:
+    return ", ".join([*words[:_NAMED], "..."] if len(words) > _NAMED else words)
 
 
 def unreadable_notices(images: Labelled, answers: Collection[Sequence[int]]) -> list[str]:
@@ -121,9 +126,7 @@ def unreadable_notices(images: Labelled, answers: Collection[Sequence[int]]) -> 
     if not unreadable:
         return []
     total = len(images.files) + len(images.unreadable)
-    more = ", ..." if len(unreadable) > _NAMED else ""
-    named = ", ".join(unreadable[:_NAMED])
-    return [f"{len(unreadable)} of {total} images could not be read and count in no figure: {named}{more}"]
+    return [f"{len(unreadable)} of {total} images could not be read and count in no figure: {_first(unreadable)}"]
 
 
 def exported_accuracy(bundle: Bundle, target: str, precision: str) -> Accuracy:
