@@ -223,7 +223,7 @@ def _features(search: Search, progress: Progress) -> Pooled:
     conditions = Conditions(augment=_COPIES if search.augmented else 0, seed=search.spec.seed)
     images, battery = split(progress, [len(data) * (1 + conditions.augment), len(search.tried) * len(augment.BATTERY)])
     rows = features.training_rows(graph, data, search.size, conditions, images)
-    tried = data.subset(np.isin(np.arange(len(data)), search.tried))
+    tried = data.take(search.tried)
     changed = robustness.extract(graph, tried, search.size, progress=battery)
     return Pooled(graph, columns, rows, changed)
 

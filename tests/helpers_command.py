@@ -7,7 +7,9 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from inspect import signature
 from pathlib import Path
+from typing import Any
 
 from click.testing import CliRunner
 
@@ -22,13 +24,16 @@ PROGRAM = str(Path(sys.executable).with_name("edge-all"))
 SMALL = ("--backbone", "mobilenetv2", "--weights", "random", "--tap", "features.4", "--resize", "64x64")
 """Options of `export` and `study` for a backbone that is made, run and quantized in seconds."""
 
+_SEPARATE: dict[str, Any] = {"mix_stderr": False} if "mix_stderr" in signature(CliRunner).parameters else {}
+"""Before click 8.2 stderr is part of stdout without this."""
+
 _CORES = os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity") else frozenset()
 
 
-def run_here(*words: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+def run_here(*words: object, cwd: Path, stdin: bytes = b"") -> subprocess.CompletedProcess[str]:
     """Run the command in this process; an exception that it would show as a traceback is raised."""
     with contextlib.chdir(cwd):
-        result = CliRunner().invoke(cli, [*map(str, words)], prog_name="edge-all")
+        result = CliRunner(**_SEPARATE).invoke(cli, [*map(str, words)], input=stdin, prog_name="edge-all")
     if result.exception and not isinstance(result.exception, SystemExit):
         raise result.exception
     return subprocess.CompletedProcess([], result.exit_code, result.stdout, result.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -107,6 +108,59 @@ def test_data_that_does_not_fit(colour_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "other" / "Cats").mkdir(parents=True)
     with pytest.raises(DataError, match="no image of Blue, Green, Réd"):
         bench.labelled(tmp_path / "other", colour_bundle)
+
+
+def test_folders_whose_names_are_not_quite_the_classes(colour_bundle: Bundle, coloured_folder: Path) -> None:
+    exact = bench.labelled(coloured_folder, colour_bundle)
+    assert exact.notices == ()
+    (coloured_folder / "Blue").rename(coloured_folder / "blue ")
+    chosen = bench.labelled(coloured_folder, colour_bundle)
+    assert chosen.labels == exact.labels
+    assert chosen.notices == ("the folder 'blue ' was taken for the class 'Blue'",)
+
+
+def test_what_is_left_out_is_counted(colour_bundle: Bundle, coloured_folder: Path) -> None:
+    (coloured_folder / "Blue").rename(coloured_folder / "Azure")
+    (coloured_folder / "Green" / "0.png").rename(coloured_folder / "0.png")
+    chosen = bench.labelled(coloured_folder, colour_bundle)
+    assert len(chosen.files) == 7
+    left_out, missing = chosen.notices
+    assert left_out.startswith("5 images of") and left_out.endswith("4 in Azure, 1 in no folder")
+    assert "no image of Blue" in missing
+
+
+def test_data_in_splits_says_which_folder_to_give(colour_bundle: Bundle, coloured_folder: Path, tmp_path: Path) -> None:
+    for name in ("train", "test"):
+        shutil.copytree(coloured_folder, tmp_path / "split" / name)
+    with pytest.raises(DataError, match="such as .*train, or merge them"):
+        bench.labelled(tmp_path / "split", colour_bundle)
+
+
+def test_files_that_cannot_be_read_are_no_wrong_answers(
+    edge_all: Command, colour_bundle: Bundle, coloured_folder: Path, tmp_path: Path
+) -> None:
+    (coloured_folder / "Blue" / "0.png").write_bytes(b"damaged")
+    (coloured_folder / "Green" / "9.png").symlink_to(tmp_path / "nowhere.png")
+    words = ["--bundle", colour_bundle.path, "--data", coloured_folder, "--precision", "int8", "--json", "report.json"]
+    done = edge_all("bench", "--quick", *words)
+    assert done.returncode == 0, done.stderr
+    assert "edge-all: 2 of 13 images could not be read and count in no figure: " in done.stderr
+    content = json.loads((tmp_path / "report.json").read_text())
+    row = content["rows"][0]
+    assert (row["accuracy"], row["images"], row["unreadable"], row["agreement_fp32"]) == (100, 11, 2, 100)
+    assert len(content["notices"]) == 1 and str(coloured_folder / "Green" / "9.png") in content["notices"][0]
+
+
+def test_nothing_can_be_read(edge_all: Command, colour_bundle: Bundle, coloured_folder: Path) -> None:
+    for file in coloured_folder.rglob("*.png"):
+        file.write_bytes(b"damaged")
+    done = edge_all("bench", "--quick", "--bundle", colour_bundle.path, "--data", coloured_folder)
+    assert done.returncode == 1 and "none of 12 could be read" in done.stderr
+    for file in coloured_folder.rglob("*.png"):
+        file.unlink()
+        file.symlink_to("nowhere.png")
+    with pytest.raises(DataError, match="none of 12 images can be read, first "):
+        bench.labelled(coloured_folder, colour_bundle)
 
 
 def test_report_that_cannot_be_written(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner
 from helpers_bundle import CLASSES, colour_picture
 from helpers_command import Command
 from helpers_terminal import lines, run_on_terminal
@@ -19,7 +18,6 @@ import edge_all
 from edge_all import loading
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, Prediction, classify_all
-from edge_all.cli import cli
 from edge_all.errors import BundleError, ImageError, TargetError
 from edge_all.targets import Answers, EngineOptions, open_engine
 
@@ -200,18 +198,18 @@ def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     assert "Traceback" in done.stderr and "BundleError" in done.stderr
 
 
-def test_an_image_on_stdin(colour_bundle: Bundle, coloured_folder: Path) -> None:
+def test_an_image_on_stdin(edge_all: Command, colour_bundle: Bundle, coloured_folder: Path) -> None:
     file = coloured_folder / "Green" / "0.png"
-    words = ["classify", "--bundle", str(colour_bundle.path), "--json", "-"]
-    done = CliRunner().invoke(cli, [*words, str(file)], input=file.read_bytes())
-    assert done.exit_code == 0, done.output
+    words = ["classify", "--bundle", colour_bundle.path, "--json", "-"]
+    done = edge_all(*words, file, stdin=file.read_bytes())
+    assert done.returncode == 0, done.stderr
     piped, named = [json.loads(line) for line in done.stdout.splitlines()]
     assert piped["file"] == "-" and piped["label"] == "Green"
     assert piped["probabilities"] == named["probabilities"] and named["file"] == str(file)
-    empty = CliRunner().invoke(cli, words, input=b"")
-    assert empty.exit_code == 1 and "empty" in json.loads(empty.stdout)["error"]
-    twice = CliRunner().invoke(cli, [*words, "-"], input=file.read_bytes())
-    assert twice.exit_code == 2 and "given twice" in twice.stderr and not twice.stdout
+    empty = edge_all(*words)
+    assert empty.returncode == 1 and "empty" in json.loads(empty.stdout)["error"]
+    twice = edge_all(*words, "-", stdin=file.read_bytes())
+    assert twice.returncode == 2 and "given twice" in twice.stderr and not twice.stdout
 
 
 def test_a_terminal_as_stdin_is_refused(colour_bundle: Bundle, tmp_path: Path) -> None:

@@ -52,6 +52,14 @@ def test_fingerprint_is_of_content_and_names(drawn: Path, root: Path) -> None:
     assert data.read(root).fingerprint != before
 
 
+def test_images_are_taken_in_the_order_of_the_data_set(drawn: Path) -> None:
+    found = data.read(drawn)
+    taken = found.take(np.array([40, 3, 17, 3]))
+    assert taken.files == tuple(found.files[i] for i in (3, 17, 40)) and taken.classes == found.classes
+    assert taken.labels.tolist() == found.labels[[3, 17, 40]].tolist()
+    assert taken.digests == tuple(found.digests[i] for i in (3, 17, 40))
+
+
 def test_natural_order_and_nested_folders(root: Path) -> None:
     folder = root / "Pro"
     for old, new in (("Pro-001", "WBC-10"), ("Pro-002", "WBC-2"), ("Pro-003", "wbc-1")):
@@ -103,6 +111,21 @@ def test_kaggle_layout_says_which_folder(root: Path, tmp_path: Path) -> None:
     assert f"give {tmp_path / 'kaggle' / 'Original'}" in message(tmp_path / "kaggle")
     shutil.rmtree(tmp_path / "kaggle" / "Segmented")
     assert f"give {tmp_path / 'kaggle' / 'Original'}" in message(tmp_path / "kaggle")
+
+
+def test_splits_are_no_classes(root: Path, tmp_path: Path) -> None:
+    for name in ("Train", "Test"):
+        shutil.copytree(root, tmp_path / "split" / name)
+    assert f"such as {tmp_path / 'split' / 'Train'}, or merge them" in message(tmp_path / "split")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there no name ends in a blank")
+def test_blanks_around_a_name_are_no_part_of_it(root: Path) -> None:
+    (root / "Early").rename(root / " Early ")
+    found = data.read(root)
+    assert found.classes == synthetic.CLASSES and all((root / file).is_file() for file in found.files)
+    shutil.copytree(root / " Early ", root / "early")
+    assert "rename or merge them" in message(root)
 
 
 def test_empty_and_small_classes(root: Path) -> None:

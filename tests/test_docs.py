@@ -12,6 +12,7 @@ import click
 import pytest
 
 from edge_all.cli import cli
+from edge_all.errors import install_hint
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -154,10 +155,29 @@ def test_the_readme_is_short() -> None:
     assert len(read("README.md").splitlines()) < 120
 
 
-@pytest.mark.parametrize("page", PAGES)
-def test_every_installation_is_from_a_checkout_or_a_wheel(page: str) -> None:
-    """Nothing is published under this name, so `pip install edge-all` would fail, or install something else."""
-    assert not re.findall(r"pip install[^\n`]*?[ \"']edge[-_]all(?:[\[\"'` ]|$)", read(page), re.M)
+_TEXTS = frozenset({"", ".py", ".md", ".toml", ".yml", ".yaml", ".json", ".cff", ".jinja", ".txt"})
+
+_BY_NAME = re.compile(
+    r"\b(?:(?:pip|pipx|uv|conda)[\w ]* (?:install|add|run)|uvx)\b[^\n`]*?[ \"'{]edge[-_]all(?:[\[\"'`\\=<>~ ]|$)", re.M
+)
+
+
+def test_every_installation_is_from_a_checkout_or_a_wheel() -> None:
+    """Nothing is published under this name, so that to install it by its name fails, or runs a stranger's code."""
+    for line in (
+        "pip install -U edge-all",
+        'pip install torch "edge_all[plot]"',
+        "uv pip install edge-all>=1",
+        "uvx edge-all",
+    ):
+        assert _BY_NAME.search(line)
+    assert not _BY_NAME.search(install_hint("openvino"))
+    folders = ("edge_all", "export", "docs", "benchmarks", "scripts", "tests", ".github", ".ci")
+    files = [path for folder in folders for path in (ROOT / folder).rglob("*")] + list(ROOT.iterdir())
+    texts = [path for path in files if path.suffix in _TEXTS and path.is_file() and path != Path(__file__)]
+    assert len(texts) > 200
+    told = {path: _BY_NAME.findall(path.read_text("utf-8", errors="ignore")) for path in texts}
+    assert not {name: lines for name, lines in told.items() if lines}
 
 
 def test_every_extra_that_is_installed_exists() -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 
-SETUPTOOLS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+SETUPTOOLS = PYPROJECT["tool"]["setuptools"]
 
 
 def folder(package: str) -> Path:
@@ -46,3 +48,11 @@ def test_every_pattern_matches_a_file() -> None:
         assert package in SETUPTOOLS["packages"]
         for pattern in patterns:
             assert any(folder(package).glob(pattern)), f"{package}: nothing is called {pattern}"
+
+
+def test_every_requirement_of_the_runtime_has_a_lowest_version() -> None:
+    """scripts/lowest installs these very versions."""
+    project = PYPROJECT["project"]
+    extras = project["optional-dependencies"]
+    for requirement in [*project["dependencies"], *extras["openvino"], *extras["plot"]]:
+        assert re.fullmatch(r"[a-z-]+>=[0-9.]+", requirement)

@@ -36,7 +36,7 @@ def real_rows() -> tuple[np.ndarray, np.ndarray]:
     """Features of EfficientNet-Lite0's last layer, and labels: some of the fields, shuffled."""
     data = read(Path(str(DATA)))
     order = np.random.default_rng(0).permutation(len(data))
-    some = data.subset(np.isin(np.arange(len(data)), order[: TRAIN + TEST]))
+    some = data.take(order[: TRAIN + TEST])
     backbone = backbones.load("efficientnet_lite0")
     graph = backbone_graph(backbone, weights.load(backbone, "auto"))
     shuffled = np.random.default_rng(1).permutation(len(some))

@@ -6,14 +6,14 @@ the machine does slows all of them alike.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from edge_all import targets
 from edge_all.bench import verdict
-from edge_all.bench.accuracy import Labelled, exported_accuracy, labelled, measured_accuracy
+from edge_all.bench.accuracy import Labelled, exported_accuracy, labelled, measured_accuracy, unreadable_notices
 from edge_all.bench.child import Child
 from edge_all.bench.labels import labels
 from edge_all.bench.rows import Accuracy, FailedRow, Figures, Job, Row, Subject
@@ -88,6 +88,7 @@ def run(
     data: Path | None = None,
     effort: Effort = FULL,
     progress: Progress = ignore,
+    notice: Callable[[str], object] = lambda line: None,
 ) -> list[Row | FailedRow]:
     """Measure graphs, turn by turn.
 
@@ -96,12 +97,13 @@ def run(
         data: Folder of images, one folder for each class. None takes the accuracy that the export measured.
         effort: How long to measure.
         progress: Called with the units of work that are done and those that there are.
+        notice: Called with each line that a reader must know of the images: which were left out, and why.
 
     Returns:
         A row for each case, in order; docs/cli.md lists its fields.
 
     Raises:
-        DataError: There is no image of the bundle's classes in `data`.
+        DataError: There is no image of the bundle's classes in `data`, or none that can be read.
     """
     cases = list(cases)
     bundles = {case.bundle.path: case.bundle for case in cases}
@@ -119,6 +121,7 @@ def run(
         _take_turns(children, errors, progress)
         finished = {case: child.finish() for case, child in children.items() if case not in errors}
     answers = {case: answered for case, (_, answered) in finished.items()}
+    _give_notices(images, answers, names, notice)
     rows: list[Row | FailedRow] = []
     for case in cases:
         path = case.bundle.path
@@ -160,6 +163,19 @@ def available_cases(
                     continue
             cases.append(Case(bundle, precision, replace(options, target=target)))
     return cases, list(dict.fromkeys(missing))
+
+
+def _give_notices(
+    images: Mapping[Path, Labelled],
+    answers: Mapping[Case, list[int]],
+    names: Mapping[Path, str],
+    notice: Callable[[str], object],
+) -> None:
+    """What a reader must know of each bundle's images; the bundle is named where there are several."""
+    for path, chosen in images.items():
+        own = [answered for case, answered in answers.items() if case.bundle.path == path]
+        for line in (*chosen.notices, *unreadable_notices(chosen, own)):
+            notice(f"{names[path]}: {line}" if len(images) > 1 else line)
 
 
 def _job(case: Case, effort: Effort, images: Labelled | None) -> Job:

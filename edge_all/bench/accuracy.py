@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_all import inputs
+from edge_all import class_folders, inputs
 from edge_all.bench.rows import Accuracy
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.errors import DataError
 from edge_all.record import Score
+
+_NO_FOLDER = "no folder"
+
+_NAMED = 3
+"""Files, or folders, that a line names."""
 
 
 @dataclass(frozen=True)
@@ -24,41 +29,109 @@ class Labelled:
         labels: Class number of each, in the bundle's order.
         basis: ``unseen`` (not trained on), or ``seen`` (training images, because there were no others).
         seen: How many training images there were in the folder.
+        unreadable: Files that cannot be read at all, and are not among `files`.
+        notices: What a reader must know of the choice of the images, a line each.
     """
 
     files: tuple[str, ...]
     labels: tuple[int, ...]
     basis: str
     seen: int
+    unreadable: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
 
 def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
     """List the images of a bundle's classes, without those that it was trained on.
 
     Args:
-        data: Folder with one folder for each class.
+        data: Folder with one folder for each class. Case and blanks of a folder's name need not be the class's.
         bundle: The bundle.
         limit: Most images to return, spread evenly over the folder.
 
     Raises:
-        DataError: No folder of one of the bundle's classes, or no image in them; something there cannot be read.
+        DataError: No folder of one of the bundle's classes, no image in them, or none that can be read.
     """
-    if not data.is_dir():
-        raise DataError(f"--data {data}: no such folder; wanted one folder for each class: {', '.join(bundle.classes)}")
-    folders = {unicodedata.normalize("NFC", path.name): path for path in data.iterdir() if path.is_dir()}
-    for folder in folders.values():
-        inputs.check_name(folder)
-    present = [(folders[name], k) for k, name in enumerate(bundle.classes) if name in folders]
-    everything = [(path, k) for folder, k in present for path in inputs.images_below(folder)]
-    if not everything:
-        raise DataError(f"--data {data}: no image of {', '.join(bundle.classes)}; wanted one folder for each class")
+    everything, notices = _found(data, bundle.classes)
+    digests = {path: _digest(path) for path, _ in everything}
+    readable = [(path, k) for path, k in everything if digests[path]]
+    unreadable = tuple(str(path) for path, digest in digests.items() if not digest)
+    if not readable:
+        raise DataError(f"--data {data}: none of {len(everything)} images can be read, first {unreadable[0]}")
     known = set(bundle.read(TRAINING_IMAGES).decode().split()) if TRAINING_IMAGES in bundle.record["files"] else set()
-    unseen = [(path, k) for path, k in everything if _digest(path) not in known]
-    chosen = unseen or everything
+    unseen = [(path, k) for path, k in readable if digests[path] not in known]
+    chosen = unseen or readable
     if limit is not None and len(chosen) > limit:
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     files, labels = zip(*((str(path), k) for path, k in chosen), strict=True)
-    return Labelled(files, labels, "unseen" if unseen else "seen", len(everything) - len(unseen))
+    seen = len(readable) - len(unseen)
+    return Labelled(files, labels, "unseen" if unseen else "seen", seen, unreadable, tuple(notices))
+
+
+def _found(data: Path, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
+    """The images of the classes with the classes' numbers, and lines on what was left out and what is not there."""
+    wanted = f"wanted one folder for each class: {', '.join(classes)}"
+    if not data.exists():
+        raise DataError(f"--data {data}: no such folder; {wanted}")
+    folders = class_folders.find(data)
+    matched, notices = _matched(folders, classes)
+    if not matched:
+        class_folders.check_layout(data, folders.values())
+    images = {
+        k: [item.path for item in inputs.find([folder]).items[0] if item.error != inputs.EMPTY]
+        for k, folder in matched.items()
+    }
+    if not any(images.values()):
+        there = f"it holds {class_folders.listed(folders.values())}" if folders else "it holds no folder"
+        raise DataError(f"--data {data}: no image of {', '.join(classes)}, for {there}; {wanted}")
+    notices += _left_out(data, [folder for folder in folders.values() if folder not in matched.values()])
+    if missing := [name for k, name in enumerate(classes) if not images.get(k)]:
+        notices.append(f"{data} holds no image of {', '.join(missing)}: the figures say nothing of that")
+    return [(path, k) for k, paths in images.items() for path in paths], notices
+
+
+def _matched(folders: Mapping[str, Path], classes: Sequence[str]) -> tuple[dict[int, Path], list[str]]:
+    """The folder of each class by the class's number, and a line for each whose name is not quite the class's."""
+    by_key = {class_folders.key(name): name for name in folders}
+    matched, notices = {}, []
+    for k, name in enumerate(classes):
+        folder = name if name in folders else by_key.get(class_folders.key(name))
+        if folder is not None:
+            matched[k] = folders[folder]
+            if folder != name:
+                notices.append(f"the folder {folder!r} was taken for the class {name!r}")
+    return matched, notices
+
+
+def _left_out(data: Path, folders: Sequence[Path]) -> list[str]:
+    """A line on the images that are in none of the classes' folders, if there are any."""
+    counts = Counter(
+        {folder.name: sum(not item.error for item in inputs.find([folder]).items[0]) for folder in folders}
+    )
+    counts[_NO_FOLDER] = sum(path.suffix.lower() in inputs.SUFFIXES and path.is_file() for path in data.iterdir())
+    if not counts.total():
+        return []
+    places = [f"{count} in {name}" for name, count in counts.most_common() if count]
+    return [f"{counts.total()} images of {data} were left out, for their folder is no class: {_first(places)}"]
+
+
+def _first(words: Sequence[str]) -> str:
+    return ", ".join([*words[:_NAMED], "..."] if len(words) > _NAMED else words)
+
+
+def unreadable_notices(images: Labelled, answers: Collection[Sequence[int]]) -> list[str]:
+    """A line on the files that could not be read, if there are any: they count in no figure.
+
+    Args:
+        images: The images.
+        answers: Of each row, the number of the class that each file got, -1 for one that could not be classified.
+    """
+    refused = {file for row in answers for file, answer in zip(images.files, row, strict=True) if answer < 0}
+    unreadable = [*images.unreadable, *(file for file in images.files if file in refused)]
+    if not unreadable:
+        return []
+    total = len(images.files) + len(images.unreadable)
+    return [f"{len(unreadable)} of {total} images could not be read and count in no figure: {_first(unreadable)}"]
 
 
 def exported_accuracy(bundle: Bundle, target: str, precision: str) -> Accuracy:
@@ -81,23 +154,31 @@ def measured_accuracy(
     Args:
         images: The images.
         classes: Class names of the bundle.
-        answers: Number of the class that each image got. A file that could not be classified has -1, and is wrong.
+        answers: Number of the class that each image got. A file that could not be read has -1, and does not count.
         reference: The same of FP32; None where it was not measured.
+
+    Raises:
+        DataError: No image could be read.
     """
-    pairs = list(zip(images.labels, answers, strict=True))
+    read = [i for i, answer in enumerate(answers) if answer >= 0]
+    if not read:
+        raise DataError(f"none of {len(answers)} images could be classified, first {images.files[0]}")
+    pairs = [(images.labels[i], answers[i]) for i in read]
+    present = sorted({label for label, _ in pairs})
     recalls = []
-    for k in sorted(set(images.labels)):
+    for k in present:
         right = [answer == k for label, answer in pairs if label == k]
         recalls.append(100 * sum(right) / len(right))
-    same = [a == b for a, b in zip(answers, reference, strict=True)] if reference else []
+    same = [answers[i] == reference[i] for i in read] if reference else []
     return {
         "accuracy": 100 * sum(label == answer for label, answer in pairs) / len(pairs),
         "balanced_accuracy": sum(recalls) / len(recalls),
-        "recall": dict(zip((classes[k] for k in sorted(set(images.labels))), recalls, strict=True)),
+        "recall": dict(zip((classes[k] for k in present), recalls, strict=True)),
         "agreement_fp32": 100 * sum(same) / len(same) if same else None,
         "images": len(pairs),
         "accuracy_on": f"{images.basis} images",
         "training_images_left_out": images.seen if images.basis == "unseen" else 0,
+        "unreadable": len(images.unreadable) + len(answers) - len(read),
     }
 
 
@@ -109,5 +190,9 @@ def _exported_score(bundle: Bundle, target: str, precision: str) -> Score:
 
 
 def _digest(path: Path) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    """As in the list of training images; empty for a file that cannot be read."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError:
+        return ""

@@ -47,6 +47,7 @@ class Accuracy(TypedDict):
     images: int  # How many images were evaluated
     accuracy_on: str  # ``unseen images``, ``seen images`` (the bundle was trained on them) or ``export (block)``
     training_images_left_out: NotRequired[int]  # Absent where the figures are the export's
+    unreadable: NotRequired[int]  # Files that could not be read and count in no figure; absent as above
 
 
 class Figures(TypedDict):
@@ -100,5 +101,5 @@ class Reply(TypedDict, total=False):
 
     share: float  # Part of the row's work that is done, from 0 to 1
     figures: Figures
-    answers: Sequence[int]  # Number of the class that each file got, -1 for a file that could not be classified
+    answers: Sequence[int]  # Number of the class that each file got, -1 for a file that could not be read
     error: str  # What went wrong, in one line

@@ -88,12 +88,14 @@ def command(
         plots.check_available()
     cases = _cases(paths, chosen, precisions, EngineOptions(device=device, threads=threads))
     effort = bench.QUICK if quick else bench.FULL
+    notices: list[str] = []
     with progress("Measuring") as show:
-        rows = bench.run(cases, data=data, effort=effort, progress=show)
+        rows = bench.run(cases, data=data, effort=effort, progress=show, notice=notices.append)
     measured = [row for row in rows if "error" not in row]
     recommended, why = verdict.deploy(measured)
     if report:
         content = {"machine": machine.describe(), "quick": quick, "rows": rows, "deploy": _deploy(recommended, why)}
+        content["notices"] = notices
         files.write(report, json.dumps(content, indent=1) + "\n")
     if table:
         files.write(table, _csv(rows))
@@ -102,6 +104,8 @@ def command(
             plots.draw(measured, aside, machine.describe())
     if measured:
         _print(measured, wide)
+    for line in notices:
+        tell(line)
     for line in [_machine_line(machine.describe()), *(_remarks(measured, data) if measured else []), NOTICE]:
         note(line)
     note(why, err=False)

@@ -116,6 +116,8 @@ def _format(data: bytes) -> str:
         return "WEBP"
     if data[:1] == b"P" and data[1:2] in b"123456" and len(data) > 2:
         return "PPM"
+    if data[:2] in (b"Pf", b"PF"):
+        raise ImageError("floating-point pixels; wanted 8 or 16 bits a channel")
     raise ImageError(f"not an image that can be read; wanted one of {', '.join(FORMATS)}")
 
 

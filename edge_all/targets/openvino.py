@@ -125,7 +125,8 @@ def _compiled(
     graph.reshape([1, *list(graph.input("image").partial_shape)[1:]])
     compiled = core.compile_model(graph, device, settings)
     if "EXPORT_IMPORT" in core.get_property(device, "OPTIMIZATION_CAPABILITIES"):
-        engine_cache.store(name, compiled.export_model().getvalue())
+        exported = compiled.export_model()  # bytes, or from OpenVINO 2025.1 on a stream
+        engine_cache.store(name, exported if isinstance(exported, bytes) else exported.getvalue())
     return compiled, None
 
 

@@ -63,7 +63,7 @@ def verify_fused(
     Raises:
         EdgeAllError: They disagree, so the bundle must not be written.
     """
-    sample = data.subset(np.isin(np.arange(len(data)), spread(np.arange(len(data)), SAMPLE)))
+    sample = data.take(spread(np.arange(len(data)), SAMPLE))
     images = list(features.decoded(sample.paths, size))
     verified: dict[str, Verified] = {}
     for target, variant in by_target(variants, targets):

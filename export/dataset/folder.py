@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import image, inputs
+from edge_all import class_folders, image, inputs
 from edge_all.errors import DataError, ImageError
 from edge_all.progress import Progress, ignore
 
@@ -22,12 +22,13 @@ from .splits import FOLDS
 def read(root: Path, *, progress: Progress = ignore) -> Dataset:
     """Read a folder that holds one sub-folder a class, with that class's images anywhere below it.
 
-    Hidden folders and files are skipped, and so are files without an image's suffix. Every image is decoded once,
-    on the path that training and runtime share, so that a damaged one stops an export before it starts.
+    Splits, wrappers and folders of masks are no classes: `edge_all.class_folders` refuses them. Hidden folders and
+    files are skipped, and so are files without an image's suffix. Every image is decoded once, on the path that
+    training and runtime share, so that a damaged one stops an export before it starts.
 
     Raises:
-        DataError: `root` is not such a folder, a class is empty or smaller than the number of folds, or an image is
-            damaged.
+        DataError: `root` is not such a folder, its folders are no classes, a class is empty or smaller than the number
+            of folds, or an image is damaged.
     """
     root = Path(root)
     folders = _class_folders(root)
@@ -61,39 +62,17 @@ def natural_key(file: str) -> tuple[object, ...]:
 
 
 def _class_folders(root: Path) -> dict[str, Path]:
-    """Class name to folder, in sorted order of names."""
-    if not root.exists():
-        raise DataError(f"{root} does not exist; wanted a folder with one sub-folder a class: check the path")
-    if not root.is_dir():
-        raise DataError(f"{root} is a file; wanted a folder with one sub-folder a class: give the folder")
-    inner = next((path for path in _folders(root) if path.name == "Original" and _folders(path)), None)
-    if inner is not None:
-        raise DataError(f"{root} holds Original/, not class folders (the Kaggle layout); give {inner}")
-    named: dict[str, Path] = {}
-    for folder in _folders(root):
-        inputs.check_name(folder)
-        name = normalized_name(folder.name)
-        if name in named:
-            raise DataError(
-                f"{root} holds two folders that are both class {name!r} once their names are normalised (NFC); "
-                "rename or merge one"
-            )
-        named[name] = folder
-    if not named:
+    """Class name to folder, in sorted order of names. Blanks around a folder's name are no part of the class's."""
+    folders = class_folders.find(root)
+    if not folders:
         raise DataError(f"{root} holds no sub-folder; wanted one sub-folder a class, with that class's images in it")
-    if len(named) == 1:
+    class_folders.check_layout(root, folders.values())
+    if len(folders) == 1:
         raise DataError(
-            f"{root} holds one class folder, {next(iter(named))!r}; wanted two or more classes: give the folder above "
-            "the class folders"
+            f"{root} holds one class folder, {next(iter(folders))!r}; wanted two or more classes: give the folder "
+            "above the class folders"
         )
-    return {name: named[name] for name in sorted(named)}
-
-
-def _folders(root: Path) -> list[Path]:
-    try:
-        return sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    except OSError as error:
-        raise DataError(f"{root} cannot be read ({error.strerror or error}); wanted a folder you may read") from None
+    return dict(sorted((name.strip(), folder) for name, folder in folders.items()))
 
 
 def _scan(root: Path, files: list[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:

@@ -55,6 +55,10 @@ class Dataset:
         files, digests = (tuple(values[i] for i in numbers) for values in (self.files, self.digests))
         return Dataset(self.root, self.classes, files, self.labels[numbers], digests, self.thumbnails[numbers])
 
+    def take(self, numbers: npt.NDArray[np.int64]) -> Dataset:
+        """The images with these numbers, each once and in the data set's order, under the same classes."""
+        return self.subset(np.isin(np.arange(len(self)), numbers))
+
     @property
     def counts(self) -> dict[str, int]:
         """Number of images of each class."""

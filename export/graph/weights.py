@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,12 @@ from torch import Tensor, nn
 from edge_all.errors import WeightsError
 
 from ..backbones import Backbone
+from . import weight_files, weight_names
+
+_URL = re.compile("[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+_USUAL_PLACES = frozenset({"", "backbone", "encoder", "model", "model_state_dict", "net", "network", "state_dict"})
+"""Keys and prefixes of a network in a checkpoint; others, such as ``ema``, say which network it is, and are told."""
 
 
 @dataclass(frozen=True)
@@ -38,23 +45,27 @@ def load(backbone: Backbone, spec: str, *, seed: int = 0) -> Weights:
 
     Args:
         backbone: The network.
-        spec: ``auto`` for the publisher's; ``random`` for seeded, untrained ones; or the file of a state dict:
-            ``.safetensors``, ``.pth`` or ``.pt`` (read with ``weights_only=True``), with or without the classifier.
+        spec: ``auto`` for the publisher's; ``random`` for seeded, untrained ones; or the file of a state dict in
+            safetensors or as torch.save writes it (read with ``weights_only=True``), with or without the classifier;
+            it may lie in a checkpoint, and its names may have a prefix.
         seed: Of the random ones.
 
     Raises:
         WeightsError: They cannot be downloaded or read, or a tensor that the features need is missing, has another
-            shape or is not finite.
+            shape, or has values that no trained network has.
     """
     if spec == "random":
         return _weights(_random(backbone, seed), f"random (seed {seed}): untrained", pretrained=False)
     if spec == "auto":
-        state, source = _published(backbone)
-        origin = source
-    else:
-        path = Path(spec)
-        state, source, origin = _read(path), path.name, str(path)
-    return _weights(_feature_state(backbone, state, origin), source, pretrained=True)
+        published, source = _published(backbone)
+        state, _ = _feature_state(backbone, {"": published}, source)
+        return _weights(state, source, pretrained=True)
+    if _URL.match(spec):
+        raise WeightsError(f"--weights {spec}: a URL is not fetched; download the file first, and give its path")
+    path = Path(spec)
+    state, place = _feature_state(backbone, weight_files.read(path), str(path))
+    source = f"{path.name} ({place})" if set(place.split(".")) - _USUAL_PLACES else path.name
+    return _weights(state, source, pretrained=True)
 
 
 def network(backbone: Backbone, weights: Weights) -> list[tuple[str, nn.Module]]:
@@ -86,60 +97,63 @@ def _published(backbone: Backbone) -> tuple[Mapping[str, Tensor], str]:
         ) from None
 
 
-def _read(path: Path) -> Mapping[str, Tensor]:
-    wanted = "wanted auto, random, or a state dict in a .safetensors, .pth or .pt file"
-    if not path.is_file():
-        raise WeightsError(f"--weights {path}: no such file; {wanted}")
-    try:
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return dict(load_file(path))
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch and safetensors raise many kinds on a damaged file
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise WeightsError(f"--weights {path}: cannot be read ({reason[:120]}); {wanted}") from None
-    for nested in ("state_dict", "model"):
-        if isinstance(state, Mapping) and isinstance(state.get(nested), Mapping):
-            state = state[nested]
-    if not isinstance(state, Mapping) or not state or not all(isinstance(v, Tensor) for v in state.values()):
-        raise WeightsError(f"--weights {path}: holds {type(state).__name__} and no named tensors; {wanted}")
-    return state
-
-
-def _feature_state(backbone: Backbone, tensors: Mapping[str, Tensor], origin: str) -> dict[str, Tensor]:
+def _feature_state(
+    backbone: Backbone, states: Mapping[str, Mapping[str, Tensor]], origin: str
+) -> tuple[dict[str, Tensor], str]:
     """The tensors that the features need, under the network's own keys, widened to float32.
 
     Args:
         backbone: The network.
-        tensors: By the keys of their publication.
+        states: Sets of tensors by their place in the file, by the keys of their publication.
         origin: Where they come from, for messages.
+
+    Returns:
+        The tensors, and the place of the set that they were taken from.
     """
-    shapes = _feature_shapes(backbone, backbone.build())
-    renamed = {backbone.rename(key.removeprefix("module.")): value for key, value in tensors.items()}
+    own = _own_state(backbone, backbone.build())
+    shapes = {key: tuple(value.shape) for key, value in own.items()}
+    chosen = weight_names.choose(states, shapes, backbone.rename, origin)
+    if not shapes.keys() & chosen.tensors.keys():
+        raise WeightsError(
+            f"{origin}: none of its tensors, such as {next(iter(chosen.tensors))}, is one of {backbone.name}: "
+            "take a file of that network"
+        )
     state = {}
     for key, shape in shapes.items():
-        if key not in renamed:
+        if key not in chosen.tensors:
             if key.endswith("num_batches_tracked"):  # only training needs it
                 continue
             raise WeightsError(
                 f"{origin}: {key} {shape} is missing; wanted all feature tensors of {backbone.name}: "
                 "take a file of that network"
             )
-        value = renamed[key]
+        value = chosen.tensors[key].detach().to_dense()
         if tuple(value.shape) != shape:
             raise WeightsError(f"{origin}: {key} has shape {tuple(value.shape)}; {backbone.name} wants {shape}")
+        if own[key].is_floating_point() and not value.is_floating_point():
+            raise WeightsError(f"{origin}: {key} is {value.dtype}; {backbone.name} wants {own[key].dtype}")
         state[key] = value.float() if value.is_floating_point() else value
-    unknown = [key for key in renamed if key not in shapes and not key.startswith(backbone.head)]
+    unknown = [key for key in chosen.tensors if key not in shapes and not key.startswith(backbone.head)]
     if unknown:
         raise WeightsError(
             f"{origin}: {unknown[0]} (and {len(unknown) - 1} more) is not a tensor of {backbone.name}: "
             "take a file of that network"
         )
-    not_finite = next((key for key, value in state.items() if not torch.isfinite(value).all()), None)
-    if not_finite:
-        raise WeightsError(f"{origin}: {not_finite} holds values that are not finite; take an undamaged file")
-    return state
+    _check_values(state, origin)
+    return state, chosen.place
+
+
+def _check_values(state: Mapping[str, Tensor], origin: str) -> None:
+    """Refuse values that no trained network has."""
+    for key, value in state.items():
+        if value.is_meta:
+            raise WeightsError(f"{origin}: {key} has a shape and no values; save the network once it is loaded")
+        if not torch.isfinite(value).all():
+            raise WeightsError(f"{origin}: {key} holds values that are not finite; take an undamaged file")
+        if key.endswith("running_var") and (value < 0).any():
+            raise WeightsError(f"{origin}: {key} holds variances below zero; take an undamaged file")
+        if (value.ndim > 1 or key.endswith("running_var")) and not value.any():
+            raise WeightsError(f"{origin}: {key} holds zeros and nothing else; take an undamaged, trained file")
 
 
 @contextlib.contextmanager
@@ -153,9 +167,9 @@ def _one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _feature_shapes(backbone: Backbone, model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Shapes of the network's tensors without its classifier, by its own keys."""
-    return {k: tuple(v.shape) for k, v in model.state_dict().items() if not k.startswith(backbone.head)}
+def _own_state(backbone: Backbone, model: nn.Module) -> dict[str, Tensor]:
+    """The network's tensors without its classifier, by its own keys."""
+    return {key: value for key, value in model.state_dict().items() if not key.startswith(backbone.head)}
 
 
 def _random(backbone: Backbone, seed: int) -> dict[str, Tensor]:
@@ -173,5 +187,4 @@ def _random(backbone: Backbone, seed: int) -> dict[str, Tensor]:
         model.train()
         for _, stage in backbone.stages(model):
             values = stage(values)
-        features = _feature_shapes(backbone, model)
-        return {key: value.clone() for key, value in model.state_dict().items() if key in features}
+        return {key: value.clone() for key, value in _own_state(backbone, model).items()}

@@ -69,7 +69,7 @@ def table(clean: np.ndarray, changed: Mapping[str, np.ndarray]) -> RobustnessTab
 def fp32(reference: Reference, progress: Progress = ignore) -> RobustnessTable:
     """The FP32 heads under the battery, each image by the head of its own fold."""
     images = chosen_images(reference.data)
-    data = reference.data.subset(np.isin(np.arange(len(reference.data)), images))
+    data = reference.data.take(images)
     folds = reference.splits[PROTOCOL][images]
     changed = extract(reference.graph, data, reference.size, progress=progress)
     heads = reference.heads[PROTOCOL]
@@ -104,15 +104,15 @@ def int8(target: str, reference: Reference, sides: Sequence[Answering], progress
         progress: Counts images.
     """
     data, folds = reference.data, reference.splits[PROTOCOL]
-    tried = np.isin(np.arange(len(data)), chosen_images(data))
+    tried = chosen_images(data)
     clean = np.zeros(len(data), bool)
     changed = {change.name: np.zeros(len(data), bool) for change in BATTERY}
-    parts = split(progress, [1.0 + float((side.images & tried).sum()) for side in sides])
+    parts = split(progress, [1.0 + float(side.images[tried].sum()) for side in sides])
     for side, part in zip(sides, parts, strict=True):
-        images = side.images & tried
+        images = tried[side.images[tried]]
         labels = data.labels[images]
         clean[images] = evaluate.answer(side.heads, side.rows[images], folds[images]).argmax(1) == labels
-        by_change = extract(side.graph, data.subset(images), reference.size, target=target, progress=part)
+        by_change = extract(side.graph, data.take(images), reference.size, target=target, progress=part)
         for name, rows in by_change.items():
             changed[name][images] = evaluate.answer(side.heads, rows, folds[images]).argmax(1) == labels
     return table(clean[tried], {name: right[tried] for name, right in changed.items()})

@@ -110,7 +110,7 @@ def _measure(study: Study, progress: Progress) -> Curves:
     graph = study.graphs[cell.backbone]
     size = conditions.size or backbones.load(cell.backbone).input_size
     tried = spread(np.arange(len(data)), IMAGES)
-    part = data.subset(np.isin(np.arange(len(data)), tried))
+    part = data.take(tried)
     changes = [change for levels in CURVES.values() for change in levels.values() if change]
     parts = iter(split(progress, [len(data)] * (1 + COPIES) + [len(part)] * len(changes)))
     plain = features.extract(graph, data, size, progress=next(parts))
