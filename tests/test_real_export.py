@@ -1,0 +1,32 @@
+"""An export from real fields keeps what the documentation claims; it takes minutes, so it has a file of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from helpers_command import Command
+
+DATA = os.environ.get("EDGE_ALL_DATA")
+
+pytestmark = [
+    pytest.mark.real_data,
+    pytest.mark.slow,
+    pytest.mark.skipif(not DATA, reason="EDGE_ALL_DATA names no folder of real images"),
+]
+
+
+def test_export_of_a_tapped_backbone(edge_all_program: Command, tmp_path: Path) -> None:
+    words = ("--backbone", "efficientnet_lite0", "--tap", "blocks.3.0:std", "--data", DATA, "--out", tmp_path / "b")
+    done = edge_all_program("export", *words, "--json", "--strict", timeout=900)
+    assert done.returncode == 0, done.stderr
+    summary = json.loads(done.stdout.splitlines()[-1])
+    block, grouped = (summary["metrics"][name] for name in ("block", "grouped"))
+    assert block["fp32"]["accuracy"] >= 97.5 and grouped["fp32"]["accuracy"] >= 99
+    for robust in (summary["robustness"]["fp32"], *summary["robustness"]["int8"].values()):
+        assert robust["worst"] >= 94 and robust["changes"]["quarter turn"] >= robust["clean"] - 1.5
+    for figures in block["int8"]["targets"].values():
+        assert abs(figures["accuracy"] - block["fp32"]["accuracy"]) <= 0.3 and figures["agreement_fp32"] >= 99.3
+    assert summary["gate"]["passed"]
