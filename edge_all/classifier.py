@@ -64,7 +64,7 @@ class Classifier:
 
         Raises:
             ImageError: The file is not an image that can be classified.
-            TargetError: The engine answered with a value that is not a number.
+            TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         (buffer,) = self._buffers.take(1)
         return self._answer(buffer, self._decode(source, buffer))
@@ -110,9 +110,10 @@ class Classifier:
         # Python's own numbers: numpy is slower for so few.
         probabilities = answers.probabilities[0].tolist()
         unfamiliarity = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
-        if not math.isfinite(sum(probabilities) + unfamiliarity):
-            raise self._not_a_number()
-        most = max(probabilities)
+        most, total = max(probabilities), sum(probabilities)
+        is_sound = abs(total - 1) <= _TOLERANCE and min(probabilities) >= -_TOLERANCE and math.isfinite(unfamiliarity)
+        if not is_sound or len(probabilities) != len(self._classes):
+            raise self._unsound(total if math.isfinite(unfamiliarity) else unfamiliarity)
         label = self._classes[probabilities.index(most)]
         status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
         named = dict(zip(self._classes, probabilities, strict=True))
@@ -122,16 +123,24 @@ class Classifier:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
 
         Raises:
-            TargetError: The engine answered with a value that is not a number.
+            TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         answers = self.engine.run(images)
+        probabilities = answers.probabilities
         if not all(np.isfinite(values).all() for values in answers if values is not None):
-            raise self._not_a_number()
-        return answers.probabilities
+            raise self._unsound(math.nan)
+        totals = probabilities.sum(1)
+        if not (np.abs(totals - 1) <= _TOLERANCE).all() or probabilities.min() < -_TOLERANCE:
+            raise self._unsound(float(totals[np.abs(totals - 1).argmax()]))
+        if probabilities.shape != (len(images), len(self._classes)):
+            raise self._unsound(1.0)
+        return probabilities
 
-    def _not_a_number(self) -> TargetError:
+    def _unsound(self, total: float) -> TargetError:
+        """The error for an answer that is none, with the sum of its probabilities."""
+        what = f"values that are no probabilities (their sum is {total:.3g})" if math.isfinite(total) else "NaN"
         return TargetError(
-            f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
+            f"{self.bundle.name}: {self.engine.description} answered with {what} at {self.precision}; "
             "use --precision fp32 or another --target"
         )
 
@@ -180,6 +189,9 @@ def classify_all(
             first, future = waiting.popleft()
             yield from zip(first, future.result(), strict=True)
 
+
+_TOLERANCE = 0.01
+"""How far a sum of probabilities may be from 1. The head is in float32 at every precision, and is off by 1e-6."""
 
 _GROUP = 8
 """Images that are decoded together; larger groups gain nothing."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import colour_graph
+from helpers_bundle import colour_graph, exchanged, refused_graph
 from helpers_command import Command
 
-from edge_all import bundle, doctor, load, machine, probe, self_check
+from edge_all import doctor, load, machine, probe, self_check
 from edge_all.bundle import Bundle
 from edge_all.errors import GateError
 from edge_all.targets import EngineOptions
@@ -23,16 +23,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def altered(bundle_: Bundle, name: str, content: bytes) -> Bundle:
-    """The same bundle, digests valid, with one file exchanged."""
-    record = dict(bundle_.record)
-    files = {name: bundle_.read(name) for name in record.pop("files")}
-    return bundle.write(bundle_.path, record, files | {name: content})
-
-
 def drifting(bundle_: Bundle) -> Bundle:
     """Its INT8 answers as on a CPU whose accumulators overflow."""
-    return altered(bundle_, "model.cpu.int8.onnx", colour_graph(gain=-8.0))
+    return exchanged(bundle_, "model.cpu.int8.onnx", colour_graph(gain=-8.0))
 
 
 def test_a_sound_bundle(edge_all_program: Command, colour_bundle: Bundle) -> None:
@@ -58,7 +51,7 @@ def test_a_corrupted_probe(edge_all: Command, colour_bundle: Bundle) -> None:
     with np.load(colour_bundle.path / probe.FILE) as archive:
         arrays = dict(archive)
     wrong = {key: value[:, ::-1] for key, value in arrays.items() if key != "images"}
-    spoiled = altered(colour_bundle, probe.FILE, probe.pack(arrays["images"], wrong))
+    spoiled = exchanged(colour_bundle, probe.FILE, probe.pack(arrays["images"], wrong))
     done = edge_all("doctor", "--bundle", spoiled.path)
     assert done.returncode == 3 and "none of it" in done.stdout
     classified = edge_all("classify", "--bundle", spoiled.path, colour_bundle.path)
@@ -67,7 +60,7 @@ def test_a_corrupted_probe(edge_all: Command, colour_bundle: Bundle) -> None:
 
 
 def test_a_graph_that_cannot_run_costs_only_itself(edge_all: Command, colour_bundle: Bundle) -> None:
-    broken = altered(colour_bundle, "model.cpu.int8.onnx", b"no graph")
+    broken = exchanged(colour_bundle, "model.cpu.int8.onnx", refused_graph())
     done = edge_all("doctor", "--bundle", broken.path, "--json")
     assert done.returncode == 3
     checks = {check["precision"]: check for check in json.loads(done.stdout)["checks"]}
@@ -129,7 +122,7 @@ def test_auto_in_python(colour_bundle: Bundle) -> None:
     wrong = drifting(colour_bundle)
     assert load(wrong.path, precision="auto").precision == "fp32"
     with pytest.raises(GateError):
-        self_check.choose(altered(wrong, "model.fp32.onnx", colour_graph(gain=-8.0)), EngineOptions(), print)
+        self_check.choose(exchanged(wrong, "model.fp32.onnx", colour_graph(gain=-8.0)), EngineOptions(), print)
 
 
 def test_the_limits_of_a_cpu_are_told() -> None:

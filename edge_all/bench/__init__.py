@@ -165,6 +165,7 @@ def available_cases(
 def _job(case: Case, effort: Effort, images: Labelled | None) -> Job:
     return {
         "bundle": str(case.bundle.path),
+        "digest": case.bundle.digest,
         "target": case.target,
         "precision": case.precision,
         "device": case.options.device,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_all import image
 from edge_all.bench.rows import Accuracy
-from edge_all.bundle import TRAINING_IMAGES, Bundle
+from edge_all.bundle import Bundle
 from edge_all.errors import DataError
 from edge_all.record import Score
 
@@ -50,7 +50,7 @@ def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
     everything = [(path, k) for folder, k in present for path in image.find([folder])]
     if not everything:
         raise DataError(f"--data {data}: no image of {', '.join(bundle.classes)}; wanted one folder for each class")
-    known = set(bundle.read(TRAINING_IMAGES).decode().split()) if TRAINING_IMAGES in bundle.record["files"] else set()
+    known = bundle.training_images()
     unseen = [(path, k) for path, k in everything if _digest(path) not in known]
     chosen = unseen or everything
     if limit is not None and len(chosen) > limit:

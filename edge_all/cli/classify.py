@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 )
 @options.device
 @options.threads
+@options.keys
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values with a header.")
 def command(
@@ -51,6 +52,7 @@ def command(
     precision: str,
     device: str | None,
     threads: int | None,
+    keys: Path | None,
     form: str | None,
 ) -> None:
     """Classify images: a label and probabilities for each.
@@ -69,7 +71,7 @@ def command(
     from edge_all.errors import ImageError
     from edge_all.targets import EngineOptions
 
-    bundle = bundles.load(path or bundles.default())
+    bundle = bundles.load(path or bundles.default(tell), keys)
     sources = _sources(inputs)
     statuses: Counter[str] = Counter()
     failed = 0

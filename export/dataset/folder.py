@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import image
+from edge_all import image, record_check
 from edge_all.errors import DataError, ImageError
 from edge_all.progress import Progress, ignore
 
@@ -85,6 +85,10 @@ def _class_folders(root: Path) -> dict[str, Path]:
             f"{root} holds one class folder, {next(iter(named))!r}; wanted two or more classes: give the folder above "
             "the class folders"
         )
+    try:
+        record_check.check_classes(list(named))
+    except record_check.RecordError as error:
+        raise DataError(f"{root}: a class of a bundle cannot be called so: {error}: rename the folder") from None
     return {name: named[name] for name in sorted(named)}
 
 
