@@ -221,6 +221,10 @@ def _check_scores(whole: Record) -> None:
     for precision in {name for precisions in whole["models"].values() for name in precisions} | {"fp32"}:
         if precision not in block or (precision != "fp32" and "agreement_fp32" not in block[precision]):
             raise RecordError(f"metrics.block does not say how accurate {precision} is, and how often it agrees")
+    by_target = block["int8"]["targets"] if "int8" in block else {}
+    for target, score in cast(Mapping[str, Mapping[str, object]], by_target).items():
+        if "agreement_fp32" not in score:
+            raise RecordError(f"metrics.block.int8.targets.{target}.agreement_fp32 is missing")
     named = {"dataset.counts": whole["dataset"]["counts"], "metrics.block.fp32.recall": block["fp32"]["recall"]}
     for place, classes in named.items():
         if unknown := set(cast(Mapping[str, object], classes)) - set(whole["classes"]):

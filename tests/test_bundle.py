@@ -71,7 +71,8 @@ def test_a_newer_protocol_asks_for_a_newer_edge_all(colour_bundle: Bundle) -> No
 
 
 def test_a_name_that_climbs_out_is_refused(colour_bundle: Bundle) -> None:
-    rewritten(colour_bundle, lambda record: record["files"].update({"../../etc/passwd": {"bytes": 1, "sha256": "0" * 64}}))
+    entry = {"bytes": 1, "sha256": "0" * 64}
+    rewritten(colour_bundle, lambda record: record["files"].update({"../../etc/passwd": entry}))
     with pytest.raises(BundleError, match="not a plain file name"):
         bundles.load(colour_bundle.path)
 
