@@ -40,6 +40,7 @@ def replacing(path: Path) -> Iterator[Path]:
     if is_stream(path):
         with tempfile.TemporaryDirectory() as folder:
             aside = Path(folder, f"content{path.suffix}")
+            aside.touch()
             yield aside
             _send(path, aside.read_bytes())
         return
@@ -76,17 +77,20 @@ def check_writable(path: Path) -> None:
         EdgeAllError: It is a folder, a disk or a socket, or its folder is missing or cannot be written to.
     """
     try:
-        target = destination(path)
-        mode = target.stat().st_mode if target.exists() else stat.S_IFREG
+        target = path if is_stream(path) else destination(path)
+        found = target.stat() if target.exists() else None
     except OSError as error:
         raise EdgeAllError(f"{path}: cannot be written ({error.strerror or error}); give another file") from None
+    mode = found.st_mode if found else stat.S_IFREG
     if stat.S_ISDIR(mode):
         raise EdgeAllError(f"{path} is a folder; wanted the name of a file to write")
     if stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
         raise EdgeAllError(f"{path} is no file; wanted the name of a file to write")
     if not target.parent.is_dir():
         raise EdgeAllError(f"{path}: there is no folder {target.parent} to write it into")
-    places = [target] if is_stream(path) else [target.parent, *([target] if target.exists() else ())]
+    if found and _own_output(found) is not None:
+        return
+    places = [*([target] if found else []), *([] if is_stream(path) else [target.parent])]
     if not all(os.access(place, os.W_OK) for place in places):
         raise EdgeAllError(f"{path}: cannot be written to; give another file, or the right to write this one")
 
