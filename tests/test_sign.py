@@ -132,11 +132,13 @@ def test_an_independent_reading_of_the_format(signed: Bundle, maker: Keys) -> No
 def test_minisign_itself_checks_it(signed: Bundle, tmp_path: Path, edge_all: Command) -> None:
     """And what it has made is understood here: its keys, and its signature of a record."""
     program, record = str(shutil.which("minisign")), str(signed.path / "bundle.json")
-    subprocess.run([program, "-V", "-p", "maker.pub", "-m", record], cwd=tmp_path, check=True, capture_output=True)
-    subprocess.run(
-        [program, "-G", "-W", "-p", "its.pub", "-s", "its.key"], cwd=tmp_path, check=True, capture_output=True
-    )
-    subprocess.run([program, "-S", "-s", "its.key", "-m", record], cwd=tmp_path, check=True, capture_output=True)
+
+    def run(*words: str) -> None:
+        subprocess.run([program, *words], cwd=tmp_path, check=True, capture_output=True)
+
+    run("-V", "-p", "maker.pub", "-m", record)
+    run("-G", "-W", "-p", "its.pub", "-s", "its.key")
+    run("-S", "-s", "its.key", "-m", record)
     assert edge_all("verify", signed.path, "--key", "its.pub").returncode == 0
     made = bundles.write(tmp_path / "made", *_parts(signed), signature.signer(tmp_path / "its.key", lambda: ""))
     run("-V", "-p", "its.pub", "-m", str(made.path / "bundle.json"))
