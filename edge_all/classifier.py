@@ -56,7 +56,7 @@ class Classifier:
         self.precision = precision
         self.engine = engine
         self._size, self._classes = bundle.input_size, bundle.classes
-        self._least = bundle.least_probability
+        self._least, self._count = bundle.least_probability, len(bundle.classes)
         self._buffers = _Buffers(self._size)
 
     def classify(self, source: Path | str | bytes) -> Prediction:
@@ -110,10 +110,11 @@ class Classifier:
         # Python's own numbers: numpy is slower for so few.
         probabilities = answers.probabilities[0].tolist()
         unfamiliarity = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
-        most, total = max(probabilities), sum(probabilities)
-        is_sound = abs(total - 1) <= _TOLERANCE and min(probabilities) >= -_TOLERANCE and math.isfinite(unfamiliarity)
-        if not is_sound or len(probabilities) != len(self._classes):
-            raise self._unsound(total if math.isfinite(unfamiliarity) else unfamiliarity)
+        total = sum(probabilities) + 0.0 * unfamiliarity  # NaN, if that is no number
+        is_sound = _LEAST_SUM <= total <= _MOST_SUM and min(probabilities) >= -_TOLERANCE
+        if not is_sound or len(probabilities) != self._count:
+            raise self._unsound(total)
+        most = max(probabilities)
         label = self._classes[probabilities.index(most)]
         status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
         named = dict(zip(self._classes, probabilities, strict=True))
@@ -132,7 +133,7 @@ class Classifier:
         totals = probabilities.sum(1)
         if not (np.abs(totals - 1) <= _TOLERANCE).all() or probabilities.min() < -_TOLERANCE:
             raise self._unsound(float(totals[np.abs(totals - 1).argmax()]))
-        if probabilities.shape != (len(images), len(self._classes)):
+        if probabilities.shape != (len(images), self._count):
             raise self._unsound(1.0)
         return probabilities
 
@@ -192,6 +193,8 @@ def classify_all(
 
 _TOLERANCE = 0.01
 """How far a sum of probabilities may be from 1. The head is in float32 at every precision, and is off by 1e-6."""
+
+_LEAST_SUM, _MOST_SUM = 1 - _TOLERANCE, 1 + _TOLERANCE
 
 _GROUP = 8
 """Images that are decoded together; larger groups gain nothing."""

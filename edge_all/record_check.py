@@ -11,7 +11,7 @@ import types
 import typing
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypedDict, cast
 
 from edge_all import limits
 from edge_all.record import Record
@@ -117,27 +117,33 @@ def _fields(kind: type) -> Mapping[str, tuple[object, bool]]:
     """The annotation of each field of a typed dictionary, and whether a reader needs the field."""
     later = _LATER.get(kind.__name__, set())
     required = cast(frozenset[str], kind.__required_keys__)  # type: ignore[attr-defined]
-    hints = typing.get_type_hints(kind, include_extras=True)
-    return {name: (hint, name in required and name not in later) for name, hint in hints.items()}
+    return {name: (hint, name in required and name not in later) for name, hint in kind.__annotations__.items()}
+
+
+@cache
+def _form(hint: Any) -> tuple[object, tuple[Any, ...]]:
+    """What kind of annotation this is, and what it is made of."""
+    if typing.is_typeddict(hint):
+        return TypedDict, (hint,)
+    return typing.get_origin(hint), typing.get_args(hint)
 
 
 def _check(value: object, hint: Any, place: str) -> None:
-    if typing.is_typeddict(hint):
-        _check_fields(value, hint, place)
-        return
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is None:
+    kind, parts = _form(hint)
+    if kind is None:
         _check_plain(value, hint, place)
-    elif origin is typing.NotRequired:
-        _check(value, arguments[0], place)
-    elif origin is typing.Annotated:
-        _check(value, arguments[0], place)
-        if problem := arguments[1].problem(value):
+    elif kind is TypedDict:
+        _check_fields(value, hint, place)
+    elif kind is typing.NotRequired:
+        _check(value, parts[0], place)
+    elif kind is typing.Annotated:
+        _check(value, parts[0], place)
+        if problem := parts[1].problem(value):
             raise RecordError(f"{place} is {_shown(value)}; {problem}")
-    elif origin is Sequence or origin is Mapping:
-        _check_items(value, arguments[-1], place, is_list=origin is Sequence)
+    elif kind is Sequence or kind is Mapping:
+        _check_items(value, parts[-1], place, is_list=kind is Sequence)
     else:
-        _check_choice(value, arguments, place)
+        _check_choice(value, parts, place)
 
 
 def _check_items(value: object, hint: object, place: str, *, is_list: bool) -> None:
