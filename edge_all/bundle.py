@@ -28,7 +28,6 @@ TRAINING_IMAGES = "training_images.txt"
 BUILTIN = Path(__file__).with_name("builtin")
 """The bundle inside the wheel, with which ``edge-all classify`` works offline at once; scripts/builtin makes it."""
 
-
 _TELL: Tell = logging.getLogger("edge_all").warning
 
 

@@ -51,11 +51,10 @@ def restore(out: Path) -> None:
 
     That can happen only where names cannot be exchanged in one step.
     """
-    for workspace in _leftovers(out):
-        replaced = workspace / _REPLACED
-        if replaced.exists() and not out.exists():
-            with suppress(OSError):
-                replaced.rename(out)
+    with suppress(OSError):
+        for workspace in [] if out.exists() else _leftovers(out):
+            if (workspace / _REPLACED).exists() and not out.exists():
+                (workspace / _REPLACED).rename(out)
 
 
 def restore_all(folder: Path) -> None:

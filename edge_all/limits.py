@@ -14,6 +14,10 @@ LARGEST = 2**53
 """No number of a record is farther from 0: up to here, every program reads an integer of JSON exactly."""
 
 
+ROUNDING = 1e-6
+"""How far beyond a limit a number may be: probabilities in float32 can be a little more than 1."""
+
+
 @dataclass(frozen=True)
 class Range:
     """A number from `least` to `most`."""
@@ -22,7 +26,8 @@ class Range:
     most: float
 
     def problem(self, value: float) -> str:
-        return "" if self.least <= value <= self.most else f"wanted {self.least} to {self.most}"
+        fits = self.least - ROUNDING <= value <= self.most + ROUNDING
+        return "" if fits else f"wanted {self.least} to {self.most}"
 
     def schema(self) -> dict[str, object]:
         """The limit in words of JSON Schema."""

@@ -12,6 +12,9 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 
 _FIXED = {FIXED64: 8, FIXED32: 4}
 
+_MOST_FIELDS = 1_000_000
+"""More than any message of a graph has; a file made of empty fields would keep a reader busy for hours."""
+
 _HIGH = bytes(range(128, 256))
 
 
@@ -55,7 +58,9 @@ def message(data: memoryview, names: Mapping[int, str]) -> dict[str, list[int | 
     """
     found: dict[str, list[int | memoryview]] = {}
     position, end = 0, len(data)
-    while position < end:
+    for _ in range(_MOST_FIELDS):
+        if position >= end:
+            return found
         tag, position = (data[position], position + 1) if data[position] < 128 else varint(data, position)
         if tag < 8:
             raise WireError("a field has number 0")
@@ -73,7 +78,7 @@ def message(data: memoryview, names: Mapping[int, str]) -> dict[str, list[int | 
             value = data[start:position]
         if name is not None:
             found.setdefault(name, []).append(value)
-    return found
+    raise WireError(f"a part of it has more than {_MOST_FIELDS} fields")
 
 
 def _size(data: memoryview, position: int, wire: int) -> tuple[int, int]:

@@ -259,6 +259,11 @@ def test_a_deep_nest_is_not_followed() -> None:
         check(with_graph(GRAPH, protobuf_field(1, protobuf_field(4, b"X") + protobuf_field(5, inner))), WANTED)
 
 
+def test_a_file_of_empty_fields() -> None:
+    with pytest.raises(GraphError, match="more than 1000000 fields"):
+        check(GRAPH + b"\x30\x00" * 1_000_001, WANTED)
+
+
 def test_numbers_of_the_wire() -> None:
     assert protobuf.varint(memoryview(b"\xff" * 9 + b"\x01"), 0) == (2**64 - 1, 10)
     for wrong in (b"", b"\x80", b"\xff" * 10, b"\xff" * 9 + b"\x02"):

@@ -243,6 +243,10 @@ def test_what_is_no_record(content: bytes) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_rounding_is_let_be() -> None:
+    assert read(edited(("referral", "threshold"), 1.0000001))["referral"]["threshold"] > 1
+
+
 def test_a_name_that_is_there_twice() -> None:
     text = json.dumps(RECORD)
     with pytest.raises(BundleError, match="'seed' is in one object twice"):
