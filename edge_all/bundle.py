@@ -150,8 +150,8 @@ def find(path: Path) -> Path:
     Raises:
         BundleError: There is none.
     """
-    bundle_write.restore(path)
     try:
+        bundle_write.restore(path)
         if not path.exists():
             raise BundleError(
                 f"{path}: there is no such bundle; wanted a folder or a .zip that `edge-all export` wrote"
@@ -175,19 +175,23 @@ def newest(folder: Path, tell: Tell = _TELL) -> Path | None:
         folder: It need not exist.
         tell: Says that the folder cannot be read, and which ``.zip`` in it is no bundle.
     """
-    found: list[tuple[float, Path]] = []
     try:
         if not folder.is_dir():
             return None
         bundle_write.restore_all(folder)
-        for path in folder.iterdir():
-            place = path if path.suffix == ".zip" and not path.is_dir() else path / RECORD
-            if not path.name.startswith(".") and place.is_file():
-                found.append((place.stat().st_mtime, path))
+        visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     except OSError as error:
         tell(f"{folder}: cannot be read ({error.strerror or error}); no bundle is looked for there")
         return None
-    for _, path in sorted(found, reverse=True):
+    dated: list[tuple[float, Path]] = []
+    for path in visible:
+        try:
+            place = path if path.suffix == ".zip" and not path.is_dir() else path / RECORD
+            if place.is_file():
+                dated.append((place.stat().st_mtime, path))
+        except OSError as error:
+            tell(f"{path}: cannot be read ({error.strerror or error}), and left out")
+    for _, path in sorted(dated, reverse=True):
         if path.is_dir() or _is_bundle(path):
             return path
         tell(f"{path}: not a bundle, and left out")

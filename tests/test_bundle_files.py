@@ -228,6 +228,22 @@ def test_models_that_cannot_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert "models: cannot be read (Permission denied)" in done.stderr and '"bundle": "' in done.stdout
 
 
+def test_a_folder_in_models_that_cannot_be_read(
+    colour_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "closed").mkdir()
+    real = Path.is_file
+
+    def refuse(path: Path) -> bool:
+        if path.parent.name == "closed":
+            raise PermissionError(13, "Permission denied")
+        return real(path)
+
+    monkeypatch.setattr(Path, "is_file", refuse)
+    assert bundles.newest(tmp_path) == colour_bundle.path
+    assert "closed: cannot be read (Permission denied), and left out" in caplog.text
+
+
 @pytest.mark.parametrize("make", [Path.touch, pytest.param(lambda path: path.symlink_to(path), marks=posix)])
 def test_models_that_are_no_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make: Callable[[Path], None]
