@@ -68,6 +68,9 @@ _MARK = ".writing-"
 
 _REPLACED = "replaced"
 
+_AT_WORK: set[Path] = set()
+"""The hidden folders that this process is writing into."""
+
 
 def _leftovers(out: Path) -> list[Path]:
     """Hidden folders beside `out` of runs that are no more."""
@@ -78,9 +81,14 @@ def _leftovers(out: Path) -> list[Path]:
             for path in out.parent.iterdir()
             if path.name.startswith(prefix)
             and (owner := path.name.removeprefix(prefix).split("-")[0]).isdigit()
-            and not machine.is_running(int(owner))
+            and _is_over(path, int(owner))
         ]
     return []
+
+
+def _is_over(workspace: Path, owner: int) -> bool:
+    """Whether the run is no more that made a hidden folder; in a container, a new run can have the old one's number."""
+    return workspace not in _AT_WORK if owner == os.getpid() else not machine.is_running(owner)
 
 
 @contextmanager
@@ -93,6 +101,7 @@ def _workspace(out: Path) -> Iterator[Path]:
     for leftover in _leftovers(out):
         shutil.rmtree(leftover, ignore_errors=True)
     workspace = Path(tempfile.mkdtemp(prefix=f".{out.name}{_MARK}{os.getpid()}-", dir=out.parent))
+    _AT_WORK.add(workspace)
     try:
         yield workspace
     finally:
@@ -100,6 +109,7 @@ def _workspace(out: Path) -> Iterator[Path]:
         if replaced.exists() and not out.exists():
             replaced.rename(out)
         shutil.rmtree(workspace, ignore_errors=True)
+        _AT_WORK.discard(workspace)
 
 
 def _put(written: Path, out: Path) -> None:

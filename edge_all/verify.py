@@ -18,12 +18,12 @@ class Finding:
 
     Attributes:
         what: What was checked.
-        passed: Whether it is as it should be.
+        passed: Whether it is as it should be; None where nothing was asked for.
         text: In words.
     """
 
     what: str
-    passed: bool
+    passed: bool | None
     text: str
 
 
@@ -45,11 +45,8 @@ def examine(path: Path, keys: Path | None = None) -> list[Finding]:
     signed = bundle_files.read_signature(path)
 
     def signer() -> str:
-        if trusted is not None:
-            return f"by key {signature.check(path, content, signed, trusted)}, which is trusted"
-        if signed is None:
-            return "not signed"
-        return f"by key {signature.key_id(signed)}, not checked: give its maker's public key as --key"
+        assert trusted is not None
+        return f"by key {signature.check(path, content, signed, trusted)}, which is trusted"
 
     found: list[Record] = []
 
@@ -65,10 +62,18 @@ def examine(path: Path, keys: Path | None = None) -> list[Finding]:
         bundle_checks.check_graphs(path, found[0])
         return f"{len(bundle_checks.graphs(found[0]))}, each with the input and the outputs that the record says"
 
-    findings = [_find("signature", signer), _find("record", record)]
+    signing = Finding("signature", None, _unchecked(signed)) if trusted is None else _find("signature", signer)
+    findings = [signing, _find("record", record)]
     if found:
         findings += [_find("files", digests), _find("graphs", graphs)]
     return findings
+
+
+def _unchecked(signed: bytes | None) -> str:
+    """What is said of a signature where no key is there to check it."""
+    if signed is None:
+        return "not signed"
+    return f"by key {signature.key_id(signed)}, not checked: give its maker's public key as --key"
 
 
 def _find(what: str, check: Callable[[], str]) -> Finding:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -140,12 +139,13 @@ def test_leftovers_of_a_killed_run_are_swept(tmp_path: Path) -> None:
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     stale = tmp_path / f".colour.writing-{gone.pid}-abc"
-    alive = tmp_path / f".colour.writing-{os.getpid()}-abc"
-    stale.mkdir()
-    alive.mkdir()
-    write_colour_bundle(tmp_path / "colour")
-    assert not stale.exists() and alive.exists()
-    shutil.rmtree(alive)
+    same_number = tmp_path / f".colour.writing-{os.getpid()}-abc"
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        alive = tmp_path / f".colour.writing-{process.pid}-abc"
+        for folder in (stale, same_number, alive):
+            folder.mkdir()
+        write_colour_bundle(tmp_path / "colour")
+    assert not stale.exists() and not same_number.exists() and alive.exists()
 
 
 def test_which_processes_are_running() -> None:

@@ -29,6 +29,9 @@ def command(path: Path, keys: Path | None) -> None:
 
     findings = verify.examine(path, keys)
     for finding in findings:
-        click.echo(f"{finding.what:<9}  {'ok' if finding.passed else 'FAILED':<6}  {finding.text}")
-    if not all(finding.passed for finding in findings):
+        click.echo(f"{finding.what:<9}  {_WORDS[finding.passed]:<6}  {finding.text}")
+    if any(finding.passed is False for finding in findings):
         sys.exit(1)
+
+
+_WORDS = {True: "ok", False: "FAILED", None: "-"}
