@@ -33,7 +33,7 @@ from PIL import Image
 
 import edge_all
 from edge_all import bundle as bundles
-from edge_all import machine
+from edge_all import bundle_files, machine
 from edge_all.errors import EdgeAllError, ImageError
 
 FORMS: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -85,7 +85,7 @@ def mutated_bundles(count: int) -> None:
     graph = built_in.model_file("cpu", "int8")
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as archive:
-        for name in (bundles.RECORD, *whole):
+        for name in (bundle_files.RECORD, *whole):
             archive.write(bundles.BUILTIN / name, name)
 
     def attempt(rng: random.Random, number: int) -> str:

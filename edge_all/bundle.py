@@ -1,33 +1,34 @@
 """The bundle: the files that go to the mini PC, in a folder or in one ``.zip``.
 
 ``bundle.json`` is the record (`edge_all.record`): it names every other file with its size and SHA-256, and has a digest
-of itself. `load` checks all of them before anything is used. A bundle contains no pickle, and none is ever read.
+of itself. `load` checks the record, all files and every graph before anything is used. A bundle contains no pickle, and
+none is ever read.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
-from collections.abc import Mapping
+import logging
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
 
-from edge_all import bundle_files
+from edge_all import bundle_checks, bundle_files, bundle_write, signature
+from edge_all.bundle_checks import PROTOCOL, digest
+from edge_all.bundle_files import RECORD, SIGNATURE
+from edge_all.bundle_place import check_writable
 from edge_all.errors import BundleError
+from edge_all.progress import Tell
 from edge_all.record import FileEntry, Record, RecordBody
-
-PROTOCOL = 1
-"""Newest version of the bundle's form that this runtime reads."""
-
-RECORD = "bundle.json"
 
 TRAINING_IMAGES = "training_images.txt"
 """Bundle file with the first 16 hex digits of the SHA-256 of every image that the head was fitted on."""
 
 BUILTIN = Path(__file__).with_name("builtin")
 """The bundle inside the wheel, with which ``edge-all classify`` works offline at once; scripts/builtin makes it."""
+
+_TELL: Tell = logging.getLogger("edge_all").warning
 
 
 @dataclass(frozen=True)
@@ -95,54 +96,116 @@ class Bundle:
         return models[target][precision]
 
     def read(self, name: str) -> bytes:
-        """The bytes of one of its files."""
-        with bundle_files.open_file(self.path, name) as file:
-            return file.read()
+        """The bytes of one of the files that the record lists; their size and SHA-256 are checked again.
+
+        Raises:
+            BundleError: The record does not list it, or it was changed since the bundle was loaded.
+        """
+        entry = self.record["files"].get(name)
+        if entry is None:
+            raise BundleError(f"{self.path}: its record lists no file {name}; export or copy the bundle again")
+        return bundle_files.read_checked(self.path, name, entry)
+
+    def training_images(self) -> frozenset[str]:
+        """The first 16 hexadecimal digits of the SHA-256 of each image that the head was fitted on.
+
+        Raises:
+            BundleError: The file that lists them is damaged.
+        """
+        if TRAINING_IMAGES not in self.record["files"]:
+            return frozenset()
+        try:
+            return frozenset(self.read(TRAINING_IMAGES).decode("ascii").split())
+        except UnicodeDecodeError:
+            raise BundleError(f"{self.path}: {TRAINING_IMAGES} is no list; export or copy the bundle again") from None
 
 
-def load(path: Path) -> Bundle:
-    """Open a bundle and check its protocol, its own digest, and the size and SHA-256 of every file.
+def load(path: Path, keys: Path | None = None) -> Bundle:
+    """Open a bundle and check its record, every file and every graph (`edge_all.bundle_checks`).
 
     Args:
         path: A bundle (a folder or a ``.zip``), or a folder of bundles, of which the newest is taken.
+        keys: Public keys (`edge_all.signature.trusted`), of which one must have signed the bundle; None takes
+            ``$EDGE_ALL_KEYS``, and without that no signature is asked for.
 
     Raises:
-        BundleError: It is missing, damaged, incomplete, or written by a newer edge_all; the message names the file.
+        BundleError: It is missing, damaged, incomplete, written by a newer edge_all, or not signed by one of the keys;
+            the message names the file.
+        ToolchainError: A signature is asked for, and py-minisign is not installed.
     """
-    if path.is_dir() and not (path / RECORD).exists():
-        path = newest(path) or path
-    record = _record(path)
-    for name, entry in record["files"].items():
-        if "/" in name or "\\" in name or name in ("", "..", RECORD):
-            raise BundleError(
-                f"{path}: {name!r} is not a plain file name, so the bundle is damaged; export or copy it again"
-            )
-        _check_file(path, name, entry)
+    trusted = signature.trusted(keys)
+    path = find(path)
+    content = bundle_files.read_record(path)
+    if trusted is not None:
+        signature.check(path, content, bundle_files.read_signature(path), trusted)
+    record = bundle_checks.parse_record(path, content)
+    bundle_checks.check_digests(path, record, leave=bundle_checks.graphs(record))
+    bundle_checks.check_graphs(path, record)
     return Bundle(path, record)
 
 
-def newest(folder: Path) -> Path | None:
-    """The bundle in `folder` that was written last, by its file time, or None."""
-    if not folder.is_dir():
+def find(path: Path) -> Path:
+    """The bundle at a path: the path itself, or the newest bundle in a folder of bundles.
+
+    Raises:
+        BundleError: There is none.
+    """
+    try:
+        bundle_write.restore(path)
+        if not path.exists():
+            raise BundleError(
+                f"{path}: there is no such bundle; wanted a folder or a .zip that `edge-all export` wrote"
+            )
+        if not path.is_dir() or (path / RECORD).exists():
+            return path
+    except OSError as error:
+        raise BundleError(f"{path}: cannot be read ({error.strerror}); give another --bundle") from None
+    found = newest(path)
+    if found is None:
+        raise BundleError(
+            f"{path}: not a bundle, for {RECORD} is missing; wanted a folder that `edge-all export` wrote"
+        )
+    return found
+
+
+def newest(folder: Path, tell: Tell = _TELL) -> Path | None:
+    """The bundle in `folder` that was written last, by its file time, or None.
+
+    Args:
+        folder: It need not exist.
+        tell: Says that the folder cannot be read, and which ``.zip`` in it is no bundle.
+    """
+    try:
+        if not folder.is_dir():
+            return None
+        bundle_write.restore_all(folder)
+        visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    except OSError as error:
+        tell(f"{folder}: cannot be read ({error.strerror or error}); no bundle is looked for there")
         return None
-    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
-    bundles = [path for path in visible if (path / RECORD).is_file() or (path.suffix == ".zip" and path.is_file())]
-    return max(bundles, key=lambda path: ((path / RECORD) if path.is_dir() else path).stat().st_mtime, default=None)
+    dated: list[tuple[float, Path]] = []
+    for path in visible:
+        try:
+            place = path if path.suffix == ".zip" and not path.is_dir() else path / RECORD
+            if place.is_file():
+                dated.append((place.stat().st_mtime, path))
+        except OSError as error:
+            tell(f"{path}: cannot be read ({error.strerror or error}), and left out")
+    for _, path in sorted(dated, reverse=True):
+        if path.is_dir() or _is_bundle(path):
+            return path
+        tell(f"{path}: not a bundle, and left out")
+    return None
 
 
-def default() -> Path:
-    """The newest bundle in ``./models``, else the built-in one."""
-    return newest(Path("models")) or BUILTIN
+def default(tell: Tell = _TELL) -> Path:
+    """The newest bundle in ``./models``, else the built-in one; `tell` is as for `newest`."""
+    return newest(Path("models"), tell) or BUILTIN
 
 
-def digest(record: Mapping[str, object]) -> str:
-    """SHA-256 of a record as JSON with sorted keys, no spaces, in UTF-8, and without its own ``digest``."""
-    canonical = {key: value for key, value in record.items() if key != "digest"}
-    text = json.dumps(canonical, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def write(out: Path, record: RecordBody, files: Mapping[str, bytes]) -> Bundle:
+def write(
+    out: Path, record: RecordBody, contents: Mapping[str, bytes], sign: Callable[[bytes], bytes] | None = None
+) -> Bundle:
     """Write a bundle whole, or not at all.
 
     A bundle that is already at `out` is replaced at the end; a run that fails or is killed leaves it as it was.
@@ -150,80 +213,31 @@ def write(out: Path, record: RecordBody, files: Mapping[str, bytes]) -> Bundle:
     Args:
         out: The bundle's folder, or a ``.zip``.
         record: The record; ``protocol``, ``files`` and ``digest`` are added here.
-        files: Content of every other file of the bundle, by name.
+        contents: Content of every other file of the bundle, by name.
+        sign: Gives the signature of the record's file; None leaves the bundle unsigned.
 
     Raises:
-        BundleError: `out` exists and is not a bundle, or the disk refuses (full, read-only).
+        BundleError: `out` exists and is not a bundle, or the disk refuses (full, read-only), or the record is none.
     """
     check_writable(out)
     entries: dict[str, FileEntry] = {
         name: {"bytes": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-        for name, content in sorted(files.items())
+        for name, content in sorted(contents.items())
     }
     whole: Record = {**record, "protocol": PROTOCOL, "files": entries, "digest": ""}
     whole["digest"] = digest(whole)
-    text = json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    text = (json.dumps(whole, indent=1, ensure_ascii=False, allow_nan=False) + "\n").encode()
+    bundle_checks.parse_record(out, text)
+    signed = {SIGNATURE: sign(text)} if sign else {}
     try:
-        bundle_files.write(out, {**files, RECORD: text.encode()})
+        bundle_write.write(out, {**contents, RECORD: text, **signed})
     except OSError as error:
         raise BundleError(f"{out}: cannot be written ({error.strerror or error}); nothing was left there") from None
     return Bundle(out, whole)
 
 
-def check_writable(out: Path) -> None:
-    """Check that a bundle can be written to `out`, before hours are spent on making it.
-
-    Raises:
-        BundleError: The folder cannot be written to, or `out` holds something else than a bundle.
-    """
-    above = next(folder for folder in out.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        raise BundleError(f"{out}: {above} is not a folder that can be written to; give another --out")
-    is_bundle = (out / RECORD).is_file() or (out.suffix == ".zip" and out.is_file())
-    is_empty = out.is_dir() and not any(out.iterdir())
-    if out.exists() and not is_bundle and not is_empty:
-        raise BundleError(f"{out}: exists and is not a bundle; give --out a new folder, a .zip, or a bundle to replace")
-
-
-def _record(path: Path) -> Record:
-    """Read a bundle's record and check its protocol and its digest."""
-    if not path.exists():
-        raise BundleError(f"{path}: there is no such bundle; wanted a folder or a .zip that `edge-all export` wrote")
-    if path.is_dir() and not (path / RECORD).exists():
-        raise BundleError(
-            f"{path}: not a bundle, for {RECORD} is missing; wanted a folder that `edge-all export` wrote"
-        )
-    with bundle_files.open_file(path, RECORD) as file:
-        content = file.read()
-    damaged = BundleError(f"{path}: {RECORD} is damaged; export or copy the bundle again")
+def _is_bundle(archive: Path) -> bool:
     try:
-        record = json.loads(content.decode())
-        protocol = record["protocol"]
-    except (ValueError, KeyError, TypeError):
-        raise damaged from None
-    if not isinstance(protocol, int) or protocol < 1:
-        raise damaged
-    if protocol > PROTOCOL:
-        raise BundleError(
-            f"{path}: written in protocol {protocol}, and this edge_all reads up to {PROTOCOL}: "
-            "install a newer edge_all, or export the bundle again with this version"
-        )
-    try:
-        intact = record["digest"] == digest(record)
-    except (KeyError, ValueError):
-        raise damaged from None
-    if not intact:
-        raise damaged
-    return cast(Record, record)
-
-
-def _check_file(path: Path, name: str, entry: FileEntry) -> None:
-    with bundle_files.open_file(path, name) as file:
-        sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-        size = file.tell()
-    if size != entry["bytes"]:
-        raise BundleError(
-            f"{path}: {name} has {size} bytes, and {entry['bytes']} are wanted; export or copy the bundle again"
-        )
-    if sha256 != entry["sha256"]:
-        raise BundleError(f"{path}: {name} is damaged (its SHA-256 differs); export or copy the bundle again")
+        return RECORD in bundle_files.names(archive)
+    except BundleError:
+        return False

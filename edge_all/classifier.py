@@ -58,7 +58,7 @@ class Classifier:
         self.precision = precision
         self.engine = engine
         self._size, self._classes = bundle.input_size, bundle.classes
-        self._least = bundle.least_probability
+        self._least, self._count = bundle.least_probability, len(bundle.classes)
         self._buffers = _Buffers(self._size)
 
     def classify(self, source: Path | str | bytes) -> Prediction:
@@ -66,7 +66,7 @@ class Classifier:
 
         Raises:
             ImageError: The file is not an image that can be classified.
-            TargetError: The engine answered with a value that is not a number.
+            TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         (buffer,) = self._buffers.take(1)
         return self._answer(buffer, self._decode(source, buffer))
@@ -112,8 +112,10 @@ class Classifier:
         # Python's own numbers: numpy is slower for so few.
         probabilities = answers.probabilities[0].tolist()
         unfamiliarity = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
-        if not math.isfinite(sum(probabilities) + unfamiliarity):
-            raise self._not_a_number()
+        total = sum(probabilities) + 0.0 * unfamiliarity  # NaN, if that is no number
+        is_sound = _LEAST_SUM <= total <= _MOST_SUM and min(probabilities) >= -_TOLERANCE
+        if not is_sound or len(probabilities) != self._count:
+            raise self._unsound(total)
         most = max(probabilities)
         top = self._classes[probabilities.index(most)]
         status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
@@ -125,16 +127,24 @@ class Classifier:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
 
         Raises:
-            TargetError: The engine answered with a value that is not a number.
+            TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         answers = self.engine.run(images)
+        probabilities = answers.probabilities
         if not all(np.isfinite(values).all() for values in answers if values is not None):
-            raise self._not_a_number()
-        return answers.probabilities
+            raise self._unsound(math.nan)
+        totals = probabilities.sum(1)
+        if not (np.abs(totals - 1) <= _TOLERANCE).all() or probabilities.min() < -_TOLERANCE:
+            raise self._unsound(float(totals[np.abs(totals - 1).argmax()]))
+        if probabilities.shape != (len(images), self._count):
+            raise self._unsound(1.0)
+        return probabilities
 
-    def _not_a_number(self) -> TargetError:
+    def _unsound(self, total: float) -> TargetError:
+        """The error for an answer that is none, with the sum of its probabilities."""
+        what = f"values that are no probabilities (their sum is {total:.3g})" if math.isfinite(total) else "NaN"
         return TargetError(
-            f"{self.bundle.name}: {self.engine.description} answered with NaN at {self.precision}; "
+            f"{self.bundle.name}: {self.engine.description} answered with {what} at {self.precision}; "
             "use --precision fp32 or another --target"
         )
 
@@ -186,6 +196,11 @@ def classify_all(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
 
+
+_TOLERANCE = 0.01
+"""How far a sum of probabilities may be from 1. The head is in float32 at every precision, and is off by 1e-6."""
+
+_LEAST_SUM, _MOST_SUM = 1 - _TOLERANCE, 1 + _TOLERANCE
 
 _GROUP = 8
 """Images that are decoded together; larger groups gain nothing."""

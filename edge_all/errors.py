@@ -3,6 +3,7 @@
 EdgeAllError                exit 1
 ├── ImageError              a file that is not an image, is damaged, or is outside the stated limits
 ├── BundleError             a bundle that is missing, damaged, incomplete or of a newer protocol
+├── SigningKeyError         a file that is no key for signatures, or a password that does not open it
 ├── TargetError             an engine, device or precision that is not there
 ├── ToolchainError          the export toolchain or a part of it is not installed
 ├── DataError               a data set that cannot be trained on
@@ -27,6 +28,10 @@ class ImageError(EdgeAllError):
 
 class BundleError(EdgeAllError):
     """A bundle that must not be used."""
+
+
+class SigningKeyError(EdgeAllError):
+    """A key file that cannot be used to sign a bundle or to check a signature."""
 
 
 class TargetError(EdgeAllError):

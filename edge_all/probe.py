@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import io
+import struct
+import zipfile
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +19,10 @@ FILE = "probe.npz"
 
 TOLERANCE = {"fp32": 1e-3, "fp16": 0.02, "int8": 0.1}
 """Largest difference of a probability that passes, by precision. INT8 kernels round differently on different CPUs."""
+
+
+_MAX_BYTES = 2**28
+"""Largest probe that is unpacked; it has a few images."""
 
 
 @dataclass(frozen=True)
@@ -83,5 +90,22 @@ def _probabilities(classifier: Classifier, image: npt.NDArray[np.uint8]) -> npt.
 
 
 def _arrays(bundle: Bundle) -> dict[str, npt.NDArray[np.uint8]]:
-    with np.load(io.BytesIO(bundle.read(FILE)), allow_pickle=False) as archive:
-        return dict(archive)
+    """The probe's arrays, which are checked against the record before their content is unpacked."""
+    wrong = BundleError(f"{bundle.path}: {FILE} is no probe of this bundle; export it again")
+    content = io.BytesIO(bundle.read(FILE))
+    try:
+        with zipfile.ZipFile(content) as archive:
+            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
+                raise ValueError
+        with np.load(content, allow_pickle=False) as arrays:
+            found = dict(arrays)
+        inputs = found["images"]
+        answers = [values for name, values in found.items() if name != "images"]
+    except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error):
+        raise wrong from None
+    shape = (len(inputs), len(bundle.classes)) if inputs.ndim else ()
+    if inputs.dtype != np.uint8 or inputs.shape[1:] != (*bundle.input_size, 3) or not len(inputs):
+        raise wrong
+    if any(values.shape != shape or values.dtype != np.float32 or not np.isfinite(values).all() for values in answers):
+        raise wrong
+    return found

@@ -7,27 +7,29 @@ are not postponed here: with ``from __future__ import annotations`` Python would
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, final
 
+from edge_all import limits
+
 
 class InputRecord(TypedDict):
     """The image that a graph takes, and what the graph does with it first."""
 
-    height: int  # Height of the input, in pixels
-    width: int  # Width of the input, in pixels
+    height: limits.Side  # Height of the input, in pixels
+    width: limits.Side  # Width of the input, in pixels
     equalize: bool  # Whether the graph equalizes the histogram
     mask_corner: bool  # Whether the graph paints the corner with the scale bar of the public data set grey
-    mean: Sequence[float]  # Mean of red, green and blue that is subtracted, as a share of full brightness
-    std: Sequence[float]  # Standard deviation of red, green and blue that is divided by, as a share of full brightness
+    mean: limits.Channels  # Mean of red, green and blue that is subtracted, as a share of full brightness
+    std: limits.Channels  # Standard deviation of red, green and blue that is divided by, as a share of full brightness
 
 
 class Score(TypedDict):
     """Accuracy on images that the head was not fitted on, in percent."""
 
-    accuracy: float  # Images with the right label
-    balanced_accuracy: float  # Mean of the recalls
-    macro_f1: float  # Mean of the F1 scores of the classes
-    recall: Mapping[str, float]  # Recall of each class
-    images: int  # How many images were evaluated
-    agreement_fp32: NotRequired[float]  # Images with the label that FP32 gives; absent from FP32's own cross-validation
+    accuracy: limits.Percent  # Images with the right label
+    balanced_accuracy: limits.Percent  # Mean of the recalls
+    macro_f1: limits.Percent  # Mean of the F1 scores of the classes
+    recall: Mapping[str, limits.Percent]  # Recall of each class
+    images: limits.Count  # How many images were evaluated
+    agreement_fp32: NotRequired[limits.Percent]  # Images with FP32's label; absent from FP32's own cross-validation
 
 
 class Int8Score(Score):
@@ -47,17 +49,17 @@ class Metrics(TypedDict):
 class RobustnessTable(TypedDict):
     """Accuracy on images that were changed in one way each, in percent."""
 
-    clean: float  # On the images as they are
-    worst: float  # Under the change that costs most
+    clean: limits.Percent  # On the images as they are
+    worst: limits.Percent  # Under the change that costs most
     worst_change: str  # The name of that change
-    changes: Mapping[str, float]  # Under each change, by its name
+    changes: Mapping[str, limits.Percent]  # Under each change, by its name
 
 
 class Robustness(TypedDict):
     """What changes of light, focus and orientation cost."""
 
     protocol: str  # The split protocol of the heads that were evaluated
-    images: int  # How many images were changed and evaluated
+    images: limits.Count  # How many images were changed and evaluated
     fp32: RobustnessTable  # The pipeline in float32
     int8: Mapping[str, RobustnessTable]  # The INT8 pipeline of each target that has one
 
@@ -66,17 +68,17 @@ class Familiarity(TypedDict):
     """The limit beyond which a picture is called unfamiliar."""
 
     protocol: str  # The split protocol under which the limit was set
-    asked: float  # Percent of held-out images that the limit is to let pass
+    asked: limits.Percent  # Percent of held-out images that the limit is to let pass
     limit: float  # Squared Mahalanobis distance; the graph's ``unfamiliarity`` is already divided by it
-    accepted: Mapping[str, float]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
+    accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
 
 
 class CoveragePoint(TypedDict):
     """One point of the risk-coverage curve."""
 
-    threshold: float  # Least probability of the most probable class for an answer
-    coverage: float  # Percent of held-out images that are answered
-    error: float  # Percent of these answers that are wrong
+    threshold: limits.Share  # Least probability of the most probable class for an answer
+    coverage: limits.Percent  # Percent of held-out images that are answered
+    error: limits.Percent  # Percent of these answers that are wrong
 
 
 class Referral(CoveragePoint):
@@ -101,9 +103,9 @@ class GateVerdict(TypedDict):
 class BlockScore(TypedDict):
     """The figures of a score under ``block`` that an attempt keeps, in percent."""
 
-    accuracy: float  # Images with the right label
-    balanced_accuracy: float  # Mean of the recalls
-    agreement_fp32: float  # Images with the label that FP32 gives
+    accuracy: limits.Percent  # Images with the right label
+    balanced_accuracy: limits.Percent  # Mean of the recalls
+    agreement_fp32: limits.Percent  # Images with the label that FP32 gives
 
 
 class Times(TypedDict):
@@ -163,20 +165,20 @@ class Gate(TypedDict):
 class CutRecord(TypedDict):
     """What was saved by cutting the channels that no kept feature needs."""
 
-    macs: int  # Multiply-accumulates of the backbone for one image
-    macs_uncut: int  # The same before the cut
-    bytes: int  # Size of the backbone's graph
-    bytes_uncut: int  # The same before the cut
+    macs: limits.Count  # Multiply-accumulates of the backbone for one image
+    macs_uncut: limits.Count  # The same before the cut
+    bytes: limits.Count  # Size of the backbone's graph
+    bytes_uncut: limits.Count  # The same before the cut
 
 
 class TapCandidate(RobustnessTable):
     """A tap, or two of them, that features could be taken at; ``clean`` counts the images of the battery only."""
 
-    tap: str  # Its name
-    features: int  # How many features it gives
-    macs: int  # Multiply-accumulates up to it, at the backbone's own input size
+    tap: limits.Name  # Its name
+    features: limits.Count  # How many features it gives
+    macs: limits.Count  # Multiply-accumulates up to it, at the backbone's own input size
     ms: float  # Median time of its FP32 graph for one image, in milliseconds
-    accuracy: float  # On all images under the table's protocol, in percent
+    accuracy: limits.Percent  # On all images under the table's protocol, in percent
 
 
 class TapTable(TypedDict):
@@ -187,8 +189,8 @@ class TapTable(TypedDict):
     # The single tap that would have been chosen without the images of each fold
     first_choice_without_fold: Sequence[str]
     protocol: str  # The split protocol of the accuracies
-    images: int  # How many images were evaluated
-    battery_images: int  # How many of them were also evaluated under each change
+    images: limits.Count  # How many images were evaluated
+    battery_images: limits.Count  # How many of them were also evaluated under each change
     target: str  # The target in whose engine time was measured
     candidates: Sequence[TapCandidate]  # Every tap that was scored
 
@@ -196,9 +198,9 @@ class TapTable(TypedDict):
 class Verified(TypedDict):
     """A fused graph compared with its backbone and its head run one after the other."""
 
-    images: int  # How many images were compared
-    agreement: float  # Percent of them with the same label
-    max_difference: float  # Largest difference of a probability
+    images: limits.Count  # How many images were compared
+    agreement: limits.Percent  # Percent of them with the same label
+    max_difference: limits.Share  # Largest difference of a probability
 
 
 class DatasetRecord(TypedDict):
@@ -206,19 +208,19 @@ class DatasetRecord(TypedDict):
 
     name: str  # Name of the data set's folder
     source: str  # Where the images come from, in words
-    images: int  # How many there are
-    counts: Mapping[str, int]  # How many there are of each class
+    images: limits.Count  # How many there are
+    counts: Mapping[str, limits.Count]  # How many there are of each class
     fingerprint: str  # SHA-256 over all of them, in hexadecimal digits
-    groups: int  # How many groups of near-duplicates they form
+    groups: limits.Count  # How many groups of near-duplicates they form
     # By split protocol, how many test images have a near-duplicate in training
-    near_duplicates_across_folds: Mapping[str, int]
+    near_duplicates_across_folds: Mapping[str, limits.Count]
 
 
 class HeldOut(TypedDict):
     """These very graphs on images that were kept out of everything (``--hold-out``)."""
 
     protocol: str  # How the images were chosen
-    images: int  # How many there are
+    images: limits.Count  # How many there are
     scores: Mapping[str, Score]  # By "target.precision"
 
 
@@ -237,8 +239,8 @@ class MachineRecord(TypedDict):
     # Those that decide the speed and the accuracy of INT8; empty where the system does not say
     instruction_sets: Sequence[str]
     limited_to: str | None  # The environment's limit on the instruction sets that OpenVINO may use; null for none
-    cores: int  # Cores that the process may run on
-    memory_mb: int  # Memory of the machine, in MiB; 0 where the system does not say
+    cores: limits.Count  # Cores that the process may run on
+    memory_mb: limits.Count  # Memory of the machine, in MiB; 0 where the system does not say
     system: str  # Operating system and architecture
     python: str  # Version of Python
     engines: Mapping[str, str]  # Version of each inference engine
@@ -247,34 +249,34 @@ class MachineRecord(TypedDict):
 class FileEntry(TypedDict):
     """A file of the bundle."""
 
-    bytes: int  # Its size
-    sha256: str  # SHA-256 of its content, in hexadecimal digits
+    bytes: limits.FileSize  # Its size
+    sha256: limits.Sha256  # SHA-256 of its content, in hexadecimal digits
 
 
 class RecordBody(TypedDict):
     """What the export knows about a bundle: the record without the three fields that writing it adds."""
 
-    name: str  # Name of the bundle
+    name: limits.Name  # Name of the bundle
     created: str  # When it was made, in ISO 8601, UTC
-    classes: Sequence[str]  # Class names, in the order of the graph's probabilities
-    backbone: str  # Name of the convolutional network
+    classes: limits.Names  # Class names, in the order of the graph's probabilities
+    backbone: limits.Name  # Name of the convolutional network
     # Where features are taken; several places are joined by ``+``, and ``:std`` says that standard deviations are
     # pooled beside averages
-    tap: str
-    channels: int  # How many features the tap gives
-    backbone_macs: int  # Multiply-accumulates up to the tap, at the backbone's own input size
+    tap: limits.Name
+    channels: limits.Count  # How many features the tap gives
+    backbone_macs: limits.Count  # Multiply-accumulates up to the tap, at the backbone's own input size
     taps: TapTable | None  # What ``--tap auto`` compared; null where the tap was given
     cut: Mapping[str, CutRecord]  # What cutting saved: ``fp32``, and by target for INT8
-    augment: int  # How many changed copies of each image the head was fitted on
+    augment: limits.Count  # How many changed copies of each image the head was fitted on
     balance: bool  # Whether copies were made of the smallest class only
     setting: Mapping[str, float] | None  # The classifier's hyper-parameters; null for its default
-    selector: str  # Name of the feature selector
-    classifier: str  # Name of the classifier
-    features: int  # How many features the selector keeps
+    selector: limits.Name  # Name of the feature selector
+    classifier: limits.Name  # Name of the classifier
+    features: limits.Count  # How many features the selector keeps
     seed: int  # Of every random choice
     input: InputRecord  # The image that a graph takes
     # File of the graph, by target and precision; the precision to prefer comes first
-    models: Mapping[str, Mapping[str, str]]
+    models: Mapping[str, Mapping[str, limits.Name]]
     metrics: Mapping[str, Metrics]  # Cross-validated scores, by split protocol
     robustness: Robustness  # What changes of light, focus and orientation cost
     familiarity: Familiarity  # The limit beyond which a picture is called unfamiliar
@@ -294,4 +296,4 @@ class Record(RecordBody):
 
     protocol: int  # Version of this form
     files: Mapping[str, FileEntry]  # Every other file of the bundle, by name
-    digest: str  # SHA-256 of the record without this field, as JSON with sorted keys and no spaces
+    digest: limits.Sha256  # SHA-256 of the record without this field, as JSON with sorted keys and no spaces

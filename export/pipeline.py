@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from edge_all import bundle as bundles
-from edge_all import probe
+from edge_all import bundle_place, probe
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
 from edge_all.record import HeldOut, RecordBody, Robustness, TapTable
@@ -37,12 +37,13 @@ from .quantize.search import Quantizer, search
 from .recipe import Recipe
 
 
-def export(recipe: Recipe, console: Console) -> Bundle:
+def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | None = None) -> Bundle:
     """Export a bundle.
 
     Args:
         recipe: What to export.
         console: Shows the steps, the measurements, and every request that could not be met.
+        sign: Signs the bundle's record (`edge_all.signature.signer`); None leaves it unsigned.
 
     Returns:
         The bundle as written.
@@ -75,7 +76,7 @@ def export(recipe: Recipe, console: Console) -> Bundle:
         )
     )  # fmt: skip
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
-    bundle = _write(out, images, body, graphs, _probe(recipe, head, fp32, graphs))
+    bundle = bundles.write(out, body, _files(images, body, graphs, _probe(recipe, head, fp32, graphs)), sign)
     if recipe.report and tap_table:
         tap_report.write(recipe.report, body)
     return bundle
@@ -87,7 +88,7 @@ def _check(recipe: Recipe) -> Path:
         backbones.places(backbones.load(recipe.backbone), recipe.tap)
     tap = recipe.tap.replace(":", "-")
     out = recipe.out or Path("models", f"{recipe.backbone}-{tap}-{recipe.selector}-{recipe.classifier}")
-    bundles.check_writable(out)
+    bundle_place.check_writable(out)
     if recipe.report:
         tap_report.check(recipe.report)
     _schemes(recipe)
@@ -241,11 +242,11 @@ def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -
     return probe.pack(inputs, answers)
 
 
-def _write(out: Path, images: Images, body: RecordBody, graphs: list[Variant], packed: bytes) -> Bundle:
+def _files(images: Images, body: RecordBody, graphs: list[Variant], packed: bytes) -> dict[str, bytes]:
+    """The bundle's files, all but the record."""
     digests = sorted(digest[:16] for digest in images.training.digests)
-    files = {variant.file: variant.model for variant in graphs} | {
+    return {variant.file: variant.model for variant in graphs} | {
         probe.FILE: packed,
         TRAINING_IMAGES: "".join(f"{digest}\n" for digest in digests).encode(),
         "MODEL_CARD.md": card.write(body).encode(),
     }
-    return bundles.write(out, body, files)

@@ -10,7 +10,7 @@ import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from edge_all import record
+from edge_all import limits, record
 
 FILE = Path(__file__).parent.parent / "docs" / "bundle.schema.json"
 
@@ -33,7 +33,7 @@ def text() -> str:
 
 
 def _definition(kind: type, comments: Mapping[str, str]) -> Schema:
-    hints = typing.get_type_hints(kind)
+    hints = typing.get_type_hints(kind, include_extras=True)
     return {
         "description": re.sub(r"(?<!\n)\n(?!\n)", " ", inspect.getdoc(kind) or ""),
         "type": "object",
@@ -46,6 +46,11 @@ def _schema(hint: object) -> Schema:
     if typing.is_typeddict(hint):
         return {"$ref": f"#/$defs/{hint.__name__}"}  # type: ignore[attr-defined]
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin is typing.NotRequired:
+        return _schema(arguments[0])
+    if origin is typing.Annotated:
+        limit: limits.Limit = arguments[1]
+        return _schema(arguments[0]) | limit.schema()
     if origin is Sequence:
         return {"type": "array", "items": _schema(arguments[0])}
     if origin is Mapping:

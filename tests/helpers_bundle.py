@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from onnx import TensorProto, helper, numpy_helper
+from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edge_all import bundle as bundles
@@ -66,8 +69,22 @@ def write_colour_bundle(out: Path, known: tuple[str, ...] = ()) -> Bundle:
         f"cpu.{precision}": open_engine(graphs[name], EngineOptions()).run(inputs).probabilities
         for precision, name in (("fp32", "model.fp32.onnx"), ("int8", "model.cpu.int8.onnx"))
     }
-    figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "agreement_fp32": 99.0}
-    record = {
+    training = "".join(f"{digest[:16]}\n" for digest in known).encode()
+    packed = probe.pack(inputs, answers)
+    return bundles.write(out, colour_record(), graphs | {probe.FILE: packed, "training_images.txt": training})
+
+
+def colour_record() -> dict[str, Any]:
+    """The record of `write_colour_bundle`: the built-in bundle's, without what speaks of its own classes and graphs.
+
+    It refers nothing: no image has to be clear to be answered.
+    """
+    record = json.loads((bundles.BUILTIN / "bundle.json").read_text("utf-8"))
+    for name in ("protocol", "files", "digest", "referral", "familiarity", "taps", "cut", "gate", "robustness"):
+        del record[name]
+    figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "macro_f1": 88.0, "recall": dict.fromkeys(CLASSES, 89.0)}
+    compared = figures | {"images": 30, "agreement_fp32": 99.0}
+    return record | {
         "name": "colour",
         "classes": list(CLASSES),
         "backbone": "none",
@@ -75,12 +92,35 @@ def write_colour_bundle(out: Path, known: tuple[str, ...] = ()) -> Bundle:
         "selector": "anova",
         "classifier": "svm",
         "features": 3,
-        "input": {"height": SIZE[0], "width": SIZE[1]},
+        "input": record["input"] | {"height": SIZE[0], "width": SIZE[1]},
         "models": {"cpu": {"int8": "model.cpu.int8.onnx", "fp32": "model.fp32.onnx"}},
-        "metrics": {"block": {"fp32": figures, "int8": figures}},
-        "dataset": {"images": 30},
+        "metrics": {"block": {"fp32": figures | {"images": 30}, "int8": compared | {"targets": {"cpu": compared}}}},
+        "gate": {"passed": True, "targets": {}},
+        "dataset": record["dataset"] | {"images": 30, "counts": dict.fromkeys(CLASSES, 10)},
+        "held_out": None,
+        "verified": {},
+        "tools": {},
     }
-    training = "".join(f"{digest[:16]}\n" for digest in known).encode()
-    return bundles.write(
-        out, record, graphs | {probe.FILE: probe.pack(inputs, answers), "training_images.txt": training}
-    )
+
+
+def rewritten(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> None:
+    """Change a bundle's record where it is, and make its digest right again."""
+    place = bundle.path / "bundle.json"
+    record = json.loads(place.read_text("utf-8"))
+    change(record)
+    record["digest"] = bundles.digest(record)
+    place.write_text(json.dumps(record), encoding="utf-8")
+
+
+def exchanged(bundle: Bundle, name: str, content: bytes) -> Bundle:
+    """The same bundle where it is, digests valid, with another content of one file."""
+    record = dict(bundle.record)
+    files = {name: bundle.read(name) for name in record.pop("files")}
+    return bundles.write(bundle.path, record, files | {name: content})
+
+
+def refused_graph() -> bytes:
+    """A graph that is as a record wants it, and that every engine refuses: it has an operator that there is not."""
+    model = ModelProto.FromString(colour_graph())
+    model.graph.node[0].op_type = "Nonsense"
+    return model.SerializeToString()

@@ -13,7 +13,8 @@ import numpy as np
 from hypothesis import strategies as st
 from PIL import Image
 
-from edge_all.bundle import BUILTIN, RECORD
+from edge_all.bundle import BUILTIN
+from edge_all.bundle_files import RECORD
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "jpeg": ("JPEG", {"quality": 80}),

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import colour_graph, write_colour_bundle
+from helpers_bundle import colour_graph, exchanged, refused_graph, write_colour_bundle
 from helpers_command import Command
 from helpers_terminal import lines, run_on_terminal
 from PIL import Image
 
-from edge_all import bench, bundle, probe
+from edge_all import bench, probe
 from edge_all.bench import plot, verdict
 from edge_all.bench.labels import labels
 from edge_all.bundle import Bundle
@@ -85,10 +85,7 @@ def test_without_data_it_is_the_exports_accuracy(edge_all: Command, colour_bundl
 
 
 def test_a_probe_that_disagrees_exits_3(edge_all: Command, colour_bundle: Bundle) -> None:
-    record = dict(colour_bundle.record)
-    files = {name: colour_bundle.read(name) for name in record.pop("files")}
-    files["model.cpu.int8.onnx"] = colour_graph(gain=-8.0)
-    wrong = bundle.write(colour_bundle.path, record, files)
+    wrong = exchanged(colour_bundle, "model.cpu.int8.onnx", colour_graph(gain=-8.0))
     done = edge_all("bench", "--quick", "--bundle", wrong.path)
     assert done.returncode == 3 and "probe disagrees" in done.stderr and "cpu int8" in done.stderr
 
@@ -209,9 +206,7 @@ def test_rows_take_turns(colour_bundle: Bundle, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_a_row_that_dies_costs_only_itself(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
-    record = dict(colour_bundle.record)
-    files = {name: colour_bundle.read(name) for name in record.pop("files")}
-    broken = bundle.write(colour_bundle.path, record, files | {"model.cpu.int8.onnx": b"no graph"})
+    broken = exchanged(colour_bundle, "model.cpu.int8.onnx", refused_graph())
     report = tmp_path / "report.json"
     done = edge_all("bench", "--quick", "--bundle", broken.path, "--json", report)
     assert done.returncode == 1 and "refuses the graph" in done.stderr
@@ -221,7 +216,7 @@ def test_a_row_that_dies_costs_only_itself(edge_all: Command, colour_bundle: Bun
 
 def test_a_child_that_is_killed_is_an_error(colour_bundle: Bundle) -> None:
     job = {"bundle": str(colour_bundle.path), "target": "cpu", "precision": "fp32", "device": None, "threads": 1}
-    with bench.Child(job | {"files": None, "queries": 10, "seconds": 1.0}) as child:
+    with bench.Child(job | {"digest": colour_bundle.digest, "files": None, "queries": 10, "seconds": 1.0}) as child:
         child._process.kill()
         with pytest.raises(TargetError, match="died while it was measured"):
             child.turn(0.1)

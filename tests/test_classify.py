@@ -6,11 +6,12 @@ import csv
 import io
 import json
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import CLASSES, colour_picture
+from helpers_bundle import CLASSES, colour_picture, encoded
 from helpers_command import Command
 from helpers_terminal import lines, run_on_terminal
 
@@ -60,21 +61,50 @@ def test_an_engine_answers_what_an_array_holds_now(colour_bundle: Bundle, target
     np.testing.assert_allclose(together, np.concatenate(wanted), atol=1e-6)
 
 
+class Stub:
+    """An engine with one answer for every image."""
+
+    description = "an engine"
+
+    def __init__(self, probabilities: list[float], unfamiliarity: float | None = None) -> None:
+        self._probabilities, self._unfamiliarity = probabilities, unfamiliarity
+
+    def run(self, images: np.ndarray) -> Answers:
+        unfamiliarity = None if self._unfamiliarity is None else np.array([self._unfamiliarity], np.float32)
+        return Answers(np.array([self._probabilities], np.float32), unfamiliarity)
+
+
+def answers_of(bundle: Bundle, engine: Stub) -> tuple[Callable[[], object], Callable[[], object]]:
+    """Both ways to ask a classifier."""
+    classifier = Classifier(bundle, "cpu", "int8", engine)
+    picture = encoded(colour_picture(0), "PNG")
+    blank = np.zeros((1, 48, 64, 3), np.uint8)
+    return lambda: classifier.classify(picture), lambda: classifier.probabilities(blank)
+
+
 @pytest.mark.parametrize("answer", [[np.nan, 0, 0], [0.5, np.inf, 0.5], [np.inf, -np.inf, 0]])
 def test_an_answer_that_is_not_a_number_is_no_label(colour_bundle: Bundle, answer: list[float]) -> None:
-    class Broken:
-        description = "an engine"
+    for ask in answers_of(colour_bundle, Stub(answer)):
+        with pytest.raises(TargetError, match="an engine answered with NaN at int8"):
+            ask()
+    for unfamiliarity in (np.nan, np.inf):
+        for ask in answers_of(colour_bundle, Stub([1.0, 0.0, 0.0], unfamiliarity)):
+            with pytest.raises(TargetError, match="an engine answered with NaN at int8"):
+                ask()
 
-        def run(self, images: np.ndarray) -> Answers:
-            return Answers(np.array([answer], np.float32), None)
 
-    classifier = Classifier(colour_bundle, "cpu", "int8", Broken())
-    buffer = io.BytesIO()
-    colour_picture(0).save(buffer, "PNG")
-    with pytest.raises(TargetError, match="an engine answered with NaN at int8"):
-        classifier.classify(buffer.getvalue())
-    with pytest.raises(TargetError, match="answered with NaN"):
-        classifier.probabilities(np.zeros((1, 48, 64, 3), np.uint8))
+@pytest.mark.parametrize(
+    "answer", [[0, 0, 0], [0.9, 0.9, 0.9], [-3, 2, 2], [1, 0], [0.5, 0.2, 0.2, 0.1], [0.5, 0.2, 0.2]]
+)
+def test_values_that_are_no_probabilities_are_no_label(colour_bundle: Bundle, answer: list[float]) -> None:
+    for ask in answers_of(colour_bundle, Stub(answer)):
+        with pytest.raises(TargetError, match="values that are no probabilities .* at int8; use --precision fp32"):
+            ask()
+
+
+def test_rounding_is_no_error(colour_bundle: Bundle) -> None:
+    for ask in answers_of(colour_bundle, Stub([0.996, 0.001, -0.001], 0.5)):
+        assert ask() is not None
 
 
 @pytest.mark.engine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers_bundle import colour_graph
+from helpers_bundle import colour_graph, exchanged, refused_graph
 from helpers_command import Command
 
 from edge_all import bundle, classifier, doctor, load, machine, probe, self_check
@@ -25,16 +25,9 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache"
 
 
-def altered(bundle_: Bundle, name: str, content: bytes) -> Bundle:
-    """The same bundle, digests valid, with one file exchanged."""
-    record = dict(bundle_.record)
-    files = {name: bundle_.read(name) for name in record.pop("files")}
-    return bundle.write(bundle_.path, record, files | {name: content})
-
-
 def drifting(bundle_: Bundle) -> Bundle:
     """Its INT8 answers as on a CPU whose accumulators overflow."""
-    return altered(bundle_, "model.cpu.int8.onnx", colour_graph(gain=-8.0))
+    return exchanged(bundle_, "model.cpu.int8.onnx", colour_graph(gain=-8.0))
 
 
 def test_a_sound_bundle(edge_all_program: Command, colour_bundle: Bundle) -> None:
@@ -60,7 +53,7 @@ def test_a_corrupted_probe(edge_all: Command, colour_bundle: Bundle) -> None:
     with np.load(colour_bundle.path / probe.FILE) as archive:
         arrays = dict(archive)
     wrong = {key: value[:, ::-1] for key, value in arrays.items() if key != "images"}
-    spoiled = altered(colour_bundle, probe.FILE, probe.pack(arrays["images"], wrong))
+    spoiled = exchanged(colour_bundle, probe.FILE, probe.pack(arrays["images"], wrong))
     done = edge_all("doctor", "--bundle", spoiled.path)
     assert done.returncode == 3 and "none of it" in done.stdout
     classified = edge_all("classify", "--bundle", spoiled.path, colour_bundle.path)
@@ -69,7 +62,7 @@ def test_a_corrupted_probe(edge_all: Command, colour_bundle: Bundle) -> None:
 
 
 def test_a_graph_that_cannot_run_costs_only_itself(edge_all: Command, colour_bundle: Bundle) -> None:
-    broken = altered(colour_bundle, "model.cpu.int8.onnx", b"no graph")
+    broken = exchanged(colour_bundle, "model.cpu.int8.onnx", refused_graph())
     done = edge_all("doctor", "--bundle", broken.path, "--json")
     assert done.returncode == 3
     checks = {check["precision"]: check for check in json.loads(done.stdout)["checks"]}
@@ -132,7 +125,7 @@ def test_auto_in_python(colour_bundle: Bundle) -> None:
     wrong = drifting(colour_bundle)
     assert load(wrong.path, precision="auto").precision == "fp32"
     with pytest.raises(GateError):
-        self_check.choose(altered(wrong, "model.fp32.onnx", colour_graph(gain=-8.0)), EngineOptions(), print)
+        self_check.choose(exchanged(wrong, "model.fp32.onnx", colour_graph(gain=-8.0)), EngineOptions(), print)
 
 
 def test_the_limits_of_a_cpu_are_told() -> None:
@@ -210,7 +203,7 @@ def test_an_engine_that_fails_while_it_runs(colour_bundle: Bundle) -> None:
 
 def test_not_a_number_is_a_verdict(colour_bundle: Bundle) -> None:
     said: list[str] = []
-    broken = altered(colour_bundle, "model.cpu.int8.onnx", colour_graph(gain=float("nan")))
+    broken = exchanged(colour_bundle, "model.cpu.int8.onnx", colour_graph(gain=float("nan")))
     assert self_check.choose(broken, EngineOptions(), said.append).precision == "fp32"
     assert "answers differently on this machine (0 of 3 labels, probabilities off by up to 1.000)" in said[0]
 
@@ -270,5 +263,5 @@ def test_a_planted_graph_is_judged_and_replaced(
 
 
 def test_doctor_tells_a_wrong_answer_from_none(edge_all: Command, colour_bundle: Bundle) -> None:
-    done = edge_all("doctor", "--bundle", altered(colour_bundle, "model.cpu.int8.onnx", b"no graph").path)
+    done = edge_all("doctor", "--bundle", exchanged(colour_bundle, "model.cpu.int8.onnx", refused_graph()).path)
     assert done.returncode == 3 and "could not be run here now" in done.stderr and "other answers" not in done.stderr

@@ -15,6 +15,7 @@ import onnx
 import pytest
 from helpers_command import PROGRAM, SMALL, Command, run_program
 from helpers_graphs import check_standard
+from helpers_sign import Keys, minisign
 from PIL import Image
 
 from edge_all import bundle as bundles
@@ -97,10 +98,12 @@ def test_bench_of_an_export(
 @pytest.mark.usefixtures("untimed")
 def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, tmp_path: Path) -> None:
     out = tmp_path / "held.zip"
+    keys = Keys(tmp_path, "maker") if minisign else None
     words = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes", "--target", "cpu")
-    done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words)
+    signing = ("--sign", keys.secret) if keys else ()
+    done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words, *signing)
     assert done.returncode == 0, done.stderr
-    record = bundles.load(out).record
+    record = bundles.load(out, keys and keys.public).record
     assert record["input"]["equalize"] and record["held_out"]["images"] == 8
     assert record["dataset"]["images"] <= 40 and set(record["models"]) == {"cpu"}
     assert edge_all("classify", tinted / "Pro", "--bundle", out, "--json").returncode == 0

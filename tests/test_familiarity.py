@@ -107,7 +107,8 @@ def careful(tmp_path: Path) -> Bundle:
     made = write_colour_bundle(tmp_path / "careful")
     record = dict(made.record)
     files = {name: made.read(name) for name in record.pop("files")}
-    return bundles.write(made.path, record | {"referral": {"threshold": 0.6}}, files)
+    referral = {"threshold": 0.6, "coverage": 95.0, "error": 1.0, "protocol": "block", "curve": []}
+    return bundles.write(made.path, record | {"referral": referral}, files)
 
 
 def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -> None:

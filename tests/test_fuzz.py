@@ -17,7 +17,8 @@ from strategies import FORMS, archives, images, mutated, names, records, seed
 
 from edge_all import bundle as bundles
 from edge_all import image, load
-from edge_all.bundle import BUILTIN, RECORD
+from edge_all.bundle import BUILTIN
+from edge_all.bundle_files import RECORD
 from edge_all.errors import BundleError, DataError, EdgeAllError, ImageError
 
 settings.register_profile(

@@ -181,6 +181,7 @@ def _give_notices(
 def _job(case: Case, effort: Effort, images: Labelled | None) -> Job:
     return {
         "bundle": str(case.bundle.path),
+        "digest": case.bundle.digest,
         "target": case.target,
         "precision": case.precision,
         "device": case.options.device,

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from edge_all import class_folders, inputs
 from edge_all.bench.rows import Accuracy
-from edge_all.bundle import TRAINING_IMAGES, Bundle
+from edge_all.bundle import Bundle
 from edge_all.errors import DataError
 from edge_all.record import Score
 
@@ -58,7 +58,7 @@ def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
     unreadable = tuple(str(path) for path, digest in digests.items() if not digest)
     if not readable:
         raise DataError(f"--data {data}: none of {len(everything)} images can be read, first {unreadable[0]}")
-    known = set(bundle.read(TRAINING_IMAGES).decode().split()) if TRAINING_IMAGES in bundle.record["files"] else set()
+    known = bundle.training_images()
     unseen = [(path, k) for path, k in readable if digests[path] not in known]
     chosen = unseen or readable
     if limit is not None and len(chosen) > limit:

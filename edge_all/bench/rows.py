@@ -11,6 +11,7 @@ class Job(TypedDict):
     """What a process is to measure."""
 
     bundle: str  # Path of the bundle
+    digest: str  # Of its record; another bundle at this path is not measured
     target: str
     precision: str
     device: str | None  # OpenVINO device

@@ -22,7 +22,7 @@ from edge_all import machine, probe, self_check
 from edge_all.bench.rows import Figures, Job, Latency, Reply
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, start
-from edge_all.errors import EdgeAllError, ImageError
+from edge_all.errors import BundleError, EdgeAllError, ImageError
 from edge_all.targets import EngineOptions
 
 _WARM_UP = 10
@@ -57,6 +57,8 @@ class Measurement:
     def __init__(self, job: Job) -> None:
         started = time.perf_counter()
         self._bundle = bundles.load(Path(job["bundle"]))
+        if self._bundle.digest != job["digest"]:
+            raise BundleError(f"{job['bundle']}: another bundle was put there; measure it again")
         options = EngineOptions(job["target"], job["device"], job["threads"])
         loaded = start(self._bundle, options, job["precision"])
         self._load_ms = (time.perf_counter() - started) * 1e3

@@ -18,6 +18,7 @@ from edge_all.errors import EdgeAllError, GateError, TargetError
 
 if TYPE_CHECKING:
     from edge_all.bench import Case, FailedRow, Row
+    from edge_all.bundle import Bundle
     from edge_all.record import MachineRecord
     from edge_all.targets import EngineOptions
 
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
 @click.option("--plot", type=options.PATH, metavar="FILE", help="Plot accuracy over latency into FILE, a PNG.")
 @options.device
 @options.threads
+@options.keys
 def command(
     paths: tuple[Path, ...],
     data: Path | None,
@@ -70,6 +72,7 @@ def command(
     plot: Path | None,
     device: str | None,
     threads: int | None,
+    keys: Path | None,
 ) -> None:
     """Measure bundles on this machine, and say which one to deploy.
 
@@ -77,16 +80,16 @@ def command(
     measured in turns, so that they can be compared. Without --data the accuracy is the one that the export measured.
     In any case the bundle's probe is checked: whether the answers are the same as on the machine that made the bundle.
     """
-    from edge_all import bench, machine
+    from edge_all import bench, bundle, machine
     from edge_all.bench import plot as plots
     from edge_all.bench import verdict
     from edge_all.targets import EngineOptions
 
-    for path in (report, table, plot):
-        _check_writable(path)
+    _check_places([path for path in (report, table, plot) if path])
     if plot:
         plots.check_available()
-    cases = _cases(paths, chosen, precisions, EngineOptions(device=device, threads=threads))
+    loaded = [bundle.load(path, keys) for path in paths or [bundle.default(tell)]]
+    cases = _cases(loaded, chosen, precisions, EngineOptions(device=device, threads=threads))
     effort = bench.QUICK if quick else bench.FULL
     notices: list[str] = []
     with progress("Measuring") as show:
@@ -125,12 +128,11 @@ def _check_answers(rows: Sequence[Row | FailedRow], measured: Sequence[Row]) -> 
 
 
 def _cases(
-    paths: Sequence[Path], chosen: Sequence[str], precisions: Sequence[str], engine: EngineOptions
+    loaded: Sequence[Bundle], chosen: Sequence[str], precisions: Sequence[str], engine: EngineOptions
 ) -> list[Case]:
     """The rows to measure; what a bundle holds and this machine cannot run is told."""
-    from edge_all import bench, bundle
+    from edge_all import bench
 
-    loaded = [bundle.load(path) for path in paths or [bundle.default()]]
     cases: list[Case] = []
     for each in {one.path.resolve(): one for one in loaded}.values():
         available, missing = bench.available_cases(each, chosen, precisions, engine)
@@ -243,9 +245,11 @@ def _flat(fields: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     return flat
 
 
-def _check_writable(path: Path | None) -> None:
-    """Say before the measurement what would stop its report from being written."""
-    if path and path.is_dir():
-        raise EdgeAllError(f"{path} is a folder; wanted the name of a file to write")
-    if path and not path.parent.is_dir():
-        raise EdgeAllError(f"{path}: there is no folder {path.parent} to write it into")
+def _check_places(places: Sequence[Path]) -> None:
+    """Say before the measurement what would stop its reports from being written."""
+    for place in places:
+        files.check_writable(place)
+    targets = [files.destination(place).resolve() for place in places]
+    for place, target in zip(places, targets, strict=True):
+        if targets.count(target) > 1 and not files.is_stream(place):
+            raise EdgeAllError(f"{place} is given for two reports; give each a file of its own")

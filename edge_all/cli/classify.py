@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 )
 @options.device
 @options.threads
+@options.keys
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values with a header.")
 def command(
@@ -50,6 +51,7 @@ def command(
     precision: str,
     device: str | None,
     threads: int | None,
+    keys: Path | None,
     form: str | None,
 ) -> None:
     """Classify images: a label and probabilities for each.
@@ -68,7 +70,7 @@ def command(
     from edge_all.errors import ImageError
     from edge_all.targets import EngineOptions
 
-    bundle = bundles.load(path or bundles.default())
+    bundle = bundles.load(path or bundles.default(tell), keys)
     sources, not_looked_at = _sources(inputs)
     statuses: Counter[str] = Counter()
     with answers("Classifying", "images") as (progress, write):

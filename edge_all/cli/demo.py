@@ -31,6 +31,8 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
     160 smear images are drawn and a bundle is exported from them; it classifies some of them, and is measured. The
     figures show that everything works, and say nothing about blood.
     """
+    from edge_all import bundle_place, files
+
     try:
         from edge_all.export.dataset.synthetic import draw  # noqa: TID251 - the drawing is part of the toolchain
     except ModuleNotFoundError as error:
@@ -39,6 +41,9 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
             "to try the built-in bundle instead: edge-all classify IMAGE"
         ) from None
     images, bundle, report = out / "images", out / "models" / "efficientnet_lite0", out / "bench.json"
+    bundle_place.check_writable(bundle)
+    if out.exists():
+        files.check_writable(report)
     with step(f"Drawing 4 x 40 fields into {images}"):
         draw(images, seed=seed)
     _run(ctx, "export", "--backbone", "efficientnet_lite0", "--data", images, "--out", bundle, "--seed", seed)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_all.cli import options
-from edge_all.cli.output import json_text, print_table, progress, say
+from edge_all.cli.output import json_text, print_table, progress, say, tell
 from edge_all.errors import GateError
 
 if TYPE_CHECKING:
@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @options.device
 @options.threads
-def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: str | None, threads: int | None) -> None:
+@options.keys
+def command(
+    path: Path | None,
+    chosen: tuple[str, ...],
+    as_json: bool,
+    device: str | None,
+    threads: int | None,
+    keys: Path | None,
+) -> None:
     """Check that a bundle answers correctly on this machine.
 
     The CPU and the engines are shown, and every graph of the bundle answers the bundle's probe. The exit status is 3 if
@@ -38,7 +46,7 @@ def command(path: Path | None, chosen: tuple[str, ...], as_json: bool, device: s
     from edge_all import bundle, doctor
     from edge_all.targets import EngineOptions
 
-    loaded = bundle.load(path or bundle.default())
+    loaded = bundle.load(path or bundle.default(tell), keys)
     with progress("Checking the bundle"):
         report = doctor.examine(loaded, chosen, EngineOptions(device=device, threads=threads))
     if as_json:

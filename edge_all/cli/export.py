@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,6 +95,9 @@ if TYPE_CHECKING:
     metavar="N",
     help="With --from-study: the place in the ranking of the pipeline to export.  [default: 1]",
 )
+@click.option(
+    "--sign", type=options.PATH, metavar="KEY", help="Sign the bundle with this secret key, which minisign has made."
+)
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
 @click.pass_context
 def command(
@@ -118,6 +121,7 @@ def command(
     drawn_probe: bool,
     study: Path | None,
     pick: int | None,
+    sign: Path | None,
     as_json: bool,
 ) -> None:
     """Make a bundle from labelled images.
@@ -135,6 +139,7 @@ def command(
         raise click.UsageError(f"--from-study {study} decides {decided}: leave it out, or leave --from-study out")
     if report and (study or tap != "auto"):
         raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
+    signer = _signer(sign) if sign else None
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
         from edge_all.export.recipe import Conditions, Recipe  # noqa: TID251
@@ -164,7 +169,7 @@ def command(
         thorough=effort == "full",
         drawn_probe=drawn_probe,
     )
-    bundle = export(recipe, console())
+    bundle = export(recipe, console(), signer)
     if as_json:
         say(json_text(_summary(bundle)))
     else:
@@ -175,6 +180,13 @@ def command(
             f"the gate refused INT8 for {', '.join(refused)}, and --strict was given: {bundle.path} holds FP32 there; "
             "look at its MODEL_CARD.md, and try --effort full or another --tap"
         )
+
+
+def _signer(key: Path) -> Callable[[bytes], bytes]:
+    """What signs with a key; its password is asked for at once, and not after the work."""
+    from edge_all import signature
+
+    return signature.signer(key, lambda: str(click.prompt(f"Password of {key}", hide_input=True, err=True)))
 
 
 _BY_STUDY = (

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 import click
 from click.shell_completion import CompletionItem
 
+from edge_all import limits
 from edge_all.errors import EdgeAllError
 
 if TYPE_CHECKING:  # generic in the stubs, and not in click 8.1 at runtime
@@ -25,7 +26,7 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 TARGETS = ("cpu", "gpu", "openvino")  # edge_all.targets.TARGETS, which would import numpy for the sake of --help
 
-PRECISIONS = ("fp32", "fp16", "int8")
+PRECISIONS = limits.PRECISIONS
 
 DEFAULT_BUNDLE = "[default: the newest in ./models, else the built-in one]"
 
@@ -99,6 +100,17 @@ def threads(command: Command) -> Command:
         type=click.IntRange(min=1),
         metavar="N",
         help="Threads that work on one image.  [default: the engine's choice]",
+    )(command)
+
+
+def keys(command: Command) -> Command:
+    """``--keys PATH`` of those whose bundles may be used."""
+    return click.option(
+        "--keys",
+        type=PATH,
+        metavar="PATH",
+        help="Use a bundle only if one of these public keys has signed it: a file, or a folder of *.pub.  "
+        "[default: $EDGE_ALL_KEYS, else any bundle]",
     )(command)
 
 

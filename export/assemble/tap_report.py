@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from edge_all import files
 from edge_all.bench import plot
 from edge_all.errors import BundleError
 from edge_all.record import RecordBody, TapCandidate, TapTable
+
+TABLE, DATA, PICTURE = "taps.md", "taps.json", "taps.png"
 
 
 def check(folder: Path) -> None:
@@ -15,13 +18,15 @@ def check(folder: Path) -> None:
 
     Raises:
         ToolchainError: matplotlib is not installed.
-        BundleError: The folder cannot be made.
+        EdgeAllError: The folder cannot be made, or one of the files cannot be written there.
     """
     plot.check_available()
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise BundleError(f"--report {folder}: cannot be written ({error.strerror}); give another folder") from None
+    for name in (TABLE, DATA, PICTURE):
+        files.check_writable(folder / name)
 
 
 def write(folder: Path, record: RecordBody) -> None:
@@ -34,9 +39,10 @@ def write(folder: Path, record: RecordBody) -> None:
     taps = record["taps"]
     assert taps is not None
     title = f"{record['backbone']}, {record['selector']} and {record['classifier']}"
-    (folder / "taps.json").write_text(json.dumps(taps, indent=1) + "\n", encoding="utf-8")
-    (folder / "taps.md").write_text("\n".join([f"# Taps of {title}", "", *lines(taps)]) + "\n", encoding="utf-8")
-    draw(folder / "taps.png", taps, title)
+    files.write(folder / DATA, json.dumps(taps, indent=1) + "\n")
+    files.write(folder / TABLE, "\n".join([f"# Taps of {title}", "", *lines(taps)]) + "\n")
+    with files.replacing(folder / PICTURE) as aside:
+        draw(aside, taps, title)
 
 
 def lines(taps: TapTable) -> list[str]:

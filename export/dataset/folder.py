@@ -11,7 +11,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import class_folders, image, inputs
+from edge_all import class_folders, image, inputs, record_check
 from edge_all.errors import DataError, ImageError
 from edge_all.progress import Progress, ignore
 
@@ -72,7 +72,12 @@ def _class_folders(root: Path) -> dict[str, Path]:
             f"{root} holds one class folder, {next(iter(folders))!r}; wanted two or more classes: give the folder "
             "above the class folders"
         )
-    return dict(sorted((name.strip(), folder) for name, folder in folders.items()))
+    classes = dict(sorted((name.strip(), folder) for name, folder in folders.items()))
+    try:
+        record_check.check_classes(list(classes))
+    except record_check.RecordError as error:
+        raise DataError(f"{root}: a class of a bundle cannot be called so: {error}: rename the folder") from None
+    return classes
 
 
 def _scan(root: Path, files: list[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:

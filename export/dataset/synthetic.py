@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
+from edge_all.errors import DataError
+
 CLASSES = ("Benign", "Early", "Pre", "Pro")
 """Class names; a label is an index into them."""
 
@@ -67,13 +69,22 @@ def draw(root: Path, *, per_class: int = 40, size: int = 224, seed: int = 0) -> 
 
     Returns:
         `root`.
+
+    Raises:
+        DataError: `root` holds a file that is none of these.
     """
     root = Path(root)
-    for label, name in enumerate(CLASSES):
-        (root / name).mkdir(parents=True, exist_ok=True)
-        for index in range(per_class):
-            field = draw_field(label, np.random.default_rng([seed, label, index]), size=size)
-            Image.fromarray(field).save(root / name / f"{name}-{index + 1:03d}.jpg", quality=92, subsampling=0)
+    places = [
+        (label, index, root / name / f"{name}-{index + 1:03d}.jpg")
+        for label, name in enumerate(CLASSES)
+        for index in range(per_class)
+    ]
+    if foreign := {path for path in root.rglob("*") if not path.is_dir()} - {path for _, _, path in places}:
+        raise DataError(f"{min(foreign)}: is no drawn image, and drawn ones would be mixed with it; give a new folder")
+    for label, index, path in places:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        field = draw_field(label, np.random.default_rng([seed, label, index]), size=size)
+        Image.fromarray(field).save(path, quality=92, subsampling=0)
     return root
 
 
