@@ -60,6 +60,7 @@ def store(name: str, content: bytes) -> None:
     if path is not None:
         with suppress(OSError):
             _make(path.parent)
+            _clear(path)
             files.write(path, content, mode=0o600)
 
 
@@ -113,6 +114,13 @@ def _others_may_write(status: os.stat_result, *, is_cache: bool = True) -> bool:
     writable = status.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
     sticky = stat.S_ISDIR(status.st_mode) and status.st_mode & stat.S_ISVTX
     return bool(status.st_uid not in (0, os.geteuid()) or (writable and (is_cache or not sticky)))
+
+
+def _clear(path: Path) -> None:
+    """Remove a pipe or a link that is in the place of a file: it would be written to."""
+    with suppress(FileNotFoundError):
+        if not stat.S_ISREG(path.lstat().st_mode):
+            path.unlink()
 
 
 def _open_at_once(path: str, flags: int) -> int:
