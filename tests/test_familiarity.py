@@ -146,7 +146,7 @@ def test_unfamiliar_has_no_label_and_the_accuracy_counts_the_top(
     assert (prediction.label, prediction.status, prediction.top) == (None, "unfamiliar", "Green")
     monkeypatch.setattr(worker, "start", lambda *args: classifier)
     job: Job = {
-        "bundle": str(careful.path), "target": "cpu", "precision": "fp32", "device": None, "threads": None,
+        "bundle": str(careful.path), "digest": careful.digest, "target": "cpu", "precision": "fp32", "device": None, "threads": None,
         "files": files, "queries": 0, "seconds": 0.0,
     }  # fmt: skip
     measurement = worker.Measurement(job)
