@@ -131,6 +131,7 @@ def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -
 class Stranger:
     """An engine to which every picture is unfamiliar, and most probably Green."""
 
+    cached = None
     description = "an engine"
 
     def run(self, images: np.ndarray) -> Answers:
@@ -146,7 +147,8 @@ def test_unfamiliar_has_no_label_and_the_accuracy_counts_the_top(
     assert (prediction.label, prediction.status, prediction.top) == (None, "unfamiliar", "Green")
     monkeypatch.setattr(worker, "start", lambda *args: classifier)
     job: Job = {
-        "bundle": str(careful.path), "digest": careful.digest, "target": "cpu", "precision": "fp32", "device": None, "threads": None,
+        "bundle": str(careful.path), "digest": careful.digest,
+        "target": "cpu", "precision": "fp32", "device": None, "threads": None,
         "files": files, "queries": 0, "seconds": 0.0,
     }  # fmt: skip
     measurement = worker.Measurement(job)
