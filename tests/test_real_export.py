@@ -19,7 +19,18 @@ pytestmark = [
 
 
 def test_export_of_a_tapped_backbone(edge_all_program: Command, tmp_path: Path) -> None:
-    words = ("--backbone", "efficientnet_lite0", "--tap", "blocks.3.0:std", "--data", DATA, "--out", tmp_path / "b")
+    words = (
+        "--backbone",
+        "efficientnet_lite0",
+        "--tap",
+        "blocks.2.0:std",
+        "--augment",
+        2,
+        "--data",
+        DATA,
+        "--out",
+        tmp_path / "b",
+    )
     done = edge_all_program("export", *words, "--json", "--strict", timeout=900)
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
