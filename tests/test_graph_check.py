@@ -9,15 +9,16 @@ import numpy as np
 import onnx
 import pytest
 from google.protobuf.message import DecodeError
-from helpers_bundle import CLASSES, SIZE, colour_graph, exchanged, rewritten
+from helpers_bundle import CLASSES, SIZE, colour_graph, exchanged, refused_graph, rewritten
 from helpers_command import Command
 from onnx import AttributeProto, ModelProto, TensorProto, helper, numpy_helper
 
 from edge_all import bundle as bundles
 from edge_all import protobuf
 from edge_all.bundle import Bundle
-from edge_all.errors import BundleError
+from edge_all.errors import BundleError, EdgeAllError
 from edge_all.graph_check import GraphError, Wanted, check
+from edge_all.targets import EngineOptions, open_engine
 
 GRAPH = colour_graph()
 WANTED = Wanted(SIZE, len(CLASSES))
@@ -291,3 +292,14 @@ def test_a_record_of_another_graph(colour_bundle: Bundle) -> None:
     rewritten(colour_bundle, more)
     with pytest.raises(BundleError, match=r"float32 \[N, 4\]"):
         bundles.load(colour_bundle.path)
+
+
+@pytest.mark.engine
+@pytest.mark.parametrize("target", ["cpu", "openvino"])
+def test_a_name_that_is_no_text_is_an_error_of_ours(colour_bundle: Bundle, target: str) -> None:
+    """An engine that puts it into its own message raises whatever its language binding raises."""
+    if target == "openvino":
+        pytest.importorskip("openvino")
+    graph = refused_graph().replace(b"Nonsense", b"Nons\xfe\xff\xfee")
+    with pytest.raises(EdgeAllError):
+        open_engine(graph, EngineOptions(target))

@@ -61,7 +61,7 @@ class OpenVinoEngine:
                 digests.append(digest)
                 for _ in range(requests):
                     self._requests.put(_Bound(compiled))
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:  # UnicodeDecodeError too, of a name in its own message
             raise TargetError(f"OpenVINO refuses the graph on device {device}: {_reason(error)}") from error
         self.cached = digests[0]
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
@@ -72,7 +72,7 @@ class OpenVinoEngine:
             if len(images) == 1:
                 return request.run(images)
             answers = [request.run(images[i : i + 1]) for i in range(len(images))]
-        except (RuntimeError, MemoryError) as error:
+        except Exception as error:
             raise TargetError(f"OpenVINO failed to run the graph: {_reason(error)}") from error
         finally:
             self._requests.put(request)
@@ -116,7 +116,7 @@ def _compiled(
     if reuse and (cached := engine_cache.load_cached(name)):
         try:
             return core.import_model(cached.content, device, settings), cached.digest
-        except RuntimeError:  # another version of OpenVINO wrote it
+        except Exception:  # another version of OpenVINO wrote it
             cache.remove(name)
     graph = core.read_model(io.BytesIO(model))
     for result in graph.get_results():
