@@ -16,7 +16,6 @@ import gc
 import io
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -188,7 +187,7 @@ def kills(count: int, exporting: bool) -> None:
             try:
                 child.wait(rng.uniform(0, 1.1 * whole))
             except subprocess.TimeoutExpired:
-                child.send_signal(signal.SIGKILL)
+                child.kill()
                 child.wait()
             if exporting:
                 try:
