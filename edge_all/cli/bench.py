@@ -14,7 +14,7 @@ from edge_all import NOTICE, files
 from edge_all.cli import options
 from edge_all.cli.output import note, print_table, progress, tell
 from edge_all.cli.text import cell
-from edge_all.errors import EdgeAllError, GateError, TargetError
+from edge_all.errors import GateError, TargetError
 
 if TYPE_CHECKING:
     from edge_all.bench import Case, FailedRow, Row
@@ -83,7 +83,7 @@ def command(
     from edge_all.targets import EngineOptions
 
     for path in (report, table, plot):
-        _check_writable(path)
+        options.check_writable(path)
     if plot:
         plots.check_available()
     cases = _cases(paths, chosen, precisions, EngineOptions(device=device, threads=threads))
@@ -241,11 +241,3 @@ def _flat(fields: Mapping[str, object], prefix: str = "") -> dict[str, object]:
         else:
             flat[prefix + name] = value
     return flat
-
-
-def _check_writable(path: Path | None) -> None:
-    """Say before the measurement what would stop its report from being written."""
-    if path and path.is_dir():
-        raise EdgeAllError(f"{path} is a folder; wanted the name of a file to write")
-    if path and not path.parent.is_dir():
-        raise EdgeAllError(f"{path}: there is no folder {path.parent} to write it into")

@@ -68,6 +68,14 @@ PATH = LocalPath("a file or folder")
 DATA = LocalPath("a folder that holds one folder of images for each class,")
 
 
+def check_writable(path: Path | None) -> None:
+    """Say before the work what would stop its result from being written to a file."""
+    if path and path.is_dir():
+        raise EdgeAllError(f"{path} is a folder; wanted the name of a file to write")
+    if path and not path.parent.is_dir():
+        raise EdgeAllError(f"{path}: there is no folder {path.parent} to write it into")
+
+
 class PartName(_NameType):
     """The name of a file in one of the toolchain's folders: one new part is one new file.
 
@@ -90,6 +98,35 @@ class PartName(_NameType):
         if value not in self.choices():
             self.fail(f"{value!r} is not one of {', '.join(self.choices())}.", param, ctx)
         return str(value)
+
+
+def bundle(command: Command) -> Command:
+    """``--bundle PATH``, of which the command is given ``path``."""
+    return click.option("--bundle", "path", type=PATH, metavar="PATH", help=f"Bundle to use.  {DEFAULT_BUNDLE}")(
+        command
+    )
+
+
+def target(command: Command) -> Command:
+    """``--target NAME``."""
+    return click.option(
+        "--target",
+        type=click.Choice(TARGETS),
+        default="cpu",
+        show_default=True,
+        help="What runs the graph: ONNX Runtime on the CPU or on an NVIDIA GPU, or OpenVINO.",
+    )(command)
+
+
+def precision(command: Command) -> Command:
+    """``--precision NAME``."""
+    return click.option(
+        "--precision",
+        type=click.Choice(("auto", *PRECISIONS)),
+        default="auto",
+        show_default=True,
+        help="auto: the first one in the bundle that answers its probe on this machine as it should.",
+    )(command)
 
 
 def threads(command: Command) -> Command:

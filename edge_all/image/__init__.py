@@ -20,7 +20,7 @@ from edge_all.errors import ImageError
 from edge_all.image import checks, colour, jpeg, limits, pnm, tiff, tiff_pages
 from edge_all.image.limits import MAX_PIXELS, MIN_SIDE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "read_bytes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "decode_whole", "read_bytes"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow's names of the formats that are read."""
@@ -68,6 +68,22 @@ def decode(
         return pixels
     out[...] = pixels
     return out
+
+
+def decode_whole(data: bytes, least: int | None = None) -> npt.NDArray[np.uint8]:
+    """Decode an image upright, in RGB, at its own size.
+
+    Args:
+        data: The image file's bytes.
+        least: A large JPEG may be decoded smaller, by 2, 4 or 8, but no side below this many pixels; None forbids it.
+
+    Returns:
+        ``uint8 [h, w, 3]``, not to be written to.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    return np.asarray(_read(data, least))
 
 
 def _read(
