@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import textwrap
 from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -40,7 +41,8 @@ _INFERNO = np.array(
 _COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#f0e442")
 """Of Okabe and Ito, for the colour-blind: https://jfly.uni-koeln.de/color/"""
 
-_GREY = "#808080"
+GREY = "#808080"
+"""Of what has no class."""
 
 _OPAQUE = 0.75
 """How much of the hottest patch is colour; of one without heat nothing is."""
@@ -100,21 +102,28 @@ def heat(picture: Pixels, values: npt.NDArray[np.floating], title: str, unit: st
     return _png(sheet)
 
 
-def outlines(
-    picture: Pixels,
-    size: tuple[int, int],
-    boxes: Sequence[tuple[tuple[int, int, int, int], str, str]],
-    counts: Mapping[str, int],
-    names: Sequence[str],
-) -> bytes:
+class Outline(NamedTuple):
+    """A rectangle to draw on a picture.
+
+    Attributes:
+        box: Left, top, right and bottom, in pixels of the picture.
+        label: The class that gives the colour; empty for none.
+        text: What is written in it, where there is room.
+    """
+
+    box: tuple[int, int, int, int]
+    label: str
+    text: str
+
+
+def outlines(picture: Pixels, drawn: Sequence[Outline], counts: Mapping[str, int], classes: Sequence[str]) -> bytes:
     """Draw what each tile of a frame was answered.
 
     Args:
-        picture: ``uint8 [h, w, 3]``, of any size.
-        size: The frame's width and height, in whose pixels the boxes are given.
-        boxes: For each tile left, top, right and bottom, its class (empty for none) and what is written in it.
+        picture: The frame, ``uint8 [h, w, 3]``.
+        drawn: The tiles.
         counts: What stands below the picture, with numbers.
-        names: The classes, in order.
+        classes: The classes, in order.
 
     Returns:
         The PNG file.
@@ -122,31 +131,42 @@ def outlines(
     base = _fitted(picture, enlarge=False)
     legend = _wrapped([", ".join(f"{name} {count}" for name, count in counts.items()), NOTICE], base.width)
     sheet, pen = _sheet(base, len(legend))
-    by_name = colours(names)
-    x, y = base.width / size[0], base.height / size[1]
-    for (left, top, right, bottom), name, text in boxes:
-        colour = by_name.get(name, _GREY)
-        corners = (left * x + 1, top * y + 1, right * x - 2, bottom * y - 2)
-        pen.rectangle(corners, outline=colour, width=3)
-        wide = pen.textlength(text, font=_font(12))
-        if text and wide + 8 < corners[2] - corners[0] and corners[3] - corners[1] > 20:
-            pen.rectangle((corners[0], corners[1], corners[0] + wide + 8, corners[1] + 17), fill=colour)
-            pen.text((corners[0] + 4, corners[1] + 2), text, fill=_ink(colour), font=_font(12))
+    by_class, font = colours(classes), _font(12)
+    x, y = base.width / picture.shape[1], base.height / picture.shape[0]
+    for (left, top, right, bottom), label, text in drawn:
+        colour = by_class.get(label, GREY)
+        near, far = (left * x + 1, top * y + 1), (right * x - 2, bottom * y - 2)
+        if far[0] <= near[0] or far[1] <= near[1]:
+            continue
+        pen.rectangle((near, far), outline=colour, width=3)
+        wide = pen.textlength(text, font=font) + 8
+        if wide < far[0] - near[0] and far[1] - near[1] > 20:
+            pen.rectangle((near, (near[0] + wide, near[1] + 17)), fill=colour)
+            pen.text((near[0] + 4, near[1] + 2), text, fill=_ink(colour), font=font)
     at = base.height + _MARGIN
     for line in legend:
         at = _write(pen, line, at)
     return _png(sheet)
 
 
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue of ``#rrggbb``."""
+    return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)
+
+
 def _ink(colour: str) -> str:
     """Black or white, whichever can be read better on a colour."""
-    red, green, blue = (int(colour[i : i + 2], 16) for i in (1, 3, 5))
+    red, green, blue = rgb(colour)
     return "black" if 0.299 * red + 0.587 * green + 0.114 * blue > 110 else "white"
 
 
 def _fitted(picture: Pixels, *, enlarge: bool) -> Image.Image:
     """A picture of a size to look at."""
     height, width = picture.shape[:2]
+    step = max(1, max(height, width) // (2 * _LONGEST))
+    if step > 1:  # a copy of all pixels could fill the memory
+        picture = np.ascontiguousarray(picture[::step, ::step])
+        height, width = picture.shape[:2]
     factor = min(_LONGEST / max(height, width), max(1.0, LEAST / min(height, width)) if enlarge else 1.0)
     base = Image.fromarray(picture)
     wanted = (max(1, round(width * factor)), max(1, round(height * factor)))
