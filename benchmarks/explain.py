@@ -30,7 +30,11 @@ STEPS, RANDOM = 14, 3
 
 CELLS = explain.CELLS
 
+DIVIDED = 24
+"""How many of 7 x 7 patches are divided in four where the map is made from coarse to fine: 145 answers for 196."""
+
 Pixels = npt.NDArray[np.uint8]
+Heat = npt.NDArray[np.float32]
 Order = npt.NDArray[np.intp]
 """The numbers of all patches, from the top left, in the order in which they are taken away."""
 
@@ -87,14 +91,26 @@ def main(data: Path, bundle: Path, target: str, images: int, report: Path | None
 def _orders(classifier: Classifier, pixels: Pixels, top: int, rng: np.random.Generator) -> dict[str, Sequence[Order]]:
     """The orders that are compared, by the way in which they are made."""
     made: dict[str, Sequence[Order]] = {"random": [rng.permutation(CELLS * CELLS) for _ in range(RANDOM)]}
-    for name, fill in FILLS.items():
-        made[f"patches {name}"] = [_hottest(explain.occlude(classifier, pixels, fill(pixels), top))]
+    fine = {name: explain.occlude(classifier, pixels, fill(pixels), top) for name, fill in FILLS.items()}
     coarse = explain.occlude(classifier, pixels, explain.blurred(pixels), top, cells=CELLS // 2)
-    made["7 x 7 patches blurred"] = [_hottest(np.kron(coarse, np.ones((2, 2), np.float32)))]
+    made |= {f"patches {name}": [_hottest(heat)] for name, heat in fine.items()}
+    made["7 x 7 patches blurred"] = [_hottest(_divided(coarse, fine["blurred"], 0))]
+    made[f"7 x 7 patches blurred, the {DIVIDED} hottest divided"] = [
+        _hottest(_divided(coarse, fine["blurred"], DIVIDED))
+    ]
     return made
 
 
-def _hottest(heat: npt.NDArray[np.float32]) -> Order:
+def _divided(coarse: Heat, fine: Heat, count: int) -> Heat:
+    """A coarse map whose hottest patches are divided in four, as if only these had been asked again."""
+    heat = np.kron(coarse / 4, np.ones((2, 2), np.float32))
+    for k in _hottest(coarse)[:count]:
+        row, column = (slice(2 * i, 2 * i + 2) for i in divmod(int(k), coarse.shape[1]))
+        heat[row, column] = fine[row, column]
+    return heat
+
+
+def _hottest(heat: Heat) -> Order:
     return np.argsort(-heat.ravel(), kind="stable")
 
 

@@ -143,12 +143,14 @@ def occlude(
         with ThreadPoolExecutor(threads) as pool:
             for k, found in enumerate(pool.map(answer, [places[k::threads] for k in range(threads)])):
                 others[k::threads] = found
-    return (others - whole).astype(np.float32).reshape(cells, cells)
+    fallen: npt.NDArray[np.float32] = (others - whole).astype(np.float32)
+    return fallen.reshape(cells, cells)
 
 
 def _others(probabilities: npt.NDArray[np.float32], top: int) -> npt.NDArray[np.float64]:
     """What is left for the other classes, ``[N]``: near 1 a float32 has too few digits for the top class's own."""
-    return np.delete(probabilities, top, axis=1).sum(axis=1, dtype=np.float64)
+    others: npt.NDArray[np.float64] = np.delete(probabilities, top, axis=1).sum(axis=1, dtype=np.float64)
+    return others
 
 
 def patches(size: Iterable[int], cells: int) -> list[tuple[slice, slice]]:

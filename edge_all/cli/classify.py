@@ -210,8 +210,8 @@ def _sum_up(counts: Counts, not_looked_at: Counter[str], asked: int, *, for_peop
             tell(f"{statuses[status]} of {statuses.total()} {unit}{meaning}")
     if counts.squeezed:
         tell(
-            f"{counts.squeezed} frames are far larger than a field: they were squeezed; see --tile, if they show more than "
-            "one field"
+            f"{counts.squeezed} frames are far larger than a field: they were squeezed; "
+            "see --tile, if they show more than one field"
         )
     if for_people:
         say(NOTICE, err=True)

@@ -16,6 +16,9 @@ from edge_all.cli.text import cell, shown
 from edge_all.errors import EdgeAllError
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
     from edge_all.classifier import Classifier
     from edge_all.progress import Progress
     from edge_all.tiles import Frame
@@ -165,7 +168,7 @@ def _tell_scale(classifier: Classifier) -> None:
 
 
 def _write(
-    out: Path, source: Source, names: set[str], frame: Frame, pixels: object, classifier: Classifier
+    out: Path, source: Source, names: set[str], frame: Frame, pixels: npt.NDArray[np.uint8], classifier: Classifier
 ) -> tuple[Path, ...]:
     """Write a frame's picture and GeoJSON; two frames of one name get files of two names."""
     from edge_all import files, tiles
@@ -180,7 +183,7 @@ def _write(
     picture, shapes = out / f"{stem}.tiles.png", out / f"{stem}.geojson"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files.write(picture, tiles.draw(frame, pixels, classes))  # type: ignore[arg-type]
+        files.write(picture, tiles.draw(frame, pixels, classes))
         files.write(shapes, tiles.geojson(frame, classes))
     except OSError as error:
         raise EdgeAllError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from None
