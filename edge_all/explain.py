@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from edge_all import image, machine, overlay
+from edge_all import image, machine, overlay, parallel
 from edge_all.classifier import Classifier, Prediction
 
 CELLS = 14
@@ -42,6 +41,9 @@ _LITTLE = 0.01
 
 _BATCH = 28
 """Images that a GPU answers together; elsewhere each thread answers one after the other."""
+
+_SHARE = 7
+"""Images that a thread takes at a time."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -120,8 +122,7 @@ def occlude(
         ``float32 [cells, cells]``.
     """
     places = patches(pixels.shape[:2], cells)
-    group = _BATCH if classifier.target == "gpu" else 1
-    threads = 1 if group > 1 else min(threads or machine.usable_cores(), len(places))
+    group, threads = (_BATCH, 1) if classifier.target == "gpu" else (1, threads or machine.usable_cores())
 
     def answer(own: Sequence[tuple[slice, slice]]) -> list[float]:
         room = np.repeat(pixels[None], group, axis=0)
@@ -136,14 +137,9 @@ def occlude(
         return found
 
     whole = _others(classifier.probabilities(pixels[None]), top)[0]
-    others = np.empty(len(places))
-    if threads == 1:
-        others[:] = answer(places)
-    else:
-        with ThreadPoolExecutor(threads) as pool:
-            for k, found in enumerate(pool.map(answer, [places[k::threads] for k in range(threads)])):
-                others[k::threads] = found
-    fallen: npt.NDArray[np.float32] = (others - whole).astype(np.float32)
+    share = max(group, _SHARE)
+    answered = parallel.each(answer, [places[i : i + share] for i in range(0, len(places), share)], threads)
+    fallen: npt.NDArray[np.float32] = (np.concatenate(answered) - whole).astype(np.float32)
     return fallen.reshape(cells, cells)
 
 
@@ -181,8 +177,9 @@ def overlay_png(classifier: Classifier, data: bytes, threads: int | None = None)
 def draw(explanation: Explanation, picture: Pixels) -> bytes:
     """A map laid over its picture, ``uint8 [h, w, 3]`` of any size, with a scale, as a PNG file."""
     prediction = explanation.prediction
-    share = prediction.probabilities[prediction.top]
-    name = prediction.label or f"{prediction.status}; most probable: {prediction.top}"
-    title = f"{name}{'?' if prediction.status == 'refer' else ''}, {share:.1%}"
+    title = f"{prediction.status}: the map is about {prediction.top}, which is not the answer"
+    if prediction.label:
+        share = prediction.probabilities[prediction.label]
+        title = f"{prediction.label}{'?' if prediction.status == 'refer' else ''}, {share:.1%}"
     scale = "percentage points less probable when blurred away"
     return overlay.heat(picture, explanation.map * 100, title, scale, explanation.notes)

@@ -1,6 +1,6 @@
 """Pictures for people: a map laid over an image, or the answers to a frame's tiles, as PNG files.
 
-The heat is drawn on a grey picture, so that colour means heat alone, in the colours of "inferno"
+The heat is drawn on a grey, darkened picture, so that colour means heat alone, in the colours of "inferno"
 (https://bids.github.io/colormap), which rise evenly in brightness and which the colour-blind can tell apart.
 """
 
@@ -47,6 +47,12 @@ GREY = "#808080"
 _OPAQUE = 0.75
 """How much of the hottest patch is colour; of one without heat nothing is."""
 
+_DARKER = 0.6
+"""How bright the grey picture stays, so that the hottest patch is brighter than the glass of a smear."""
+
+_COLDEST = 0.3
+"""Where in the colours the least heat begins: what is darker would look like a cell."""
+
 _LINE, _MARGIN, _TEXT = 22, 12, 16
 
 Pixels = npt.NDArray[np.uint8]
@@ -83,16 +89,15 @@ def heat(picture: Pixels, values: npt.NDArray[np.floating], title: str, unit: st
     rows = np.arange(base.height) * values.shape[0] // base.height
     columns = np.arange(base.width) * values.shape[1] // base.width
     warm = warm[rows][:, columns]
-    grey = np.asarray(base.convert("L"), dtype=np.float32)[..., None]
-    share = (_OPAQUE * np.sqrt(warm))[..., None]
-    mixed = (grey * (1 - share) + palette(warm) * share).round().astype(np.uint8)
+    grey = np.asarray(base.convert("L"), dtype=np.float32)
+    mixed = _mixed(grey, warm)
 
     lines = [*_wrapped([f"{title}"], base.width), "", *_wrapped([*notes, NOTICE], base.width)]
     sheet, pen = _sheet(Image.fromarray(mixed), len(lines) + 1)
     at = base.height + _MARGIN
     for line in lines[: lines.index("")]:
         at = _write(pen, line, at)
-    bar = np.tile(palette(np.linspace(0, 1, 160)), (12, 1, 1))
+    bar = _mixed(np.full((12, 160), grey.mean()), np.tile(np.linspace(0, 1, 160), (12, 1)))
     sheet.paste(Image.fromarray(bar), (_MARGIN + 20, at + 4))
     pen.text((_MARGIN, at), "0", fill="black", font=_font())
     pen.text((_MARGIN + 190, at), f"{hottest:.2g} {unit}", fill="black", font=_font())
@@ -100,6 +105,13 @@ def heat(picture: Pixels, values: npt.NDArray[np.floating], title: str, unit: st
     for line in lines[lines.index("") + 1 :]:
         at = _write(pen, line, at)
     return _png(sheet)
+
+
+def _mixed(grey: npt.NDArray[np.floating], warm: npt.NDArray[np.floating]) -> Pixels:
+    """A grey picture, darkened, with heat from 0 to 1 over it; both ``[h, w]``."""
+    share = (_OPAQUE * np.sqrt(warm))[..., None]
+    colour = palette(_COLDEST + (1 - _COLDEST) * warm)
+    return (_DARKER * grey[..., None] * (1 - share) + colour * share).round().astype(np.uint8)
 
 
 class Outline(NamedTuple):

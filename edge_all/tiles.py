@@ -13,7 +13,6 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -21,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from edge_all import image, overlay
+from edge_all import image, overlay, parallel
 from edge_all.classifier import Classifier, Prediction
 from edge_all.errors import ImageError
 
@@ -177,15 +176,7 @@ def answer(classifier: Classifier, pixels: Pixels, um_per_px: float | None = Non
             image.fit(Image.fromarray(np.ascontiguousarray(own)), room)
         return Tile(box, None if is_empty(room) else classifier.classify_pixels(room))
 
-    boxes = cut(size, tile)
-    if threads == 1:
-        tiles = tuple(map(classify, boxes))
-    else:
-        pool = ThreadPoolExecutor(threads)
-        try:
-            tiles = tuple(pool.map(classify, boxes))
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
+    tiles = tuple(parallel.each(classify, cut(size, tile), threads))
     return Frame(size, tile, um_per_px, tiles, (time.perf_counter() - start) * 1e3)
 
 

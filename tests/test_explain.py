@@ -13,7 +13,7 @@ from helpers_command import Command
 from PIL import Image
 
 import edge_all as package
-from edge_all import explain, overlay
+from edge_all import explain, overlay, parallel
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
 from edge_all.targets import Answers, EngineOptions, open_engine
@@ -177,3 +177,18 @@ def test_what_is_no_image_is_one_line(edge_all: Command, colour_bundle: Bundle, 
     (tmp_path / "x.jpg").write_bytes(b"no image")
     done = edge_all("explain", "x.jpg", "-o", "map.png", "--bundle", colour_bundle.path)
     assert done.returncode == 1 and len(done.stderr.splitlines()) == 1 and not (tmp_path / "map.png").exists()
+
+
+def test_no_work_is_begun_after_a_failure() -> None:
+    begun = []
+
+    def work(k: int) -> None:
+        begun.append(k)
+        raise ValueError(f"thing {k}")
+
+    for threads in (1, 3):
+        begun.clear()
+        with pytest.raises(ValueError, match="thing 0"):
+            parallel.each(work, range(10_000), threads)
+        assert len(begun) < 10_000
+    assert parallel.each(lambda k: k * k, range(50), 3) == [k * k for k in range(50)]

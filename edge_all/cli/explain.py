@@ -91,9 +91,11 @@ def _fields(found: Explanation) -> dict[str, object]:
 
 def _tell_people(found: Explanation, out: Path) -> None:
     answer = found.prediction
-    share = answer.probabilities[answer.top]
-    label = answer.label or f"{answer.status} (most probable: {answer.top})"
+    label = answer.status
+    if answer.label:
+        mark = "?" if answer.status == "refer" else ""
+        label = f"{answer.label}{mark}  {answer.probabilities[answer.label]:.1%}"
     most = 100 * max(float(found.map.max()), 0.0)
-    say(f"{label}  {share:.1%}  at most {most:.2g} percentage points for one patch  {found.ms:.0f} ms  {out}")
+    say(f"{label}  at most {most:.2g} percentage points for one patch  {found.ms:.0f} ms  {out}")
     for note in (*found.notes, NOTICE):
         say(note, err=True)
