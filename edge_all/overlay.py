@@ -111,7 +111,8 @@ def _mixed(grey: npt.NDArray[np.floating], warm: npt.NDArray[np.floating]) -> Pi
     """A grey picture, darkened, with heat from 0 to 1 over it; both ``[h, w]``."""
     share = (_OPAQUE * np.sqrt(warm))[..., None]
     colour = palette(_COLDEST + (1 - _COLDEST) * warm)
-    return (_DARKER * grey[..., None] * (1 - share) + colour * share).round().astype(np.uint8)
+    mixed: Pixels = (_DARKER * grey[..., None] * (1 - share) + colour * share).round().astype(np.uint8)
+    return mixed
 
 
 class Outline(NamedTuple):
