@@ -21,8 +21,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from edge_all import image, overlay, parallel
+from edge_all.bundle import RED_CELL_UM, Bundle
 from edge_all.classifier import Classifier, Prediction
-from edge_all.errors import ImageError
+from edge_all.errors import EdgeAllError, ImageError
 
 FAR_LARGER = 4
 """A frame with so many times the pixels of the graph's input on each side may hold more than a field."""
@@ -35,6 +36,9 @@ _LEAST = 0.01
 """A tile is empty if fewer of its pixels differ in green by `_DIFFERENT` of 255 from the tile's median: about the area
 of two and a half red cells, or of one blast. Haemoglobin and stain both take up green. Of 175 fields of the public set
 the emptiest has 14 %."""
+
+_COARSEST = 0.5
+"""Tiles are enlarged to the graph's input by two at most."""
 
 _SPARE = 0.05
 """A frame may be this part of a tile larger than a whole number of tiles before there is one more."""
@@ -113,6 +117,27 @@ def is_far_larger(size: tuple[int, int] | None, input_size: tuple[int, int]) -> 
     return size is not None and size[0] >= FAR_LARGER * width and size[1] >= FAR_LARGER * height
 
 
+def tile_size(bundle: Bundle, um_per_px: float) -> tuple[int, int]:
+    """Width and height of a field of the bundle, in pixels of a frame.
+
+    Args:
+        bundle: Whose graph is to answer.
+        um_per_px: Micrometres that a pixel of the frame shows.
+
+    Raises:
+        EdgeAllError: The frame has too few pixels for what the graph looks at.
+    """
+    larger = bundle.um_per_px / um_per_px
+    if larger < _COARSEST:
+        raise EdgeAllError(
+            f"at {um_per_px:.3g} um a pixel a red cell is {RED_CELL_UM / um_per_px:.1f} pixels across, and the bundle "
+            f"was made with {RED_CELL_UM / bundle.um_per_px:.0f}: too coarse; give the true --scale or --cell, or take "
+            "a higher magnification"
+        )
+    height, width = bundle.input_size
+    return round(width * larger), round(height * larger)
+
+
 def cut(size: tuple[int, int], tile: tuple[int, int]) -> list[Box]:
     """The tiles of a frame, line by line.
 
@@ -159,13 +184,14 @@ def answer(classifier: Classifier, pixels: Pixels, um_per_px: float | None = Non
 
     Raises:
         ImageError: The frame is much smaller than a tile.
+        EdgeAllError: As `tile_size`.
         TargetError: The engine failed, or answered with a value that is not a number.
     """
     start, bundle = time.perf_counter(), classifier.bundle
     um_per_px = um_per_px or bundle.um_per_px
     height, width = bundle.input_size
     size = (pixels.shape[1], pixels.shape[0])
-    tile = (max(1, round(width * bundle.um_per_px / um_per_px)), max(1, round(height * bundle.um_per_px / um_per_px)))
+    tile = tile_size(bundle, um_per_px)
 
     def classify(box: Box) -> Tile:
         room = np.empty((height, width, 3), np.uint8)

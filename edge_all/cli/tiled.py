@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -88,6 +89,8 @@ def wanted(
     named = [name for name, value in given.items() if value is not None]
     if not tile and named:
         raise click.UsageError(f"{named[0]} is for frames that are cut into tiles; add --tile")
+    if any(value is not None and not math.isfinite(value) for value in (scale, cell_px)):
+        raise click.UsageError("--scale and --cell want a number such as 0.47 and 16")
     if scale is not None and cell_px is not None:
         raise click.UsageError("--scale and --cell say the same thing; give one of them")
     if not tile:
@@ -124,9 +127,9 @@ def classify(
     """Answer each frame, tile by tile.
 
     Raises:
-        EdgeAllError: A picture or a GeoJSON file cannot be written.
+        EdgeAllError: The frames are too coarse for the bundle, or a file cannot be written.
     """
-    from edge_all import image, tiles
+    from edge_all import tiles
     from edge_all.errors import ImageError
 
     counts = Counts(unit="tiles: ", told=("ok", "refer", "unfamiliar", tiles.EMPTY))
@@ -134,25 +137,36 @@ def classify(
     names: set[str] = set()
     if wanted.um_per_px is None:
         _tell_scale(classifier)
+    else:
+        tiles.tile_size(classifier.bundle, wanted.um_per_px)
     for i, source in enumerate(sources, 1):
         start = time.perf_counter()
         try:
             if source.error:
                 raise ImageError(source.error)
-            content = source.content
-            pixels = image.decode_whole(content if isinstance(content, bytes) else image.read_bytes(content))
-            frame = tiles.answer(classifier, pixels, wanted.um_per_px, threads)
+            frame, files = _frame(classifier, source, wanted, threads, names)
         except ImageError as error:
             refused(source.name, str(error))
         else:
-            ms = (time.perf_counter() - start) * 1e3
             counts.answered += 1
             counts.statuses += frame.statuses
-            files = () if wanted.out is None else _write(wanted.out, source, names, frame, pixels, classifier)
-            answered(source.name, frame, ms, files)
-            del pixels
+            answered(source.name, frame, (time.perf_counter() - start) * 1e3, files)
         progress(i, len(sources))
     return counts
+
+
+def _frame(
+    classifier: Classifier, source: Source, wanted: Wanted, threads: int, names: set[str]
+) -> tuple[Frame, tuple[Path, ...]]:
+    """Answer one frame, whose pixels are gone when the next is decoded; write what is wanted of it."""
+    from edge_all import image, tiles
+
+    content = source.content
+    pixels = image.decode_whole(content if isinstance(content, bytes) else image.read_bytes(content))
+    frame = tiles.answer(classifier, pixels, wanted.um_per_px, threads)
+    if wanted.out is None:
+        return frame, ()
+    return frame, _write(wanted.out, source, names, frame, pixels, classifier)
 
 
 def _tell_scale(classifier: Classifier) -> None:
