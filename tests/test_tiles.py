@@ -218,6 +218,12 @@ def test_the_size_of_an_image_is_known_after_it_was_squeezed(size: tuple[int, in
     assert image.decode_whole(data).shape == (size[1], size[0], 3)
 
 
+def test_a_whole_frame_is_decoded_in_bands() -> None:
+    pixels = np.random.default_rng(0).integers(0, 255, (2000, 1500, 3), dtype=np.uint8)
+    data = encoded(Image.fromarray(pixels), "PNG", compress_level=0)
+    np.testing.assert_array_equal(image.decode_whole(data), pixels)
+
+
 def test_a_frame_that_is_squeezed_is_told(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
     (tmp_path / "frames").mkdir()
     for i, times in enumerate((1, 3, 4, 9)):

@@ -29,6 +29,8 @@ _OVERSAMPLING = 2
 """A large JPEG is decoded at a half, a quarter or an eighth of its size, but not below this multiple of the graph's
 input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
 
+_NO_MEMORY = "takes more memory than there is free; crop or scale it first"
+
 # Pillow warns of what it leaves out of the metadata; what decides about pixels is checked here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
@@ -111,7 +113,19 @@ def decode_whole(data: bytes, least: int | None = None) -> npt.NDArray[np.uint8]
     Raises:
         ImageError: As `decode`.
     """
-    return np.asarray(_read(data, least))
+    picture = _read(data, least)
+    if not isinstance(picture, Image.Image):
+        return picture
+    width, height = picture.size
+    limits.check_memory(width * height, _MEMORY["RGB"] + 3, len(data))
+    try:
+        pixels = np.empty((height, width, 3), np.uint8)
+    except MemoryError:
+        raise ImageError(_NO_MEMORY) from None
+    rows = max(1, colour.BAND_PIXELS // width)
+    for top in range(0, height, rows):  # all at once, Pillow would make two copies
+        pixels[top : top + rows] = np.asarray(picture.crop((0, top, width, min(height, top + rows))))
+    return pixels
 
 
 def _read(
@@ -141,7 +155,7 @@ def _read(
     except ImageError:
         raise
     except MemoryError:
-        raise ImageError("takes more memory than there is free; crop or scale it first") from None
+        raise ImageError(_NO_MEMORY) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"damaged image ({reason}); save or copy it again") from None
