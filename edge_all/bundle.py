@@ -25,6 +25,9 @@ from edge_all.record import FileEntry, Record, RecordBody
 TRAINING_IMAGES = "training_images.txt"
 """Bundle file with the first 16 hex digits of the SHA-256 of every image that the head was fitted on."""
 
+RED_CELL_UM = 7.5
+"""Diameter of a red cell on a smear, in micrometres."""
+
 BUILTIN = Path(__file__).with_name("builtin")
 """The bundle inside the wheel, with which ``edge-all classify`` works offline at once; scripts/builtin makes it."""
 
@@ -56,6 +59,14 @@ class Bundle:
     def input_size(self) -> tuple[int, int]:
         """Height and width of the graph's input, in pixels."""
         return self.record["input"]["height"], self.record["input"]["width"]
+
+    @property
+    def um_per_px(self) -> float:
+        """Micrometres of the smear that a pixel of the graph's input shows.
+
+        Where the record has no ``scale``, it is that of the public set: a red cell, 7.5 µm, is 16 pixels across.
+        """
+        return self.record.get("scale", RED_CELL_UM / 16)
 
     @property
     def least_probability(self) -> float:

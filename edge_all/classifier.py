@@ -32,6 +32,7 @@ class Prediction:
         probabilities: Probability of every class, in the bundle's order.
         ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
         graph_ms: The part of this time that the engine took.
+        size: Width and height of the image in its file, in pixels; None where decoded pixels were given.
     """
 
     label: str | None
@@ -40,6 +41,7 @@ class Prediction:
     probabilities: dict[str, float]
     ms: float
     graph_ms: float
+    size: tuple[int, int] | None = None
 
 
 class Classifier:
@@ -69,7 +71,15 @@ class Classifier:
             TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         (buffer,) = self._buffers.take(1)
-        return self._answer(buffer, self._decode(source, buffer))
+        return self._answer(buffer, *self._decode(source, buffer))
+
+    def classify_pixels(self, pixels: npt.NDArray[np.uint8]) -> Prediction:
+        """Classify decoded pixels, ``uint8 [H, W, 3]`` of the bundle's input size.
+
+        Raises:
+            TargetError: The engine answered with a value that is not a number.
+        """
+        return self._answer(pixels[None])
 
     def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
         """Classify several images in groups: a whole group is decoded first and then answered.
@@ -87,25 +97,31 @@ class Classifier:
 
     def _classify_group(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
         buffers = self._buffers.take(len(sources))
-        decoded: list[float | ImageError] = []
+        decoded: list[tuple[float, tuple[int, int]] | ImageError] = []
         for source, buffer in zip(sources, buffers, strict=True):
             try:
                 decoded.append(self._decode(source, buffer))
             except ImageError as error:
                 decoded.append(error)
         return [
-            ms if isinstance(ms, ImageError) else self._answer(buffer, ms)
-            for buffer, ms in zip(buffers, decoded, strict=True)
+            known if isinstance(known, ImageError) else self._answer(buffer, *known)
+            for buffer, known in zip(buffers, decoded, strict=True)
         ]
 
-    def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8]) -> float:
-        """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``; return the milliseconds that it took."""
+    def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8]) -> tuple[float, tuple[int, int]]:
+        """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``.
+
+        Returns:
+            The milliseconds that it took, and the image's own width and height.
+        """
         start = time.perf_counter()
         encoded = source if isinstance(source, bytes) else Path(source)
-        image.decode(encoded, self._size, buffer[0])
-        return (time.perf_counter() - start) * 1e3
+        size = image.decode_into(encoded, buffer[0])
+        return (time.perf_counter() - start) * 1e3, size
 
-    def _answer(self, buffer: npt.NDArray[np.uint8], decode_ms: float) -> Prediction:
+    def _answer(
+        self, buffer: npt.NDArray[np.uint8], decode_ms: float = 0.0, size: tuple[int, int] | None = None
+    ) -> Prediction:
         start = time.perf_counter()
         answers = self.engine.run(buffer)
         graph_ms = (time.perf_counter() - start) * 1e3
@@ -121,7 +137,8 @@ class Classifier:
         status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
         named = dict(zip(self._classes, probabilities, strict=True))
         label = None if status == "unfamiliar" else top
-        return Prediction(label, status, top, named, decode_ms + (time.perf_counter() - start) * 1e3, graph_ms)
+        ms = decode_ms + (time.perf_counter() - start) * 1e3
+        return Prediction(label, status, top, named, ms, graph_ms, size)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.

@@ -275,6 +275,7 @@ class RecordBody(TypedDict):
     features: limits.Count  # How many features the selector keeps
     seed: int  # Of every random choice
     input: InputRecord  # The image that a graph takes
+    scale: NotRequired[float]  # Micrometres of the smear that a pixel of this image shows; absent where it is not known
     # File of the graph, by target and precision; the precision to prefer comes first
     models: Mapping[str, Mapping[str, limits.Name]]
     metrics: Mapping[str, Metrics]  # Cross-validated scores, by split protocol

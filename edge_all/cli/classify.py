@@ -8,42 +8,52 @@ from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import click
 
 from edge_all import NOTICE
-from edge_all.cli import options
+from edge_all.cli import options, tiled
 from edge_all.cli.output import answers, say, tell
+from edge_all.cli.tiled import Counts, Source
 from edge_all.cli.writers import open_writer
 
 if TYPE_CHECKING:
     from edge_all.classifier import Classifier, Prediction
+    from edge_all.cli.writers import Answered, Refused
     from edge_all.errors import ImageError
+    from edge_all.progress import Progress
 
 
 @click.command("classify")
 @click.argument("inputs", metavar="IMAGE|DIR|-...", nargs=-1, required=True)
-@click.option("--bundle", "path", type=options.PATH, metavar="PATH", help=f"Bundle to use.  {options.DEFAULT_BUNDLE}")
-@click.option(
-    "--target",
-    type=click.Choice(options.TARGETS),
-    default="cpu",
-    show_default=True,
-    help="What runs the graph: ONNX Runtime on the CPU or on an NVIDIA GPU, or OpenVINO.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(("auto", *options.PRECISIONS)),
-    default="auto",
-    show_default=True,
-    help="auto: the first one in the bundle that answers its probe on this machine as it should.",
-)
+@options.bundle
+@options.target
+@options.precision
 @options.device
 @options.threads
 @options.keys
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values with a header.")
+@click.option("--tile", is_flag=True, help="Cut frames that are larger than a field into tiles, and count the answers.")
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="UM",
+    help="With --tile: micrometres that a pixel of the frames shows.  [default: as in the graph's input]",
+)
+@click.option(
+    "--cell",
+    type=click.FloatRange(min=1),
+    metavar="PX",
+    help="With --tile, instead of --scale: how many pixels of the frames a red cell (7.5 um) is across.",
+)
+@click.option(
+    "--out",
+    type=options.PATH,
+    metavar="DIR",
+    help="With --tile: write a picture and a GeoJSON file (for QuPath) of each frame's tiles there.",
+)
 def command(
     inputs: tuple[str, ...],
     path: Path | None,
@@ -53,6 +63,10 @@ def command(
     threads: int | None,
     keys: Path | None,
     form: str | None,
+    tile: bool,
+    scale: float | None,
+    cell: float | None,
+    out: Path | None,
 ) -> None:
     """Classify images: a label and probabilities for each.
 
@@ -67,29 +81,49 @@ def command(
     """
     from edge_all import bundle as bundles
     from edge_all import self_check
-    from edge_all.errors import ImageError
     from edge_all.targets import EngineOptions
 
+    wanted = tiled.wanted(tile, scale, cell, out, inputs)
     bundle = bundles.load(path or bundles.default(tell), keys)
     sources, not_looked_at = _sources(inputs)
-    statuses: Counter[str] = Counter()
-    with answers("Classifying", "images") as (progress, write):
-        streams = _streams(sum(not source.error for source in sources), target)
+    with answers("Classifying", "frames" if wanted else "images") as (progress, write):
+        streams = _streams(_MANY if wanted else sum(not source.error for source in sources), target)
         engine = EngineOptions(target, device, threads, streams)
         classifier = self_check.load(bundle, engine, precision, tell)
         _check_any(sources, not_looked_at)
-        answered, refused = open_writer(form, classifier, write)
-        with closing(_predictions(classifier, sources, streams)) as predictions:
-            for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
-                if isinstance(prediction, ImageError):
-                    refused(source.name, str(prediction))
-                else:
-                    statuses[prediction.status] += 1
-                    answered(source.name, prediction)
-                progress(i, len(sources))
-    _sum_up(statuses, not_looked_at, len(sources), for_people=form is None)
-    if statuses.total() < len(sources):
+        if wanted:
+            writer = tiled.open_writer(form, classifier, write)
+            counts = tiled.classify(classifier, sources, wanted, streams, writer, progress)
+        else:
+            counts = _classify(classifier, sources, streams, open_writer(form, classifier, write), progress)
+    _sum_up(counts, not_looked_at, len(sources), for_people=form is None)
+    if counts.answered < len(sources):
         sys.exit(1)
+
+
+def _classify(
+    classifier: Classifier,
+    sources: Sequence[Source],
+    streams: int,
+    writer: tuple[Answered, Refused],
+    progress: Progress,
+) -> Counts:
+    """Answer each image whole."""
+    from edge_all import tiles
+    from edge_all.errors import ImageError
+
+    counts, (answered, refused) = Counts(), writer
+    with closing(_predictions(classifier, sources, streams)) as predictions:
+        for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
+            if isinstance(prediction, ImageError):
+                refused(source.name, str(prediction))
+            else:
+                counts.answered += 1
+                counts.statuses[prediction.status] += 1
+                counts.squeezed += tiles.is_far_larger(prediction.size, classifier.bundle.input_size)
+                answered(source.name, prediction)
+            progress(i, len(sources))
+    return counts
 
 
 _STDIN = "-"
@@ -107,21 +141,7 @@ _MEANINGS = {
 }
 
 
-class _Source(NamedTuple):
-    """Something to classify.
-
-    Attributes:
-        name: What it is called in the answer.
-        content: A file, or an image file's bytes.
-        error: Why it cannot be classified, where that is known already; else empty.
-    """
-
-    name: str
-    content: Path | bytes
-    error: str = ""
-
-
-def _sources(texts: Sequence[str]) -> tuple[list[_Source], Counter[str]]:
+def _sources(texts: Sequence[str]) -> tuple[list[Source], Counter[str]]:
     """What to classify, in order, and how many files of which kinds were found beside it."""
     from edge_all import inputs
 
@@ -130,13 +150,13 @@ def _sources(texts: Sequence[str]) -> tuple[list[_Source], Counter[str]]:
     own = [_source(text) for text in texts]
     found = inputs.find([Path(text) for text, source in zip(texts, own, strict=True) if source is None])
     items = iter(found.items)
-    sources: list[_Source] = []
+    sources: list[Source] = []
     for source in own:
-        sources += [source] if source else [_Source(str(path), path, error) for path, error in next(items)]
+        sources += [source] if source else [Source(str(path), path, error) for path, error in next(items)]
     return sources, found.not_looked_at
 
 
-def _check_any(sources: Sequence[_Source], not_looked_at: Counter[str]) -> None:
+def _check_any(sources: Sequence[Source], not_looked_at: Counter[str]) -> None:
     """Check that there is more than empty folders.
 
     Raises:
@@ -150,14 +170,14 @@ def _check_any(sources: Sequence[_Source], not_looked_at: Counter[str]) -> None:
         raise ImageError(f"{', '.join(source.name for source in sources)}: {inputs.EMPTY}{beside}")
 
 
-def _source(text: str) -> _Source | None:
+def _source(text: str) -> Source | None:
     """What is no path: stdin, a URL, an empty name; None for a path."""
     if text == _STDIN:
-        return _Source(text, _stdin())
+        return Source(text, _stdin())
     if not text:
-        return _Source(text, b"", _NO_NAME)
+        return Source(text, b"", _NO_NAME)
     if options.is_url(text) and not os.path.exists(text):
-        return _Source(text, b"", _URL)
+        return Source(text, b"", _URL)
     return None
 
 
@@ -170,7 +190,7 @@ def _stdin() -> bytes:
 
 
 def _predictions(
-    classifier: Classifier, sources: Sequence[_Source], streams: int
+    classifier: Classifier, sources: Sequence[Source], streams: int
 ) -> Generator[Prediction | ImageError, None, None]:
     """The answer to each source, or what is wrong with it."""
     from edge_all.classifier import classify_all
@@ -182,20 +202,26 @@ def _predictions(
             yield ImageError(source.error) if source.error else next(predictions)[1]
 
 
-def _sum_up(statuses: Counter[str], not_looked_at: Counter[str], asked: int, *, for_people: bool) -> None:
+def _sum_up(counts: Counts, not_looked_at: Counter[str], asked: int, *, for_people: bool) -> None:
     """Say how many images were answered, and how."""
     from edge_all import inputs
 
-    answered = statuses.total()
+    statuses, unit = counts.statuses, counts.unit
     for status, meaning in _MEANINGS.items():
         if statuses[status]:
-            tell(f"{statuses[status]} of {answered} {meaning}")
+            tell(f"{statuses[status]} of {statuses.total()} {unit}{meaning}")
+    if counts.squeezed:
+        tell(
+            f"{counts.squeezed} frames are far larger than a field: they were squeezed; "
+            "see --tile, if they show more than one field"
+        )
     if for_people:
         say(NOTICE, err=True)
-    if answered:
-        tell(", ".join(f"{statuses[status]} {status}" for status in ("ok", "refer", "unfamiliar")))
+    if counts.answered:
+        tell(unit + ", ".join(f"{statuses[status]} {status}" for status in counts.told))
     beside = f" ({inputs.kinds(not_looked_at)})" if not_looked_at else ""
-    tell(f"{answered} answered, {asked - answered} refused, {not_looked_at.total()} not looked at{beside}")
+    refused = asked - counts.answered
+    tell(f"{counts.answered} answered, {refused} refused, {not_looked_at.total()} not looked at{beside}")
 
 
 def _streams(images: int, target: str) -> int:

@@ -93,6 +93,35 @@ class PartName(_NameType):
         return str(value)
 
 
+def bundle(command: Command) -> Command:
+    """``--bundle PATH``, of which the command is given ``path``."""
+    return click.option("--bundle", "path", type=PATH, metavar="PATH", help=f"Bundle to use.  {DEFAULT_BUNDLE}")(
+        command
+    )
+
+
+def target(command: Command) -> Command:
+    """``--target NAME``."""
+    return click.option(
+        "--target",
+        type=click.Choice(TARGETS),
+        default="cpu",
+        show_default=True,
+        help="What runs the graph: ONNX Runtime on the CPU or on an NVIDIA GPU, or OpenVINO.",
+    )(command)
+
+
+def precision(command: Command) -> Command:
+    """``--precision NAME``."""
+    return click.option(
+        "--precision",
+        type=click.Choice(("auto", *PRECISIONS)),
+        default="auto",
+        show_default=True,
+        help="auto: the first one in the bundle that answers its probe on this machine as it should.",
+    )(command)
+
+
 def threads(command: Command) -> Command:
     """``--threads N`` for one inference."""
     return click.option(

@@ -20,7 +20,7 @@ from edge_all.errors import ImageError
 from edge_all.image import checks, colour, jpeg, limits, pnm, tiff, tiff_pages
 from edge_all.image.limits import MAX_PIXELS, MIN_SIDE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "read_bytes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "decode_into", "decode_whole", "fit", "read_bytes"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow's names of the formats that are read."""
@@ -28,6 +28,8 @@ FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 _OVERSAMPLING = 2
 """A large JPEG is decoded at a half, a quarter or an eighth of its size, but not below this multiple of the graph's
 input: libjpeg leaves out what resizing would average away (https://pillow.readthedocs.io, ``Image.draft``)."""
+
+_NO_MEMORY = "takes more memory than there is free; crop or scale it first"
 
 # Pillow warns of what it leaves out of the metadata; what decides about pixels is checked here.
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
@@ -58,16 +60,72 @@ def decode(
     Raises:
         ImageError: Unreadable, not an image, damaged, animated, or outside the `limits`.
     """
-    data = source if isinstance(source, bytes) else limits.read(source)
-    pixels = _read(data, _OVERSAMPLING * max(size), out)
-    if isinstance(pixels, Image.Image) or pixels.shape[:2] != size:
-        height, width = size
-        picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-        pixels = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-    if out is None or pixels is out:
-        return pixels
-    out[...] = pixels
+    if out is None:
+        out = np.empty((*size, 3), np.uint8)
+    decode_into(source, out)
     return out
+
+
+def decode_into(source: Path | bytes, out: npt.NDArray[np.uint8]) -> tuple[int, int]:
+    """Decode an image as `decode` does, resized to the array that takes it.
+
+    Args:
+        source: An image file, or its encoded bytes.
+        out: ``uint8 [H, W, 3]``, C-contiguous; after an error its content is undefined.
+
+    Returns:
+        Width and height of the image in the file, in pixels.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    data = source if isinstance(source, bytes) else limits.read(source)
+    height, width = size = out.shape[:2]
+    pixels = _read(data, _OVERSAMPLING * max(size), out)
+    if pixels is out:
+        return width, height
+    if not isinstance(pixels, Image.Image) and pixels.shape[:2] == size:
+        out[...] = pixels
+        return width, height
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    fit(picture, out)
+    if data.startswith(_JPEG):  # which may have been decoded smaller
+        return jpeg.plain_size(data) or jpeg.header(data).size
+    return picture.size
+
+
+def fit(picture: Image.Image, out: npt.NDArray[np.uint8]) -> None:
+    """Resize a picture in RGB to the array that takes it, ``uint8 [H, W, 3]``."""
+    height, width = out.shape[:2]
+    out[...] = np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+def decode_whole(data: bytes, least: int | None = None) -> npt.NDArray[np.uint8]:
+    """Decode an image upright, in RGB, at its own size.
+
+    Args:
+        data: The image file's bytes.
+        least: A large JPEG may be decoded smaller, by 2, 4 or 8, but no side below this many pixels; None forbids it.
+
+    Returns:
+        ``uint8 [h, w, 3]``, not to be written to.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    picture = _read(data, least)
+    if not isinstance(picture, Image.Image):
+        return picture
+    width, height = picture.size
+    limits.check_memory(width * height, _MEMORY["RGB"] + 3, len(data))
+    try:
+        pixels = np.empty((height, width, 3), np.uint8)
+    except MemoryError:
+        raise ImageError(_NO_MEMORY) from None
+    rows = max(1, colour.BAND_PIXELS // width)
+    for top in range(0, height, rows):  # all at once, Pillow would make two copies
+        pixels[top : top + rows] = np.asarray(picture.crop((0, top, width, min(height, top + rows))))
+    return pixels
 
 
 def _read(
@@ -97,7 +155,7 @@ def _read(
     except ImageError:
         raise
     except MemoryError:
-        raise ImageError("takes more memory than there is free; crop or scale it first") from None
+        raise ImageError(_NO_MEMORY) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
         reason = " ".join(str(error).split()) or type(error).__name__
         raise ImageError(f"damaged image ({reason}); save or copy it again") from None
@@ -121,8 +179,10 @@ def _format(data: bytes) -> str:
     raise ImageError(f"not an image that can be read; wanted one of {', '.join(FORMATS)}")
 
 
+_JPEG = b"\xff\xd8\xff"
+
 _SIGNATURES = {
-    b"\xff\xd8\xff": "JPEG",
+    _JPEG: "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"GIF87a": "GIF",
     b"GIF89a": "GIF",

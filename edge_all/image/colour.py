@@ -11,7 +11,7 @@ from PIL import Image
 
 from edge_all.errors import ImageError
 
-_BAND_PIXELS = 2_000_000
+BAND_PIXELS = 2_000_000
 """Pixels that are converted at a time."""
 
 _DARK = 64
@@ -104,7 +104,7 @@ _TURNS = {
 def _by_bands(image: Image.Image, mode: str, convert: Callable[[Image.Image], Image.Image]) -> Image.Image:
     """Convert a picture some rows at a time, so that copies of other types stay small."""
     width, height = image.size
-    out, rows = Image.new(mode, image.size), max(1, _BAND_PIXELS // width)
+    out, rows = Image.new(mode, image.size), max(1, BAND_PIXELS // width)
     for top in range(0, height, rows):
         box = (0, top, width, min(height, top + rows))
         out.paste(convert(image.crop(box)), box)
