@@ -14,7 +14,7 @@ from edge_all import NOTICE, files
 from edge_all.cli import options
 from edge_all.cli.output import note, print_table, progress, tell
 from edge_all.cli.text import cell
-from edge_all.errors import GateError, TargetError
+from edge_all.errors import EdgeAllError, GateError, TargetError
 
 if TYPE_CHECKING:
     from edge_all.bench import Case, FailedRow, Row
