@@ -296,10 +296,11 @@ def test_a_record_of_another_graph(colour_bundle: Bundle) -> None:
 
 @pytest.mark.engine
 @pytest.mark.parametrize("target", ["cpu", "openvino"])
-def test_a_name_that_is_no_text_is_an_error_of_ours(colour_bundle: Bundle, target: str) -> None:
+def test_a_name_that_is_no_text_is_an_error_of_ours(target: str, capfd: pytest.CaptureFixture[str]) -> None:
     """An engine that puts it into its own message raises whatever its language binding raises."""
     if target == "openvino":
         pytest.importorskip("openvino")
     graph = refused_graph().replace(b"Nonsense", b"Nons\xfe\xff\xfee")
     with pytest.raises(EdgeAllError):
         open_engine(graph, EngineOptions(target))
+    assert capfd.readouterr().out == "", "ONNX Runtime says on stdout that it goes on with another provider"

@@ -96,28 +96,28 @@ def _session(
     """
     listed = [(name, dict(provider_options)) for name, provider_options in providers.items()]
     if list(providers) != [PROVIDER]:
-        return ort.InferenceSession(model, options, providers=listed), None
+        return ort.InferenceSession(model, options, providers=listed, enable_fallback=0), None
     name = engine_cache.place("onnxruntime", model, {})
     if reuse and (cached := engine_cache.load_cached(name)):
         level = options.graph_optimization_level
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
         try:
-            return ort.InferenceSession(cached.content, options, providers=listed), cached.digest
+            return ort.InferenceSession(cached.content, options, providers=listed, enable_fallback=0), cached.digest
         except Exception:  # onnxruntime's exceptions share no base class
             cache.remove(name)
             options.graph_optimization_level = level
     session, place = None, cache.folder("engines")
     if place is None:
-        return ort.InferenceSession(model, options, providers=listed), None
+        return ort.InferenceSession(model, options, providers=listed, enable_fallback=0), None
     try:  # beside the cached files, where nobody else can exchange the file before it is read
         with tempfile.TemporaryDirectory(dir=place, ignore_cleanup_errors=True) as folder:
             optimized = Path(folder, "optimized.onnx")
             options.optimized_model_filepath = str(optimized)
-            session = ort.InferenceSession(model, options, providers=listed)
+            session = ort.InferenceSession(model, options, providers=listed, enable_fallback=0)
             engine_cache.store(name, optimized.read_bytes())
     except Exception:  # what cannot be written is not cached; a graph that is refused is refused below
         options.optimized_model_filepath = ""
-    return session or ort.InferenceSession(model, options, providers=listed), None
+    return session or ort.InferenceSession(model, options, providers=listed, enable_fallback=0), None
 
 
 def _first_line(error: Exception) -> str:

@@ -99,5 +99,5 @@ def _starts(provider: str) -> bool:
     """Whether a session can use a provider: ONNX Runtime also lists those whose libraries are missing."""
     options = ort.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
-    session = ort.InferenceSession(_SMALLEST, options, providers=[provider])
+    session = ort.InferenceSession(_SMALLEST, options, providers=[provider], enable_fallback=0)
     return bool(session.get_providers()[0] == provider)
