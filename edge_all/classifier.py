@@ -71,6 +71,17 @@ class Classifier:
         (buffer,) = self._buffers.take(1)
         return self._answer(buffer, self._decode(source, buffer))
 
+    def classify_pixels(self, pixels: npt.NDArray[np.uint8]) -> Prediction:
+        """Classify one image that is decoded and has the size of the graph's input, ``uint8 [H, W, 3]``.
+
+        Raises:
+            TargetError: The engine answered with a value that is not a number.
+        """
+        start = time.perf_counter()
+        (buffer,) = self._buffers.take(1)
+        buffer[0] = pixels
+        return self._answer(buffer, (time.perf_counter() - start) * 1e3)
+
     def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
         """Classify several images in groups: a whole group is decoded first and then answered.
 

@@ -9,6 +9,7 @@ EdgeAllError                exit 1
 ├── WeightsError            pretrained weights that cannot be had or do not fit
 ├── HeadError               a selector or classifier that cannot be fitted as asked
 ├── StudyError              a study that cannot go on, or is not what was asked for
+├── ServeError              a server that cannot start, or may not start as asked
 └── GateError               exit 3: an exported bundle that failed its own check
 """
 
@@ -51,6 +52,10 @@ class HeadError(EdgeAllError):
 
 class StudyError(EdgeAllError):
     """A study's folder that cannot be continued, or that holds no such result."""
+
+
+class ServeError(EdgeAllError):
+    """A server that cannot be started, or would be open to strangers."""
 
 
 class GateError(EdgeAllError):

@@ -20,7 +20,7 @@ from edge_all.errors import ImageError
 from edge_all.image import checks, colour, jpeg, limits, pnm, tiff, tiff_pages
 from edge_all.image.limits import MAX_PIXELS, MIN_SIDE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "read_bytes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "decode_within", "read_bytes"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow's names of the formats that are read."""
@@ -68,6 +68,26 @@ def decode(
         return pixels
     out[...] = pixels
     return out
+
+
+def decode_within(source: Path | bytes, longest: int) -> npt.NDArray[np.uint8]:
+    """Decode an image upright, in RGB, in its own proportions, for people to look at.
+
+    Args:
+        source: An image file, or its encoded bytes.
+        longest: Most pixels of its longer side; a larger image is scaled down to it.
+
+    Returns:
+        ``uint8 [h, w, 3]``.
+
+    Raises:
+        ImageError: As `decode`.
+    """
+    data = source if isinstance(source, bytes) else limits.read(source)
+    pixels = _read(data, longest)
+    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
+    picture.thumbnail((longest, longest), Image.Resampling.BILINEAR)
+    return np.asarray(picture)
 
 
 def _read(
