@@ -9,6 +9,7 @@ EdgeAllError                exit 1
 ├── WeightsError            pretrained weights that cannot be had or do not fit
 ├── HeadError               a selector or classifier that cannot be fitted as asked
 ├── StudyError              a study that cannot go on, or is not what was asked for
+├── JournalError            a journal of answers that cannot be used, or an entry that is not there
 └── GateError               exit 3: an exported bundle that failed its own check
 """
 
@@ -51,6 +52,10 @@ class HeadError(EdgeAllError):
 
 class StudyError(EdgeAllError):
     """A study's folder that cannot be continued, or that holds no such result."""
+
+
+class JournalError(EdgeAllError):
+    """A journal that cannot be opened, read or written, or a request that it cannot meet."""
 
 
 class GateError(EdgeAllError):
