@@ -27,6 +27,8 @@ _PAGE = {
     "/": ("index.html", "text/html"),
     "/style.css": ("style.css", "text/css"),
     "/page.js": ("page.js", "text/javascript"),
+    "/server.js": ("server.js", "text/javascript"),
+    "/view.js": ("view.js", "text/javascript"),
     "/texts.js": ("texts.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
