@@ -202,7 +202,7 @@ async def counts(request: Request, number: Id) -> Response:
 
     def work(journal: Journal) -> dict[str, object] | None:
         session = next((session for session in journal.sessions() if session.id == number), None)
-        return session and {"session": asdict(session), "counts": journal.counts(session=number)}
+        return {"session": asdict(session), "counts": journal.counts(session=number)} if session else None
 
     found = await records_of(request).ask(work)
     if found is None:

@@ -8,9 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from importlib.resources import files
 from typing import Any
 
-from fastapi import FastAPI, HTTPException
+from fastapi import FastAPI
 from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp
@@ -64,7 +64,6 @@ def make(service: Service, records: Records, rules: Rules, watched: Sequence[str
         redoc_url=None,
     )
     app.state.service, app.state.records, app.state.watched = service, records, list(watched)
-    app.add_exception_handler(StarletteHTTPException, on_refusal)
     app.add_exception_handler(HTTPException, on_refusal)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(TargetError, _unavailable)

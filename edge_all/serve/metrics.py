@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from edge_all import __version__
 from edge_all.serve.service import Service
@@ -41,12 +41,10 @@ def text(service: Service, disk_free: int | None) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _metric(
-    name: str, kind: str, about: str, values: float | list[tuple[Mapping[str, str], int]]
-) -> list[str]:
+def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
     name = f"edge_all_{name}"
     head = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
-    if not isinstance(values, list):
+    if isinstance(values, (int, float)):
         return [*head, f"{name} {values}"]
     return head + [
         f"{name}{{{','.join(f'{key}={_quoted(value)}' for key, value in labels.items())}}} {number}"

@@ -215,7 +215,9 @@ def answers(model: type[BaseModel], *codes: int) -> dict[int | str, dict[str, An
         model: Of the answer where all is well.
         codes: Of the refusals that this route has beside those of all.
     """
-    refusals = {code: {"model": Error, "description": _MEANINGS[code]} for code in sorted({401, 403, 429, *codes})}
+    refusals: dict[int | str, dict[str, Any]] = {
+        code: {"model": Error, "description": _MEANINGS[code]} for code in sorted({401, 403, 429, *codes})
+    }
     return {200: {"model": model, "description": "All is well."}, **refusals}
 
 

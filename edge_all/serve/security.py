@@ -80,8 +80,8 @@ class Rules:
         """
         if self.token is None and not is_loopback(self.host):
             raise ServeError(
-                f"--host {self.host} is reached from other machines, and there is no token; wanted --token-file FILE or "
-                "EDGE_ALL_TOKEN, or --host 127.0.0.1"
+                f"--host {self.host} is reached from other machines, and there is no token; wanted --token-file FILE, "
+                "the variable EDGE_ALL_TOKEN, or --host 127.0.0.1"
             )
         if self.token is not None and (len(self.token) < LEAST_TOKEN or not self.token.isascii()):
             raise ServeError(

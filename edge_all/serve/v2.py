@@ -89,9 +89,7 @@ async def infer(request: Request, name: str, version: str = _VERSION) -> Respons
     with service.place(request):
         body = await request.body()
         length = request.headers.get(HEADER_LENGTH)
-        asked = await service.run(
-            partial(tensors.read, body, length, service.bundle.input_size, tuple(_OUTPUTS))
-        )
+        asked = await service.run(partial(tensors.read, body, length, service.bundle.input_size, tuple(_OUTPUTS)))
         del body
         answers = []
         for i, image in enumerate(asked.images):
@@ -110,12 +108,12 @@ async def infer(request: Request, name: str, version: str = _VERSION) -> Respons
 
 
 def _output(name: str, answers: list[Prediction], classes: int) -> Output:
-    values: list[Any] = {
+    values: dict[str, list[Any]] = {
         "probabilities": [value for p in answers for value in p.probabilities.values()],
         "label": [p.label or "" for p in answers],
         "status": [p.status for p in answers],
-    }[name]
-    return Output(name, _OUTPUTS[name], tuple(_shape(name, len(answers), classes)), values)
+    }
+    return Output(name, _OUTPUTS[name], tuple(_shape(name, len(answers), classes)), values[name])
 
 
 def _shape(output: str, images: int, classes: int) -> list[int]:
