@@ -6,6 +6,7 @@ What was answered once is not recorded again: the SHA-256 of an image's bytes de
 
 from __future__ import annotations
 
+import hashlib
 import sqlite3
 import threading
 from collections import Counter
@@ -13,14 +14,18 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 from edge_all import journal_file
+from edge_all.clock import now
 from edge_all.errors import JournalError
-from edge_all.journal_entry import COLUMNS, STATUSES, Entry, Session, from_row, now, stored
+from edge_all.journal_entry import COLUMNS, STATUSES, Entry, Session, from_row, stored
 from edge_all.progress import Tell
 
-__all__ = ["LONGEST_NAME", "STATUSES", "Entry", "Journal", "Session", "now"]
+if TYPE_CHECKING:
+    from edge_all.classifier import Classifier, Prediction
+
+__all__ = ["LONGEST_NAME", "STATUSES", "Entry", "Journal", "Session", "answered", "now", "refused"]
 
 LONGEST_NAME = 60
 """Characters that the name of a session may have."""
@@ -239,3 +244,31 @@ class Journal:
     def _rows(self, statement: str, *values: object) -> list[Any]:
         with self._lock, journal_file.explained(self.path):
             return self._connection.execute(statement, values).fetchall()
+
+
+def answered(classifier: Classifier, file: str, size: int, prediction: Prediction) -> Entry:
+    """The entry for an answer that was given with ``digest=True``, before it is added.
+
+    Args:
+        classifier: What has just answered.
+        file: Name of the image.
+        size: How many bytes it has.
+        prediction: The answer.
+    """
+    return Entry(**{"file": file, "bytes": size, **cast(dict[str, Any], classifier.trace(prediction))})
+
+
+def refused(classifier: Classifier, file: str, data: bytes | None, error: str) -> Entry:
+    """The entry for what cannot be classified, before it is added.
+
+    Args:
+        classifier: What would have answered.
+        file: Name of the image.
+        data: Its bytes; None if they cannot be read.
+        error: What is wrong with it.
+    """
+    sha256 = "" if data is None else hashlib.sha256(data).hexdigest()
+    origin = cast(dict[str, Any], classifier.origin())
+    return Entry(
+        **{"file": file, "sha256": sha256, "bytes": len(data or b""), "status": "refused", "error": error, **origin}
+    )

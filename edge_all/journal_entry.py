@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, fields
-from datetime import UTC, datetime
 from typing import Any
 
 STATUSES = ("ok", "refer", "unfamiliar", "refused")
@@ -81,11 +80,6 @@ class Session:
     name: str
     begun: str
     ended: str | None
-
-
-def now() -> str:
-    """The time, UTC in ISO 8601 with milliseconds, as entries have it."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 COLUMNS = tuple(column.name for column in fields(Entry))

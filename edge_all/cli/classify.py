@@ -77,7 +77,7 @@ def command(
         classifier = self_check.load(bundle, engine, precision, tell)
         _check_any(sources, not_looked_at)
         answered, refused = open_writer(form, classifier, write)
-        with closing(_predictions(classifier, sources, streams)) as predictions:
+        with closing(_predictions(classifier, sources, streams, digest=form is not None)) as predictions:
             for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
                 if isinstance(prediction, ImageError):
                     refused(source.name, str(prediction))
@@ -168,14 +168,14 @@ def _stdin() -> bytes:
 
 
 def _predictions(
-    classifier: Classifier, sources: Sequence[_Source], streams: int
+    classifier: Classifier, sources: Sequence[_Source], streams: int, *, digest: bool
 ) -> Generator[Prediction | ImageError, None, None]:
     """The answer to each source, or what is wrong with it."""
     from edge_all.classifier import classify_all
     from edge_all.errors import ImageError
 
     contents = [source.content for source in sources if not source.error]
-    with closing(classify_all(classifier, contents, streams)) as predictions:
+    with closing(classify_all(classifier, contents, streams, digest=digest)) as predictions:
         for source in sources:
             yield ImageError(source.error) if source.error else next(predictions)[1]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import importlib
 import importlib.util
 import time
 from dataclasses import asdict
@@ -25,6 +25,8 @@ from edge_all.serve.service import MAX_WAITING, Service
 router = APIRouter(default_response_class=Json)
 
 Id = Annotated[int, Path(ge=1, le=2**53)]
+
+GONE = "the image is no longer there, or is another one by now"
 
 MOST_ENTRIES = 500
 """Entries in one answer."""
@@ -65,7 +67,7 @@ async def classify(
             return Json({"file": upload.name, "error": str(error)}, 422)
         headers = {}
         if record:
-            entry = service.entry(upload.name, hashlib.sha256(upload.data).hexdigest(), len(upload.data), prediction)
+            entry = service.entry(upload.name, len(upload.data), prediction)
             headers["Edge-All-Entry"] = str(await records_of(request).add(entry, upload.data))
     return Json(service.answer(upload.name, prediction), headers=headers)
 
@@ -137,7 +139,7 @@ async def picture(request: Request, number: Id) -> Response:
     service, records = service_of(request), records_of(request)
     data = await service.run(lambda: records.image(found))
     if data is None:
-        raise refusal(404, "the image is no longer there, or is another one by now")
+        raise refusal(404, GONE)
     try:
         return Response(await service.run(lambda: as_jpeg(data)), media_type="image/jpeg")
     except ImageError as error:
@@ -147,13 +149,23 @@ async def picture(request: Request, number: Id) -> Response:
 @router.get("/api/entries/{number}/overlay", tags=["page"], responses=schemas.content("image/png", 404, 422, 503))
 async def overlay(request: Request, number: Id) -> Response:
     """Where in the image the answer comes from."""
-    await _entry(request, number)
-    raise refusal(404, "heat maps are not in this version")
+    found = await _entry(request, number)
+    if not has_overlay():
+        raise refusal(404, "there are no heat maps in this version")
+    service, records = service_of(request), records_of(request)
+    data = await service.run(lambda: records.image(found))
+    if data is None:
+        raise refusal(404, GONE)
+    overlay_png = importlib.import_module("edge_all.explain").overlay_png
+    try:
+        return Response(await service.run(lambda: overlay_png(service.classifier, data)), media_type="image/png")
+    except ImageError as error:
+        raise refusal(422, str(error)) from None
 
 
 def has_overlay() -> bool:
     """Whether there are heat maps."""
-    return importlib.util.find_spec("edge_all.explain") is not None and False
+    return importlib.util.find_spec("edge_all.explain") is not None
 
 
 @router.post("/api/review", tags=["page"], responses=schemas.answers(schemas.Entry, 400, 404, 408, 413, 422, 503))

@@ -35,6 +35,14 @@ class Answer(BaseModel):
     target: str
     precision: str
     ms: float
+    unfamiliarity: float | None
+    sha256: str
+    threshold: float
+    bundle: str
+    bundle_digest: str
+    version: str
+    engine: str
+    time: str
 
 
 class Entry(BaseModel):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from starlette.requests import Request
 
-from edge_all import __version__, probe
+from edge_all import journal, probe
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, Prediction
 from edge_all.errors import BundleError, ImageError
@@ -94,7 +94,7 @@ class Service:
         classifier = self.classifier
         try:
             prediction = await self.run(
-                lambda: classifier.classify(image) if isinstance(image, bytes) else classifier.classify_pixels(image)
+                lambda: classifier.classify(image, digest=True) if isinstance(image, bytes) else classifier.classify_pixels(image)
             )
         except ImageError:
             self.figures.refused["image"] += 1
@@ -104,38 +104,11 @@ class Service:
 
     def answer(self, name: str, prediction: Prediction) -> dict[str, object]:
         """An answer as `edge-all classify --json` prints it."""
-        classifier = self.classifier
-        return {
-            "file": name,
-            "label": prediction.label,
-            "status": prediction.status,
-            "top": prediction.top,
-            "probabilities": prediction.probabilities,
-            "target": classifier.target,
-            "precision": classifier.precision,
-            "ms": round(prediction.ms, 3),
-        }
+        return {"file": name, **self.classifier.trace(prediction)}
 
-    def entry(self, name: str, sha256: str, size: int, prediction: Prediction) -> Entry:
+    def entry(self, name: str, size: int, prediction: Prediction) -> Entry:
         """An answer as the journal keeps it."""
-        classifier, bundle = self.classifier, self.bundle
-        return Entry(
-            file=name,
-            sha256=sha256,
-            bytes=size,
-            status=prediction.status,
-            label=prediction.label,
-            top=prediction.top,
-            probabilities=prediction.probabilities,
-            threshold=bundle.least_probability,
-            bundle=bundle.name,
-            bundle_digest=bundle.digest,
-            target=classifier.target,
-            precision=classifier.precision,
-            version=__version__,
-            engine=classifier.engine.description,
-            ms=round(prediction.ms, 3),
-        )
+        return journal.answered(self.classifier, name, size, prediction)
 
     def close(self) -> None:
         """End the threads, once they have done what they are doing."""
