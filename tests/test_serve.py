@@ -135,7 +135,10 @@ def test_a_review_and_a_smear(client: Any) -> None:
     assert client.post("/api/review", json={"id": number, "label": None}).json()["review"] is None
     assert client.post(f"/api/sessions/{smear['id']}/end", json={}).json()["ended"]
     assert client.post("/api/sessions", json={"name": "a\x1bb"}).status_code == 422
-    assert client.get("/api/sessions").json()["sessions"][0] == {**smear, "ended": client.get(f"/api/sessions/{smear['id']}").json()["session"]["ended"]}  # noqa: E501
+    assert client.get("/api/sessions").json()["sessions"][0] == {
+        **smear,
+        "ended": client.get(f"/api/sessions/{smear['id']}").json()["session"]["ended"],
+    }
 
 
 def test_new_answers_come_as_events(client: Any, address: str) -> None:
@@ -159,7 +162,11 @@ def test_health_and_figures(client: Any, bundle: Bundle) -> None:
     after = client.get("/metrics").text
 
     def answered(text: str) -> int:
-        return int(next(line for line in text.splitlines() if line.startswith('edge_all_answers_total{status="ok"}')).split()[-1])  # noqa: E501
+        return int(
+            next(line for line in text.splitlines() if line.startswith('edge_all_answers_total{status="ok"}')).split()[
+                -1
+            ]
+        )
 
     assert answered(after) == answered(before) + 1
     assert f'digest="{bundle.digest}"' in after
@@ -214,7 +221,12 @@ def test_v2_answers_as_classify_does(client: Any) -> None:
 
 def test_v2_takes_and_gives_tensors_as_bytes(client: Any) -> None:
     images = pixels(2, 1)
-    tensor = {"name": "image", "datatype": "UINT8", "shape": list(images.shape), "parameters": {"binary_data_size": images.nbytes}}  # noqa: E501
+    tensor = {
+        "name": "image",
+        "datatype": "UINT8",
+        "shape": list(images.shape),
+        "parameters": {"binary_data_size": images.nbytes},
+    }
     head = json.dumps({"inputs": [tensor], "parameters": {"binary_data_output": True}}).encode()
     length = {"Inference-Header-Content-Length": str(len(head))}
     answer = client.post("/v2/models/colour/infer", content=head + images.tobytes(), headers=length)
@@ -414,7 +426,9 @@ def test_mutated_requests_get_no_failure(client: Any, address: str) -> None:
     """200 requests with bytes changed, left out or put in; the server answers or closes, and goes on."""
     host, port = address.removeprefix("http://").split(":")
     head = f"Host: {host}:{port}\r\nConnection: close\r\n"
-    form = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + picture(0) + b"\r\n--x--\r\n"
+    form = (
+        b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n' + picture(0) + b"\r\n--x--\r\n"
+    )
     infer = json.dumps({"inputs": [{"name": "encoded", "datatype": "BYTES", "shape": [1], "data": ["AAAA"]}]}).encode()
     review = json.dumps({"id": 1, "label": "Blue"}).encode()
     seeds = [

@@ -94,7 +94,11 @@ class Service:
         classifier = self.classifier
         try:
             prediction = await self.run(
-                lambda: classifier.classify(image, digest=True) if isinstance(image, bytes) else classifier.classify_pixels(image)
+                lambda: (
+                    classifier.classify(image, digest=True)
+                    if isinstance(image, bytes)
+                    else classifier.classify_pixels(image)
+                )
             )
         except ImageError:
             self.figures.refused["image"] += 1
