@@ -26,7 +26,7 @@ export function make(tag, text = "", properties = {}) {
 }
 
 export const percent = (value) => value.toLocaleString(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
-const time = (entry) => new Date(entry.time).toLocaleTimeString(language);
+const time = (entry) => new Date(entry.time).toLocaleTimeString(language, { hour12: false });
 const base = (file) => file.split(/[/\\]/).pop();
 const big = (word) => word[0].toUpperCase() + word.slice(1);
 
@@ -122,7 +122,7 @@ export function list(id, entries, shown) {
 }
 
 export function queue(entries, most, shown) {
-  list("queue", entries.slice(0, 8), shown);
+  list("queue", entries.slice(0, 5), shown);
   $("queue-title").textContent = t(entries.length < most ? "queue" : "queueMany", entries.length);
   $("queue-empty").hidden = entries.length > 0;
 }
