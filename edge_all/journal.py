@@ -31,6 +31,9 @@ LONGEST_NAME = 60
 """Characters that the name of a session may have."""
 
 
+_AT_ONCE = 500
+
+
 class Journal:
     """An open journal. All its methods raise `JournalError` where the file cannot be used."""
 
@@ -123,8 +126,8 @@ class Journal:
         return found[0] if found else None
 
     def by_file(self, file: str, size: int, mtime_ns: int) -> Entry | None:
-        """The last entry for a file of this name that has not changed since, by its size and time of modification."""
-        where = "WHERE file = ? AND bytes = ? AND mtime_ns = ? ORDER BY id DESC LIMIT 1"
+        """The last entry for a file that was read and has not changed since, by its size and time of modification."""
+        where = "WHERE file = ? AND bytes = ? AND mtime_ns = ? AND sha256 <> '' ORDER BY id DESC LIMIT 1"
         found = self._select(where, stored(file), size, mtime_ns)
         return found[0] if found else None
 
@@ -159,6 +162,12 @@ class Journal:
         where = f"WHERE {' AND '.join(conditions)}" if conditions else ""
         order = f"{where} ORDER BY id {'DESC' if newest_first else ''} LIMIT ?"
         return self._select(order, *given.values(), -1 if limit is None else limit)
+
+    def each(self, *, since: str | None = None, after: int = 0) -> Iterator[Entry]:
+        """Entries as `entries` gives them, a few at a time, so that a journal of any size takes little memory."""
+        while some := self.entries(since=since, after=after, limit=_AT_ONCE):
+            yield from some
+            after = some[-1].id
 
     def review(self, number: int, label: str | None) -> Entry:
         """Record what a person says about an answer.

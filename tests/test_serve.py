@@ -5,9 +5,12 @@ from __future__ import annotations
 import base64
 import io
 import json
+import os
 import random
+import signal
 import socket
 import struct
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +19,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers_bundle import CLASSES, SIZE, colour_picture, encoded, write_colour_bundle
-from helpers_command import Command
+from helpers_command import PROGRAM, Command
 from PIL import Image
 
 from edge_all.bundle import Bundle
@@ -344,6 +347,36 @@ def test_the_command_does_not_start_open(edge_all_program: Command, tmp_path: Pa
     done = edge_all_program("serve", "--host", "0.0.0.0", "--token-file", "token")
     assert done.returncode == 1
     assert "hushhush" not in done.stderr
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGTERM ends a process at once there")
+def test_the_command_serves_and_watches_a_folder(bundle: Bundle, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    words = ["--bundle", str(bundle.path), "--port", "0", "--journal", "j.sqlite", "--watch", "in"]
+    with subprocess.Popen(
+        [PROGRAM, "serve", *words], cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as running:
+        try:
+            assert running.stdout
+            url = running.stdout.readline().strip()
+            with httpx.Client(base_url=url, timeout=20) as client:
+                assert client.get("/api/health").json()["watched"] == ["in"]
+                with client.stream("GET", "events") as stream:
+                    lines = stream.iter_lines()
+                    assert next(lines).startswith("retry")
+                    (tmp_path / "in" / "field.png").write_bytes(picture(1))
+                    while not (line := next(lines)).startswith("data: "):
+                        pass
+                entry = json.loads(line.removeprefix("data: "))
+                assert (entry["label"], Path(entry["file"]).name) == (CLASSES[1], "field.png")
+                assert client.get(f"/api/entries/{entry['id']}/image").status_code == 200
+                (tmp_path / "in" / "field.png").write_bytes(picture(2))
+                assert client.get(f"/api/entries/{entry['id']}/image").status_code == 404
+        finally:
+            running.send_signal(signal.SIGTERM)
+        assert running.wait(20) == 128 + signal.SIGTERM
+        assert running.stderr
+        assert "Traceback" not in running.stderr.read()
 
 
 def test_a_name_that_is_rebound_is_not_this_server() -> None:

@@ -24,21 +24,9 @@ if TYPE_CHECKING:
 
 @click.command("classify")
 @click.argument("inputs", metavar="IMAGE|DIR|-...", nargs=-1, required=True)
-@click.option("--bundle", "path", type=options.PATH, metavar="PATH", help=f"Bundle to use.  {options.DEFAULT_BUNDLE}")
-@click.option(
-    "--target",
-    type=click.Choice(options.TARGETS),
-    default="cpu",
-    show_default=True,
-    help="What runs the graph: ONNX Runtime on the CPU or on an NVIDIA GPU, or OpenVINO.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(("auto", *options.PRECISIONS)),
-    default="auto",
-    show_default=True,
-    help="auto: the first one in the bundle that answers its probe on this machine as it should.",
-)
+@options.bundle
+@options.target
+@options.precision
 @options.device
 @options.threads
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")

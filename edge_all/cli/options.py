@@ -92,6 +92,46 @@ class PartName(_NameType):
         return str(value)
 
 
+def bundle(command: Command) -> Command:
+    """``--bundle PATH``, handed over as ``path``."""
+    return click.option("--bundle", "path", type=PATH, metavar="PATH", help=f"Bundle to use.  {DEFAULT_BUNDLE}")(
+        command
+    )
+
+
+def target(command: Command) -> Command:
+    """``--target`` of the graph that answers."""
+    return click.option(
+        "--target",
+        type=click.Choice(TARGETS),
+        default="cpu",
+        show_default=True,
+        help="What runs the graph: ONNX Runtime on the CPU or on an NVIDIA GPU, or OpenVINO.",
+    )(command)
+
+
+def precision(command: Command) -> Command:
+    """``--precision``, or ``auto``."""
+    return click.option(
+        "--precision",
+        type=click.Choice(("auto", *PRECISIONS)),
+        default="auto",
+        show_default=True,
+        help="auto: the first one in the bundle that answers its probe on this machine as it should.",
+    )(command)
+
+
+def journal(command: Command) -> Command:
+    """``--journal FILE``."""
+    return click.option(
+        "--journal",
+        "journal_path",
+        type=PATH,
+        metavar="FILE",
+        help="Journal of all answers.  [default: edge-all/journal.sqlite in the user's folder for data]",
+    )(command)
+
+
 def threads(command: Command) -> Command:
     """``--threads N`` for one inference."""
     return click.option(

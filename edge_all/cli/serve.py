@@ -58,6 +58,14 @@ _MOST_TOKEN_BYTES = 4096
     metavar="FILE",
     help="Where answers are kept for the page and the review.  [default: in the user's folder for data]",
 )
+@click.option(
+    "--watch",
+    "folders",
+    type=options.LocalPath("a folder"),
+    multiple=True,
+    metavar="DIR",
+    help="Also answer the images that come into this folder, as watch does; may be repeated.",
+)
 def command(
     path: Path | None,
     target: str,
@@ -70,6 +78,7 @@ def command(
     names: tuple[str, ...],
     rate: float,
     journal: Path | None,
+    folders: tuple[Path, ...],
 ) -> None:
     """Answer over HTTP, and show answers on a page: the newest, what is to be reviewed, and counts for a smear.
 
@@ -80,12 +89,13 @@ def command(
     from edge_all import bundle as bundles
     from edge_all import journal_file, self_check
     from edge_all.journal import Journal
-    from edge_all.serve import app, server
+    from edge_all.serve import app, server, watching
     from edge_all.serve.records import Records
     from edge_all.serve.security import Rules
     from edge_all.serve.service import Service
     from edge_all.targets import EngineOptions
 
+    watching.check(folders)
     rules = Rules(host, _token(token_file), names, rate, app.PUBLIC)
     rules.check()
     listening = server.bind(host, port)
@@ -93,10 +103,11 @@ def command(
     classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
     with Journal.open(journal or journal_file.default(), tell=tell) as opened:
         service, records = Service(classifier, tell), Records(opened)
-        running = server.Server(app.make(service, records, rules), service, records)
+        running = server.Server(app.make(service, records, rules, [str(folder) for folder in folders]), service, records)
         say(f"{bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
         say(NOTICE, err=True)
         say(server.address(host, listening))
+        watching.begin(folders, opened.path, service)
         running.start(listening)
 
 

@@ -142,6 +142,13 @@ class Figures:
         self.answers[prediction.status] += 1
         self.seconds += seconds
 
+    def count_entry(self, entry: Entry) -> None:
+        """Count what a watched folder gave."""
+        if entry.status == "refused":
+            self.refused["image"] += 1
+        else:
+            self.answers[entry.status] += 1
+
 
 class _OneAtATime:
     """An engine that several threads may call: it was opened for one image at a time, and answers it soonest so."""
