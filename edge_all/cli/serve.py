@@ -103,7 +103,9 @@ def command(
     classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
     with Journal.open(journal or journal_file.default(), tell=tell) as opened:
         service, records = Service(classifier, tell), Records(opened)
-        running = server.Server(app.make(service, records, rules, [str(folder) for folder in folders]), service, records)
+        running = server.Server(
+            app.make(service, records, rules, [str(folder) for folder in folders]), service, records
+        )
         say(f"{bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
         say(NOTICE, err=True)
         say(server.address(host, listening))
