@@ -97,10 +97,11 @@ def test_a_signal_leaves_whole_lines(
     for i in range(images):
         (folder / f"{i:03d}.png").symlink_to(large)
     child = start("classify", folder, "--bundle", colour_bundle.path, "--json", cwd=tmp_path)
-    assert child.stdout
+    assert child.stdout and child.stderr
     first = child.stdout.readline()
     child.send_signal(number)
-    rest, said = child.communicate(timeout=60)
+    rest, said = child.stdout.read(), child.stderr.read()  # communicate() loses what readline() read ahead
+    child.wait(timeout=60)
     assert child.returncode == status and said == "edge-all: interrupted\n"
     assert (first + rest).endswith("\n")
     rows = [json.loads(line) for line in (first + rest).splitlines()]
