@@ -37,8 +37,9 @@ _AT_ONCE = 500
 class Journal:
     """An open journal. All its methods raise `JournalError` where the file cannot be used."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection, tell: Tell) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, tell: Tell, create: bool) -> None:
         self.path = path
+        self._create = create
         self._connection = connection
         self._identity = journal_file.identity(path)
         self._tell = tell
@@ -56,7 +57,7 @@ class Journal:
         Raises:
             JournalError: It cannot be used, or a newer edge_all wrote it.
         """
-        return cls(path, journal_file.connect(path, tell, create=create), tell)
+        return cls(path, journal_file.connect(path, tell, create=create), tell, create)
 
     def __enter__(self) -> Journal:
         return self
@@ -73,15 +74,14 @@ class Journal:
         """Open the file again, after it was damaged or has vanished."""
         with self._lock:
             self.close()
-            self._connection = journal_file.connect(self.path, self._tell)
+            self._connection = journal_file.connect(self.path, self._tell, create=self._create)
             self._identity = journal_file.identity(self.path)
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep all other writers out, of this process and of others, for a block."""
         with self._lock:
-            if journal_file.identity(self.path) != self._identity:
-                self.reopen()
+            self._follow()
             with journal_file.explained(self.path), journal_file.transaction(self._connection):
                 yield
 
@@ -243,6 +243,11 @@ class Journal:
         """All sessions, the newest first."""
         return [Session(*row) for row in self._rows("SELECT id, name, begun, ended FROM sessions ORDER BY id DESC")]
 
+    def _follow(self) -> None:
+        """Open the file again if another one has its name, for a process that found it damaged has begun anew."""
+        if not self._connection.in_transaction and journal_file.identity(self.path) != self._identity:
+            self.reopen()
+
     def _open_session(self) -> int | None:
         found = self._rows("SELECT max(id) FROM sessions WHERE ended IS NULL")
         return found[0][0] if found else None
@@ -252,6 +257,7 @@ class Journal:
 
     def _rows(self, statement: str, *values: object) -> list[Any]:
         with self._lock, journal_file.explained(self.path):
+            self._follow()
             return self._connection.execute(statement, values).fetchall()
 
 

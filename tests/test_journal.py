@@ -189,9 +189,9 @@ def test_a_journal_that_vanishes_is_begun_again(path: Path) -> None:
         opened.add(ANSWER)
         for file in path.parent.iterdir():
             file.rename(path.parent.parent / file.name)
-        assert opened.add(answer(2))
-        with Journal.open(path, create=False) as other:
-            assert [entry.file for entry in other.entries()] == ["2.png"]
+        with Journal.open(path) as other:
+            assert other.add(answer(2)) and opened.entries() == other.entries()
+            assert opened.add(answer(3)) and [entry.file for entry in other.entries()] == ["2.png", "3.png"]
 
 
 def test_the_default_is_a_file_of_the_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -96,11 +96,11 @@ def test_a_signal_leaves_whole_lines(
     folder.mkdir()
     for i in range(images):
         (folder / f"{i:03d}.png").symlink_to(large)
-    child = start("classify", folder, "--bundle", colour_bundle.path, "--json", cwd=tmp_path)
-    assert child.stdout
-    first = child.stdout.readline()
-    child.send_signal(number)
-    rest, said = child.communicate(timeout=60)
+    with start("classify", folder, "--bundle", colour_bundle.path, "--json", cwd=tmp_path) as child:
+        assert child.stdout and child.stderr
+        first = child.stdout.readline()
+        child.send_signal(number)
+        rest, said = child.stdout.read(), child.stderr.read()  # communicate() loses what readline() read ahead
     assert child.returncode == status and said == "edge-all: interrupted\n"
     assert (first + rest).endswith("\n")
     rows = [json.loads(line) for line in (first + rest).splitlines()]
