@@ -41,4 +41,4 @@ def serving(bundle: Bundle, journal: Path, rules: Rules | None = None) -> Iterat
             running.should_exit = True
             thread.join(20)
     assert not thread.is_alive()
-    assert told == []
+    assert not told, told

@@ -20,7 +20,7 @@ from edge_all.errors import ImageError
 from edge_all.image import checks, colour, jpeg, limits, pnm, tiff, tiff_pages
 from edge_all.image.limits import MAX_PIXELS, MIN_SIDE
 
-__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "decode_within", "read_bytes"]
+__all__ = ["FORMATS", "MAX_PIXELS", "MIN_SIDE", "decode", "decode_whole", "read_bytes"]
 
 FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "GIF", "WEBP", "PPM")
 """Pillow's names of the formats that are read."""
@@ -70,24 +70,20 @@ def decode(
     return out
 
 
-def decode_within(source: Path | bytes, longest: int) -> npt.NDArray[np.uint8]:
-    """Decode an image upright, in RGB, in its own proportions, for people to look at.
+def decode_whole(data: bytes, least: int | None = None) -> npt.NDArray[np.uint8]:
+    """Decode an image upright, in RGB, at its own size.
 
     Args:
-        source: An image file, or its encoded bytes.
-        longest: Most pixels of its longer side; a larger image is scaled down to it.
+        data: The image file's bytes.
+        least: A large JPEG may be decoded smaller, by 2, 4 or 8, but no side below this many pixels; None forbids it.
 
     Returns:
-        ``uint8 [h, w, 3]``.
+        ``uint8 [h, w, 3]``, not to be written to.
 
     Raises:
         ImageError: As `decode`.
     """
-    data = source if isinstance(source, bytes) else limits.read(source)
-    pixels = _read(data, longest)
-    picture = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    picture.thumbnail((longest, longest), Image.Resampling.BILINEAR)
-    return np.asarray(picture)
+    return np.asarray(_read(data, least))
 
 
 def _read(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
 from typing import Annotated
@@ -25,8 +26,6 @@ from edge_all.serve.service import MAX_WAITING, Service
 router = APIRouter(default_response_class=Json)
 
 Id = Annotated[int, Path(ge=1, le=2**53)]
-
-GONE = "the image is no longer there, or is another one by now"
 
 MOST_ENTRIES = 500
 """Entries in one answer."""
@@ -135,32 +134,16 @@ async def entry(request: Request, number: Id) -> Response:
 @router.get("/api/entries/{number}/image", tags=["page"], responses=schemas.content("image/jpeg", 404, 422, 503))
 async def picture(request: Request, number: Id) -> Response:
     """The image of an entry, made small enough for a screen, if it is still the one that was answered."""
-    found = await _entry(request, number)
-    service, records = service_of(request), records_of(request)
-    data = await service.run(lambda: records.image(found))
-    if data is None:
-        raise refusal(404, GONE)
-    try:
-        return Response(await service.run(lambda: as_jpeg(data)), media_type="image/jpeg")
-    except ImageError as error:
-        raise refusal(422, str(error)) from None
+    return await _drawn(request, number, as_jpeg, "image/jpeg")
 
 
 @router.get("/api/entries/{number}/overlay", tags=["page"], responses=schemas.content("image/png", 404, 422, 503))
 async def overlay(request: Request, number: Id) -> Response:
     """Where in the image the answer comes from."""
-    found = await _entry(request, number)
     if not has_overlay():
         raise refusal(404, "there are no heat maps in this version")
-    service, records = service_of(request), records_of(request)
-    data = await service.run(lambda: records.image(found))
-    if data is None:
-        raise refusal(404, GONE)
     overlay_png = importlib.import_module("edge_all.explain").overlay_png
-    try:
-        return Response(await service.run(lambda: overlay_png(service.classifier, data)), media_type="image/png")
-    except ImageError as error:
-        raise refusal(422, str(error)) from None
+    return await _drawn(request, number, partial(overlay_png, service_of(request).classifier), "image/png")
 
 
 def has_overlay() -> bool:
@@ -240,3 +223,17 @@ async def _entry(request: Request, number: int) -> Entry:
     if found is None:
         raise refusal(404, f"there is no entry {number}")
     return found
+
+
+async def _drawn(request: Request, number: int, draw: Callable[[bytes], bytes], media_type: str) -> Response:
+    """What is drawn of the image of an entry."""
+    found = await _entry(request, number)
+    service, records = service_of(request), records_of(request)
+    with service.place(request):
+        data = await service.run(lambda: records.image(found))
+        if data is None:
+            raise refusal(404, "the image is no longer there, or is another one by now")
+        try:
+            return Response(await service.run(lambda: draw(data)), media_type=media_type)
+        except ImageError as error:
+            raise refusal(422, str(error)) from None

@@ -70,6 +70,7 @@ def make(service: Service, records: Records, rules: Rules, watched: Sequence[str
     app.add_exception_handler(JournalError, _unavailable)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _failed)
+    app.state.routes = [*api.router.routes, *v2.router.routes]
     app.include_router(api.router)
     app.include_router(v2.router)
     for path, (name, kind) in _PAGE.items():

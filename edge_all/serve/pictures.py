@@ -19,5 +19,7 @@ def as_jpeg(data: bytes) -> bytes:
         ImageError: It is no image that can be read.
     """
     buffer = io.BytesIO()
-    Image.fromarray(image.decode_within(data, _LONGEST)).save(buffer, "JPEG", quality=92)
+    picture = Image.fromarray(image.decode_whole(data, _LONGEST))
+    picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.BILINEAR)
+    picture.save(buffer, "JPEG", quality=92)
     return buffer.getvalue()

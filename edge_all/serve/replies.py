@@ -8,13 +8,12 @@ from collections.abc import Mapping
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 
-class Json(Response):
+class Json(JSONResponse):
     """A value as JSON in ASCII, which is exact for any text, also for names of files that are no text."""
-
-    media_type = "application/json"
 
     def render(self, content: object) -> bytes:
         return json.dumps(content, separators=(",", ":")).encode("ascii")
@@ -33,7 +32,19 @@ def busy(error: str) -> HTTPException:
 async def on_refusal(request: Request, error: Exception) -> Response:
     """Answer a refusal, also one of the framework's own."""
     assert isinstance(error, HTTPException)
-    return Json({"error": one_line(error.detail)}, error.status_code, error.headers)
+    headers = dict(error.headers or {})
+    if error.status_code == 405:
+        headers["Allow"] = ", ".join(sorted(_methods(request)))
+    return Json({"error": one_line(error.detail)}, error.status_code, headers)
+
+
+def _methods(request: Request) -> set[str]:
+    """What may be asked of a path, by all of its routes."""
+    found: set[str] = set()
+    for route in request.app.state.routes:
+        if route.matches(request.scope)[0] is not Match.NONE:
+            found |= route.methods
+    return found
 
 
 async def on_invalid(request: Request, error: Exception) -> Response:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 _MOST_ID = 2**53
 """Ids are exact in JavaScript up to here."""
+
+
+def _whole(value: object) -> object:
+    """A number such as 7.0 is a whole one in JSON."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
 class Error(BaseModel):
@@ -83,7 +88,7 @@ class Review(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    id: int = Field(strict=True, ge=1, le=_MOST_ID)
+    id: Annotated[int, BeforeValidator(_whole)] = Field(strict=True, ge=1, le=_MOST_ID)
     label: str | None = Field(description="A class of the bundle that answered; null takes back what was said.")
 
 
@@ -175,6 +180,9 @@ class V2Model(BaseModel):
 class V2Input(V2Tensor):
     """A tensor: ``image`` of UINT8, or ``encoded`` of BYTES, which is base64 in JSON."""
 
+    name: Literal["image", "encoded"]
+    datatype: Literal["UINT8", "BYTES"]
+    shape: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4)
     parameters: dict[str, Any] | None = None
     data: list[Any] | None = None
 

@@ -62,13 +62,14 @@ class Service:
 
     @contextmanager
     def place(self, request: Request) -> Iterator[None]:
-        """Room for a request with an image, from before its body is read until it is answered.
+        """Room for a request that an image is decoded for, from before its body is read until it is answered.
 
         Raises:
             HTTPException: 503, there is none now.
         """
         length = request.headers.get("content-length", "")
-        size = min(int(length[:20]), MAX_BODY) if length.isdecimal() else MAX_BODY
+        unknown = 0 if request.method == "GET" else MAX_BODY
+        size = min(int(length[:20]), MAX_BODY) if length.isdecimal() else unknown
         if self.figures.waiting >= MAX_WAITING or self._waiting_bytes + size > MAX_WAITING_BYTES:
             self.figures.refused["busy"] += 1
             raise busy("too many images are waiting; try again soon")
