@@ -26,7 +26,7 @@ def serving(bundle: Bundle, journal: Path, rules: Rules | None = None) -> Iterat
     told: list[str] = []
     with Journal.open(journal) as opened:
         service = Service(start(bundle, EngineOptions()), told.append)
-        records = Records(opened)
+        records = Records(opened, told.append)
         running = server.Server(app.make(service, records, rules), service, records)
         thread = threading.Thread(target=running.start, args=(listening,))
         thread.start()

@@ -102,7 +102,7 @@ def command(
     bundle = bundles.load(path or bundles.default())
     classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
     with Journal.open(journal or journal_file.default(), tell=tell) as opened:
-        service, records = Service(classifier, tell), Records(opened)
+        service, records = Service(classifier, tell), Records(opened, tell)
         running = server.Server(
             app.make(service, records, rules, [str(folder) for folder in folders]), service, records
         )

@@ -14,8 +14,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from edge_all import image
-from edge_all.errors import EdgeAllError, JournalError
+from edge_all.errors import EdgeAllError
 from edge_all.journal import Entry, Journal
+from edge_all.progress import Notices, Tell
 from edge_all.serve.events import Hub
 
 Result = TypeVar("Result")
@@ -37,14 +38,14 @@ class Records:
         hub: Where news are sent to.
     """
 
-    def __init__(self, journal: Journal) -> None:
+    def __init__(self, journal: Journal, tell: Tell) -> None:
+        self._notices = Notices(tell)
         self.hub = Hub()
         self._journal = journal
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._kept = _Kept()
         self._news = asyncio.Event()
-        newest = journal.entries(limit=1, newest_first=True)
-        self._last = newest[0].id if newest else 0
+        self._last = _newest(journal)
 
     async def ask(self, work: Callable[[Journal], Result]) -> Result:
         """Do something with the journal.
@@ -91,19 +92,33 @@ class Records:
     async def follow(self) -> None:
         """Send every new entry to the pages, until this is cancelled."""
         while True:
-            with suppress(JournalError):  # a full disk, say: it may go by, and health shows it
-                for entry in await self.ask(lambda journal: journal.entries(after=self._last, limit=_AT_ONCE)):
+            try:
+                for entry in await self.ask(self._new):
                     self._last = entry.id
                     self.hub.send("entry", as_json(entry))
+                self._notices.well("journal")
+            except Exception as error:  # it may go by, as a full disk does, and the pages must not stand still
+                self._notices.say("journal", f"the pages get no new answers, and this goes on trying: {error}")
             with suppress(TimeoutError):
                 async with asyncio.timeout(_FOLLOW_SECONDS):
                     await self._news.wait()
             self._news.clear()
 
+    def _new(self, journal: Journal) -> list[Entry]:
+        """What was added since the last look; all, where a new journal was begun in place of a damaged one."""
+        if _newest(journal) < self._last:
+            self._last = 0
+        return journal.entries(after=self._last, limit=_AT_ONCE)
+
     def close(self) -> None:
         """Let all pages go, and end the thread."""
         self.hub.close()
         self._thread.shutdown(wait=True)
+
+
+def _newest(journal: Journal) -> int:
+    newest = journal.entries(limit=1, newest_first=True)
+    return newest[0].id if newest else 0
 
 
 def as_json(entry: Entry) -> dict[str, object]:

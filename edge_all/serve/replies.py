@@ -34,7 +34,7 @@ async def on_refusal(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     headers = dict(error.headers or {})
     if error.status_code == 405:
-        headers["Allow"] = ", ".join(sorted(_methods(request)))
+        headers["Allow"] = ", ".join(sorted(_methods(request) or {"GET"}))
     return Json({"error": one_line(error.detail)}, error.status_code, headers)
 
 

@@ -120,5 +120,5 @@ _REUSE: Any = getattr(socket, "SO_EXCLUSIVEADDRUSE", socket.SO_REUSEADDR)
 
 def address(host: str, listening: socket.socket) -> str:
     """Where a browser finds the page of a server that listens."""
-    name = f"[{host}]" if ":" in host else host
+    name = socket.gethostname() if host in ("0.0.0.0", "::") else f"[{host}]" if ":" in host else host
     return f"http://{name}:{listening.getsockname()[1]}/"
