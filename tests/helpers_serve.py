@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from helpers_bundle import colour_picture, encoded
+
 from edge_all.bundle import Bundle
 from edge_all.classifier import start
 from edge_all.journal import Journal
@@ -16,6 +18,13 @@ from edge_all.serve.records import Records
 from edge_all.serve.security import Rules
 from edge_all.serve.service import Service
 from edge_all.targets import EngineOptions
+
+TOKEN = "a-token-that-nobody-guesses"
+
+
+def picture(channel: int, seed: int = 0) -> bytes:
+    """A picture for the bundle of `helpers_bundle`, as a PNG file."""
+    return encoded(colour_picture(channel, seed), "PNG")
 
 
 @contextmanager

@@ -16,12 +16,10 @@ from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
-from helpers_serve import serving  # noqa: E402
+from helpers_serve import TOKEN, serving  # noqa: E402
 
 from edge_all.serve import app  # noqa: E402
 from edge_all.serve.security import Rules  # noqa: E402
-
-TOKEN = "a-token-that-nobody-guesses"
 
 DROP = """async ([name, text]) => {
   const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), transfer = new DataTransfer();
