@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -83,15 +83,11 @@ class Arrivals:
         self._done: dict[Path, Stamp] = {}
         self._new = set(folders)
 
-    def look(self, closed: Collection[str], left_out: Collection[Path]) -> list[Path]:
-        """Look at the folders.
+    def look(self, left_out: Collection[Path]) -> None:
+        """Look at all the folders.
 
         Args:
-            closed: Files that were closed by their writer.
             left_out: Folders that are not searched.
-
-        Returns:
-            The files that are due, the oldest first.
         """
         present = [folder for folder in self._folders if self._is_there(folder)]
         found = inputs.find(present, left_out)
@@ -100,23 +96,42 @@ class Arrivals:
             for path, error in items:
                 if error and error != inputs.EMPTY:
                     self._notices.say(path, f"{path}: {error}")
-                elif not error and not path.name.startswith(_LOCK) and (now := stamp(path)):
+                elif not error and (now := self._see(path, root)):
                     stamps[path] = now
-                    if self._done.get(path) != now:
-                        self._see(path, root, now, str(path) in closed)
         self._new.difference_update(present)
         self._done = {path: now for path, now in self._done.items() if path in stamps}
         self.waiting = {path: waiting for path, waiting in self.waiting.items() if path in stamps}
+
+    def told(self, files: Mapping[str, bool], left_out: Collection[Path]) -> None:
+        """Look at some files only.
+
+        Args:
+            files: Their paths; true for one that was closed by its writer.
+            left_out: Folders that are not searched.
+        """
+        for name, closed in files.items():
+            path = Path(name)
+            root = next((folder for folder in self._folders if path.is_relative_to(folder)), None)
+            if root is None or not _counts(path, root, left_out) or not self._see(path, root):
+                continue
+            waiting = self.waiting.get(path)
+            if closed and waiting and not waiting.incomplete:
+                waiting.due = min(waiting.due, time.monotonic())
+
+    def due(self) -> list[Path]:
+        """The files that seem whole, the oldest first."""
         clock = time.monotonic()
         due = [(each.stamp.mtime_ns, path.name, path) for path, each in self.waiting.items() if each.due <= clock]
         return [path for _, _, path in sorted(due)]
 
-    def _see(self, path: Path, root: Path, now: Stamp, closed: bool) -> None:
-        waiting = self.waiting.get(path)
-        if waiting is None or waiting.stamp != now:
-            waiting = self.changed(path, root, now)
-        if closed and not waiting.incomplete:
-            waiting.due = min(waiting.due, time.monotonic())
+    def _see(self, path: Path, root: Path) -> Stamp | None:
+        """Wait for a file unless it is done with; None if it is gone or is none of ours."""
+        now = None if path.name.startswith(_LOCK) else stamp(path)
+        if now and self._done.get(path) != now:
+            waiting = self.waiting.get(path)
+            if waiting is None or waiting.stamp != now:
+                self.changed(path, root, now)
+        return now
 
     def changed(self, path: Path, root: Path, now: Stamp) -> Waiting:
         """Wait for a file that has come or changed; what was there at the start may have been at rest for long."""
@@ -129,6 +144,10 @@ class Arrivals:
     def done(self, path: Path) -> None:
         """Be done with a file until it changes."""
         self._done[path] = self.waiting.pop(path).stamp
+
+    def gone(self, path: Path) -> None:
+        """Wait no more for a file that is not there; if it comes again, it is new."""
+        self.waiting.pop(path, None)
 
     def again(self) -> None:
         """Be done with no file."""
@@ -148,3 +167,11 @@ class Arrivals:
             self._back(folder)
             self._notices.well(folder, f"{folder}: the folder is back")
         return True
+
+
+def _counts(path: Path, root: Path, left_out: Collection[Path]) -> bool:
+    """Whether a search would list a file."""
+    hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+    if hidden or path.suffix.lower() not in inputs.SUFFIXES or not path.is_file():
+        return False
+    return not any(folder in left_out for folder in path.parents)

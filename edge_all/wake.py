@@ -6,17 +6,30 @@ import logging
 import os
 import sys
 import threading
+import warnings
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from edge_all.progress import Tell
 
-_READ = frozenset({"opened", "closed_no_write"})
+_OTHER = frozenset({"opened", "closed_no_write", "deleted"}) | (
+    {"modified"} if sys.platform == "linux" else frozenset()
+)
+"""Notices about files that bring nothing; on Linux the end of a change is told as well."""
 
-_UNFINISHED = frozenset({"modified"}) if sys.platform == "linux" else frozenset()
-"""On Linux a file's end is told as well."""
+
+class Changes(NamedTuple):
+    """What the system told.
+
+    Attributes:
+        files: Files that have come or changed; true where their writer has closed them, or given them their name.
+        folders: Whether folders have come or gone, so that all are to be looked at.
+    """
+
+    files: dict[str, bool]
+    folders: bool
 
 
 class Wake:
@@ -32,7 +45,8 @@ class Wake:
         self._tell = tell
         self._event = threading.Event()
         self._lock = threading.Lock()
-        self._closed: set[str] = set()
+        self._files: dict[str, bool] = {}
+        self._folders = False
         self._watched: dict[Path, Any] = {}
         self._observer: Any = None
         try:
@@ -40,7 +54,9 @@ class Wake:
         except ImportError:
             tell("watchdog is not installed, so that folders are only looked at every few seconds")
             return
-        logging.getLogger("watchdog").addHandler(logging.NullHandler())  # it warns when it is stopped
+        # It warns when it is stopped, and of folders that came while it looked.
+        logging.getLogger("watchdog").addHandler(logging.NullHandler())
+        warnings.filterwarnings("ignore", category=RuntimeWarning, module="watchdog")
         self._observer = Observer()
         self._observer.daemon = True
         try:
@@ -65,20 +81,26 @@ class Wake:
 
     def dispatch(self, event: Any) -> None:
         """Called by watchdog, in a thread of its own."""
-        if event.event_type in _READ or event.event_type in _UNFINISHED or event.is_directory:
+        kind = event.event_type
+        if kind in _OTHER and not (event.is_directory and kind == "deleted"):
             return
-        if event.event_type in ("closed", "moved"):
-            path = event.dest_path if event.event_type == "moved" else event.src_path
-            with self._lock:
-                self._closed.add(os.fsdecode(path))
+        with self._lock:
+            if not event.is_directory:
+                path = os.fsdecode(event.dest_path if kind == "moved" else event.src_path)
+                self._files[path] = self._files.get(path, False) or kind in ("closed", "moved")
+            elif kind == "modified":  # a file in it has come or gone, which is told by itself
+                return
+            else:
+                self._folders = True
         self._event.set()
 
-    def closed(self) -> set[str]:
-        """The files that were closed by their writer, or got their name, since this was asked last."""
+    def changes(self) -> Changes:
+        """What was told since this was asked last."""
         self._event.clear()
         with self._lock:
-            closed, self._closed = self._closed, set()
-        return closed
+            changes = Changes(self._files, self._folders)
+            self._files, self._folders = {}, False
+        return changes
 
     def wait(self, seconds: float) -> None:
         """Wait for a notice, or for this time."""

@@ -27,8 +27,8 @@ SORTED = ("refer", "unfamiliar", "refused")
 _ENGINE_SECONDS = 5.0
 """After the engine failed, until it is asked again."""
 
-_QUICK_SECONDS = 0.05
-"""Where a look at the folders takes longer, there is a rest of the same length before the next."""
+_SHARE = 10
+"""At most so small a part of the time goes into looking at all the folders, which takes long for very many files."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,7 @@ class Watcher:
         self._wake = Wake(self.folders, tell)
         self._arrivals = Arrivals(self.folders, options.settle, self._notices, self._wake.listen)
         self._sorted: set[Path] = set()
+        self._next = 0.0
 
     @property
     def incomplete(self) -> list[Path]:
@@ -95,47 +96,49 @@ class Watcher:
         """
         try:
             while True:
-                rest = self._look_and_repair()
+                self._look_and_repair()
                 if self._options.once and len(self._arrivals.waiting) == len(self.incomplete):
                     return
-                poll = self._options.poll
-                self._wake.wait(poll if self._notices.is_wrong(_JOURNAL) else self._arrivals.pause(poll))
-                time.sleep(rest)
+                if self._notices.is_wrong(_JOURNAL):
+                    time.sleep(min(self._options.poll, 1.0))
+                    continue
+                self._wake.wait(self._arrivals.pause(max(self._next - time.monotonic(), 0.001)))
         finally:
             self._wake.close()
 
-    def _look_and_repair(self) -> float:
-        """Look once; return the seconds to rest after it, for a look at very many files takes long."""
+    def _look_and_repair(self) -> None:
         try:
-            rest = self.look()
+            self.look()
         except JournalError as error:
             if self._options.once:
                 raise
             self._notices.say(_JOURNAL, f"{error}; trying again: no image is taken until then")
             self._repair(error)
-            return 0.0
-        self._notices.well(_JOURNAL, f"{self._journal.path}: the journal can be used again")
-        return rest
+        else:
+            self._notices.well(_JOURNAL, f"{self._journal.path}: the journal can be used again")
 
-    def look(self) -> float:
-        """Look at the folders once, and record the files that are whole, the oldest first.
+    def look(self) -> None:
+        """Record the files that are whole, the oldest first.
 
-        Returns:
-            Seconds to rest.
+        All folders are looked at when it is time, or when folders have come or gone; else only the files that the
+        system told of.
 
         Raises:
             JournalError: The journal cannot be used; no file is lost by that.
             TargetError: With `once`, the engine fails.
         """
-        start = time.monotonic()
         if self._options.move:
             labels = {*SORTED, *self._live.classifier.bundle.classes}
             self._sorted |= {root / filing.folder_name(label) for root in self.folders for label in labels}
-        due = self._arrivals.look(self._wake.closed(), self._sorted)
-        took = time.monotonic() - start
-        for path in due:
+        changes = self._wake.changes()
+        start = time.monotonic()
+        if changes.folders or start >= self._next:
+            self._arrivals.look(self._sorted)
+            took = time.monotonic() - start
+            self._next = start + max(self._options.poll, _SHARE * took)
+        self._arrivals.told(changes.files, self._sorted)
+        for path in self._arrivals.due():
             self._take(path)
-        return took if took > _QUICK_SECONDS else 0.0
 
     def _take(self, path: Path) -> None:
         """Record a file that seems whole.
@@ -158,6 +161,8 @@ class Watcher:
         if now != waiting.stamp or len(data) != size:  # it is being written, or was replaced
             if now:
                 self._arrivals.changed(path, waiting.root, now)
+            else:
+                self._arrivals.gone(path)
             return
         sha256 = hashlib.sha256(data).hexdigest()
         known = self._journal.by_digest(sha256)
@@ -191,6 +196,7 @@ class Watcher:
         """A file that cannot be read may be readable later, for a network can fail; it is recorded after a while."""
         waiting = self._arrivals.waiting[path]
         if not os.path.lexists(path):
+            self._arrivals.gone(path)
             return
         if waiting.incomplete:
             refusal = journal.refused(self._live.classifier, str(path), None, error)

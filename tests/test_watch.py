@@ -197,8 +197,8 @@ def test_a_folder_that_vanishes_is_waited_for(make: Callable[..., Bench]) -> Non
     assert len(bench.told) == 1 and "has gone" in bench.told[0]
     (away / "b.png").write_bytes(png(1))
     away.rename(bench.folder)
-    bench.until(lambda: len(bench.reported) == 2)
-    assert len(bench.told) == 2 and "is back" in bench.told[1] and bench.names == ["a.png", "b.png"]
+    bench.until(lambda: len(bench.reported) == 2 == len(bench.told))
+    assert "is back" in bench.told[1] and bench.names == ["a.png", "b.png"]
 
 
 def test_a_journal_that_cannot_be_written_loses_nothing(
@@ -320,9 +320,13 @@ def test_a_notice_of_the_system_wakes_it_at_once(make: Callable[..., Bench]) -> 
     pytest.importorskip("watchdog")
     bench = make(watch.Options(poll=60, settle=60))
     bench.watcher.look()
-    bench.put("a.png", png(0))
-    bench.watcher._wake.wait(20)
-    bench.until(lambda: bool(bench.reported))
+    for name in (".a.png.Xy12Zq", "Blue/sub/no.txt", "~$b.png", "new/a.png"):
+        bench.put(name, png(0))
+    (bench.folder / ".a.png.Xy12Zq").rename(bench.folder / "b.png")
+    bench.until(lambda: len(bench.reported) == 1)
+    bench.put("new/c.png", png(1)).rename(bench.folder / "new/d.png")
+    bench.until(lambda: len(bench.reported) == 2)
+    assert len(bench.journal.entries()) == 2 and not bench.told
 
 
 def test_without_watchdog_it_looks_every_few_seconds(

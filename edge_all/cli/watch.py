@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     default=2.0,
     show_default=True,
     metavar="SECONDS",
-    help="Look at least so often: network folders often give no notice of changes.",
+    help="Look at all of DIR so often: network folders often give no notice of changes.",
 )
 @click.option(
     "--incomplete",
