@@ -107,6 +107,10 @@ def test_an_image_is_dropped_read_and_reviewed_by_keyboard(watched: Watched) -> 
     page.keyboard.press("Escape")
     watched.drop(0, seed=1)
     watched.reads("#answer-title", "Newest answer")
+    watched.reads("#queue-title", "(1)")
+    page.click("#queue button")
+    page.keyboard.press("Enter")
+    api.expect(page.locator("#queue-empty")).to_be_visible()
 
 
 def test_a_smear_is_counted_and_downloaded(watched: Watched) -> None:

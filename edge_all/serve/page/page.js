@@ -157,6 +157,7 @@ function pick(event) {
   if (!button) return;
   const id = Number(button.dataset.id);
   show([...state.queue, ...state.latest].find((entry) => entry.id === id), false);
+  $("answer").focus(); // from here Enter confirms, and no longer picks
 }
 
 function on(id, event, does) {
