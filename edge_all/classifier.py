@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import threading
 import time
@@ -14,8 +15,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import image
+from edge_all import __version__, image
 from edge_all.bundle import Bundle
+from edge_all.clock import now
 from edge_all.errors import ImageError, TargetError
 from edge_all.targets import Engine, EngineOptions, check_available, open_engine
 
@@ -33,6 +35,10 @@ class Prediction:
         ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
         graph_ms: The part of this time that the engine took.
         size: Width and height of the image in its file, in pixels; None where decoded pixels were given.
+        unfamiliarity: How far the picture is from the training images; above 1 it is ``unfamiliar``. None where the
+            bundle's graph does not say.
+        threshold: Where the most probable class is less probable than this, `status` is ``refer``.
+        sha256: Of the bytes that were classified, in hexadecimal digits; None where it was not asked for.
     """
 
     label: str | None
@@ -41,7 +47,14 @@ class Prediction:
     probabilities: dict[str, float]
     ms: float
     graph_ms: float
+    unfamiliarity: float | None = None
+    threshold: float = 0.0
     size: tuple[int, int] | None = None
+    sha256: str | None = None
+
+
+_Decoded = tuple[float, tuple[int, int], str | None]
+"""Milliseconds of decoding, the image's own width and height, and the SHA-256 of its bytes if it is wanted."""
 
 
 class Classifier:
@@ -63,44 +76,87 @@ class Classifier:
         self._least, self._count = bundle.least_probability, len(bundle.classes)
         self._buffers = _Buffers(self._size)
 
-    def classify(self, source: Path | str | bytes) -> Prediction:
-        """Classify one image: a path, or an image file's bytes.
+    def classify(self, source: Path | str | bytes, *, digest: bool = False) -> Prediction:
+        """Classify one image.
+
+        Args:
+            source: A path, or an image file's bytes.
+            digest: Whether the prediction is to have the SHA-256 of these bytes.
 
         Raises:
             ImageError: The file is not an image that can be classified.
             TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         (buffer,) = self._buffers.take(1)
-        return self._answer(buffer, *self._decode(source, buffer))
+        return self._answer(buffer, *self._decode(source, buffer, digest))
 
     def classify_pixels(self, pixels: npt.NDArray[np.uint8]) -> Prediction:
-        """Classify decoded pixels, ``uint8 [H, W, 3]`` of the bundle's input size.
+        """Classify one image that is decoded and has the size of the graph's input, ``uint8 [H, W, 3]``.
 
         Raises:
             TargetError: The engine answered with a value that is not a number.
         """
-        return self._answer(pixels[None])
+        start = time.perf_counter()
+        (buffer,) = self._buffers.take(1)
+        buffer[0] = pixels
+        return self._answer(buffer, (time.perf_counter() - start) * 1e3)
 
-    def classify_several(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
+    def classify_several(
+        self, sources: Sequence[Path | str | bytes], *, digest: bool = False
+    ) -> list[Prediction | ImageError]:
         """Classify several images in groups: a whole group is decoded first and then answered.
 
         Each kind of work then finds its own code and data in the processor's caches.
 
         Args:
             sources: Paths, or image files' bytes.
+            digest: Whether the predictions are to have the SHA-256 of these bytes.
 
         Returns:
             For each source its prediction, or the error of a file that cannot be classified.
         """
         groups = (sources[i : i + _GROUP] for i in range(0, len(sources), _GROUP))
-        return [answer for group in groups for answer in self._classify_group(group)]
+        return [answer for group in groups for answer in self._classify_group(group, digest)]
 
-    def _classify_group(self, sources: Sequence[Path | str | bytes]) -> list[Prediction | ImageError]:
+    def trace(self, prediction: Prediction) -> dict[str, object]:
+        """A prediction with what made it, so that it can be traced: every output writes these fields.
+
+        Args:
+            prediction: An answer that this classifier has just given.
+
+        Returns:
+            ``label``, ``status``, ``top``, ``probabilities``, ``target``, ``precision``, ``ms``, ``unfamiliarity`` and
+            ``sha256`` as in `Prediction`, and what `origin` gives.
+        """
+        p = prediction
+        answer = {"label": p.label, "status": p.status, "top": p.top, "probabilities": p.probabilities}
+        engine = {"target": self.target, "precision": self.precision, "ms": round(p.ms, 3)}
+        return {**answer, **engine, "unfamiliarity": p.unfamiliarity, "sha256": p.sha256, **self.origin()}
+
+    def origin(self) -> dict[str, object]:
+        """What answers, and when.
+
+        Returns:
+            ``threshold``, ``bundle`` (its name), ``bundle_digest``, ``version`` (of edge_all), ``engine`` (with its
+            version and its device), ``target``, ``precision``, and ``time`` (now, UTC in ISO 8601).
+        """
+        return {
+            "target": self.target,
+            "precision": self.precision,
+            "threshold": self._least,
+            "bundle": self.bundle.name,
+            "bundle_digest": self.bundle.digest,
+            "version": __version__,
+            "engine": self.engine.description,
+            "time": now(),
+        }
+
+    def _classify_group(self, sources: Sequence[Path | str | bytes], digest: bool) -> list[Prediction | ImageError]:
         buffers = self._buffers.take(len(sources))
-        decoded: list[tuple[float, tuple[int, int]] | ImageError] = []
+        decoded: list[_Decoded | ImageError] = []
         for source, buffer in zip(sources, buffers, strict=True):
             try:
-                decoded.append(self._decode(source, buffer))
+                decoded.append(self._decode(source, buffer, digest))
             except ImageError as error:
                 decoded.append(error)
         return [
@@ -108,37 +164,41 @@ class Classifier:
             for buffer, known in zip(buffers, decoded, strict=True)
         ]
 
-    def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8]) -> tuple[float, tuple[int, int]]:
-        """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``.
-
-        Returns:
-            The milliseconds that it took, and the image's own width and height.
-        """
+    def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8], digest: bool) -> _Decoded:
+        """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``."""
         start = time.perf_counter()
         encoded = source if isinstance(source, bytes) else Path(source)
+        if digest and isinstance(encoded, Path):
+            encoded = image.read_bytes(encoded)
         size = image.decode_into(encoded, buffer[0])
-        return (time.perf_counter() - start) * 1e3, size
+        ms = (time.perf_counter() - start) * 1e3
+        return ms, size, hashlib.sha256(encoded).hexdigest() if digest and isinstance(encoded, bytes) else None
 
     def _answer(
-        self, buffer: npt.NDArray[np.uint8], decode_ms: float = 0.0, size: tuple[int, int] | None = None
+        self,
+        buffer: npt.NDArray[np.uint8],
+        decode_ms: float,
+        size: tuple[int, int] | None = None,
+        sha256: str | None = None,
     ) -> Prediction:
         start = time.perf_counter()
         answers = self.engine.run(buffer)
         graph_ms = (time.perf_counter() - start) * 1e3
         # Python's own numbers: numpy is slower for so few.
         probabilities = answers.probabilities[0].tolist()
-        unfamiliarity = 0.0 if answers.unfamiliarity is None else answers.unfamiliarity.item()
-        total = sum(probabilities) + 0.0 * unfamiliarity  # NaN, if that is no number
+        unfamiliarity = None if answers.unfamiliarity is None else answers.unfamiliarity.item()
+        distance = unfamiliarity or 0.0
+        total = sum(probabilities) + 0.0 * distance  # NaN, if that is no number
         is_sound = _LEAST_SUM <= total <= _MOST_SUM and min(probabilities) >= -_TOLERANCE
         if not is_sound or len(probabilities) != self._count:
             raise self._unsound(total)
         most = max(probabilities)
         top = self._classes[probabilities.index(most)]
-        status = "unfamiliar" if unfamiliarity > 1 else "refer" if most < self._least else "ok"
+        status = "unfamiliar" if distance > 1 else "refer" if most < self._least else "ok"
         named = dict(zip(self._classes, probabilities, strict=True))
         label = None if status == "unfamiliar" else top
         ms = decode_ms + (time.perf_counter() - start) * 1e3
-        return Prediction(label, status, top, named, ms, graph_ms, size)
+        return Prediction(label, status, top, named, ms, graph_ms, unfamiliarity, self._least, size, sha256)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
@@ -181,7 +241,7 @@ class _Buffers(threading.local):
 
 
 def classify_all(
-    classifier: Classifier, sources: Sequence[Path | bytes], streams: int = 1
+    classifier: Classifier, sources: Sequence[Path | bytes], streams: int = 1, *, digest: bool = False
 ) -> Generator[tuple[Path | bytes, Prediction | ImageError], None, None]:
     """Classify many images; with several streams, several at the same time.
 
@@ -189,6 +249,7 @@ def classify_all(
         classifier: Loaded with as many `streams`.
         sources: Image files, or their bytes.
         streams: How many threads classify.
+        digest: Whether the predictions are to have the SHA-256 of the bytes.
 
     Yields:
         Each source in the order given, with its prediction or with what is wrong with it.
@@ -197,13 +258,13 @@ def classify_all(
     groups = [sources[i : i + count] for i in range(0, len(sources), count)]
     if streams == 1:
         for group in groups:
-            yield from zip(group, classifier.classify_several(group), strict=True)
+            yield from zip(group, classifier.classify_several(group, digest=digest), strict=True)
         return
     waiting: deque[tuple[Sequence[Path | bytes], Future[list[Prediction | ImageError]]]] = deque()
     pool = ThreadPoolExecutor(streams)
     try:
         for group in groups:
-            waiting.append((group, pool.submit(classifier.classify_several, group)))
+            waiting.append((group, pool.submit(classifier.classify_several, group, digest=digest)))
             while waiting and (waiting[0][1].done() or len(waiting) > _AHEAD * streams):
                 first, future = waiting.popleft()
                 yield from zip(first, future.result(), strict=True)

@@ -10,6 +10,8 @@ EdgeAllError                exit 1
 ├── WeightsError            pretrained weights that cannot be had or do not fit
 ├── HeadError               a selector or classifier that cannot be fitted as asked
 ├── StudyError              a study that cannot go on, or is not what was asked for
+├── ServeError              a server that cannot start, or may not start as asked
+├── JournalError            a journal of answers that cannot be used, or an entry that is not there
 └── GateError               exit 3: an exported bundle that failed its own check
 """
 
@@ -56,6 +58,14 @@ class HeadError(EdgeAllError):
 
 class StudyError(EdgeAllError):
     """A study's folder that cannot be continued, or that holds no such result."""
+
+
+class ServeError(EdgeAllError):
+    """A server that cannot be started, or would be open to strangers."""
+
+
+class JournalError(EdgeAllError):
+    """A journal that cannot be opened, read or written, or a request that it cannot meet."""
 
 
 class GateError(EdgeAllError):

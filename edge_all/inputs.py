@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -63,7 +63,7 @@ class Found:
     not_looked_at: Counter[str]
 
 
-def find(named: Sequence[Path]) -> Found:
+def find(named: Sequence[Path], left_out: Collection[Path] = ()) -> Found:
     """List what files and folders stand for.
 
     A file stands for itself, whatever its name. A folder stands for the images below it: the regular files whose ending
@@ -72,11 +72,12 @@ def find(named: Sequence[Path]) -> Found:
 
     Args:
         named: Files and folders.
+        left_out: Folders that are not searched.
 
     Returns:
         What was found. A folder without any image is an item with an error.
     """
-    search = _Search(named)
+    search = _Search(named, left_out)
     return Found(tuple(tuple(search.items(path)) for path in named), search.not_looked_at)
 
 
@@ -123,8 +124,9 @@ _Identity = tuple[int, int] | str
 class _Search:
     """A search through all that was named, in which every folder is entered once."""
 
-    def __init__(self, named: Sequence[Path]) -> None:
+    def __init__(self, named: Sequence[Path], left_out: Collection[Path] = ()) -> None:
         self.not_looked_at: Counter[str] = Counter()
+        self._left_out = frozenset(left_out)
         self._entered: set[_Identity] = set()
         self._repeated = 0
         folders = {path for path in named if _is_folder(path)}
@@ -178,7 +180,7 @@ class _Search:
                 continue
             try:
                 if entry.is_dir():
-                    inner.append(folder / name)
+                    inner += {folder / name} - self._left_out
                 elif not entry.is_file():
                     yield Item(folder / name, _what(folder / name))
                 elif (ending := os.path.splitext(name)[1].lower()) not in SUFFIXES:

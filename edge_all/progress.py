@@ -61,3 +61,26 @@ def split(progress: Progress, weights: Sequence[float]) -> list[Progress]:
         return report
 
     return [part(start, weight) for start, weight in zip(starts, weights, strict=True)]
+
+
+class Notices:
+    """Says what is wrong with something once, and when it is well again."""
+
+    def __init__(self, tell: Tell) -> None:
+        self._tell = tell
+        self._said: dict[object, str] = {}
+
+    def say(self, what: object, line: str) -> None:
+        """Say a line about something, unless it was the last line about it."""
+        if self._said.get(what) != line:
+            self._said[what] = line
+            self._tell(line)
+
+    def well(self, what: object, line: str = "") -> None:
+        """Say that something is well again, if it was said that it is not; an empty line is not said."""
+        if self._said.pop(what, None) and line:
+            self._tell(line)
+
+    def is_wrong(self, what: object) -> bool:
+        """Whether something was said, and is not well again."""
+        return what in self._said

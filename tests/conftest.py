@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -120,3 +121,27 @@ def edge_all(tmp_path: Path) -> Command:
 def edge_all_program(tmp_path: Path) -> Command:
     """The installed command, run in `tmp_path` as a program."""
     return partial(run_program, cwd=tmp_path)
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """The bundle that `address` serves."""
+    return write_colour_bundle(tmp_path_factory.mktemp("served") / "colour")
+
+
+@pytest.fixture(scope="module")
+def address(served: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server that answers all tests of a file."""
+    from helpers_serve import serving
+
+    with serving(served, tmp_path_factory.mktemp("journal") / "journal.sqlite") as url:
+        yield url
+
+
+@pytest.fixture
+def client(address: str) -> Iterator[Any]:
+    """A client of this server."""
+    import httpx
+
+    with httpx.Client(base_url=address, timeout=20) as opened:
+        yield opened

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import subprocess
@@ -19,6 +20,7 @@ import edge_all
 from edge_all import loading
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, Prediction, classify_all
+from edge_all.cli.writers import TRACE
 from edge_all.errors import BundleError, ImageError, TargetError
 from edge_all.targets import Answers, EngineOptions, open_engine
 
@@ -171,7 +173,8 @@ def test_json_lines_in_order_with_errors(
     assert done.returncode == 1
     assert [Path(row["file"]).name for row in rows[:4]] == ["0.png", bad.name, "1.png", "missing.png"]
     assert [set(row) == {"file", "error"} for row in rows] == [False, True, False, True] + [False] * 4
-    assert set(rows[0]) == {"file", "label", "status", "top", "probabilities", "target", "precision", "ms"}
+    answer = {"file", "label", "status", "top", "probabilities", "target", "precision", "ms"}
+    assert set(rows[0]) == answer | set(TRACE)
     assert [row["label"] for row in rows[4:]] == ["Green"] * 4
     assert list(rows[0]["probabilities"]) == list(CLASSES)
     assert rows[0]["target"] == "cpu" and rows[0]["precision"] == "int8"
@@ -186,6 +189,27 @@ def test_csv_and_table(edge_all: Command, colour_bundle: Bundle, coloured_folder
     done = edge_all("classify", coloured_folder, "--bundle", colour_bundle.path)
     assert done.returncode == 0 and len(done.stdout.splitlines()) == 12 and "Réd" in done.stdout
     assert "not a medical device" in done.stderr
+
+
+@pytest.mark.parametrize("images", [3, 40])
+def test_an_answer_can_be_traced(edge_all: Command, colour_bundle: Bundle, tmp_path: Path, images: int) -> None:
+    """To the very bytes, the bundle, the versions and the time; from 32 images on, threads work."""
+    from edge_all import __version__
+
+    (tmp_path / "in").mkdir()
+    digests = {}
+    for i in range(images):
+        file = tmp_path / "in" / f"{i:02d}.png"
+        colour_picture(i % 3, seed=i).save(file)
+        digests[str(file)] = hashlib.sha256(file.read_bytes()).hexdigest()
+    words = ("classify", tmp_path / "in", "--bundle", colour_bundle.path)
+    rows = [json.loads(line) for line in edge_all(*words, "--json").stdout.splitlines()]
+    table = list(csv.DictReader(io.StringIO(edge_all(*words, "--csv").stdout)))
+    assert {row["file"]: row["sha256"] for row in rows} == digests == {row["file"]: row["sha256"] for row in table}
+    for row in [*rows, *table]:
+        assert (row["bundle"], row["bundle_digest"], row["version"]) == ("colour", colour_bundle.digest, __version__)
+        assert "onnxruntime" in row["engine"].lower() and row["time"].endswith("Z") and float(row["threshold"]) == 0
+    assert rows[0]["unfamiliarity"] is None and table[0]["unfamiliarity"] == ""
 
 
 def test_newest_bundle_in_models_is_the_default(edge_all: Command, coloured_folder: Path, tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from helpers_bundle import colour_picture
@@ -21,7 +21,7 @@ from helpers_terminal import run_on_terminal
 
 from edge_all import machine
 from edge_all.bundle import Bundle
-from edge_all.classifier import Prediction
+from edge_all.classifier import Classifier, Prediction
 from edge_all.cli import bench, output
 from edge_all.cli.text import cell, json_line, shown
 from edge_all.cli.writers import open_writer
@@ -96,11 +96,11 @@ def test_a_signal_leaves_whole_lines(
     folder.mkdir()
     for i in range(images):
         (folder / f"{i:03d}.png").symlink_to(large)
-    child = start("classify", folder, "--bundle", colour_bundle.path, "--json", cwd=tmp_path)
-    assert child.stdout
-    first = child.stdout.readline()
-    child.send_signal(number)
-    rest, said = child.communicate(timeout=60)
+    with start("classify", folder, "--bundle", colour_bundle.path, "--json", cwd=tmp_path) as child:
+        assert child.stdout and child.stderr
+        first = child.stdout.readline()
+        child.send_signal(number)
+        rest, said = child.stdout.read(), child.stderr.read()  # communicate() loses what readline() read ahead
     assert child.returncode == status and said == "edge-all: interrupted\n"
     assert (first + rest).endswith("\n")
     rows = [json.loads(line) for line in (first + rest).splitlines()]
@@ -236,8 +236,9 @@ def answers(form: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str
     said = io.StringIO()
     monkeypatch.setattr(sys, "stderr", said)
     classes = (HOSTILE, "@sum", "Pre")
-    bundle = SimpleNamespace(name=f"n{HOSTILE}", classes=classes)
-    classifier: Any = SimpleNamespace(bundle=bundle, target="cpu", precision="int8")
+    name = f"n{HOSTILE}"
+    bundle: Any = SimpleNamespace(name=name, classes=classes, input_size=(8, 8), least_probability=0.5, digest="d")
+    classifier = Classifier(bundle, "cpu", "int8", cast(Any, SimpleNamespace(description="engine")))
     lines: list[str] = []
     answered, refused = open_writer(form, classifier, lines.append)
     shares = dict(zip(classes, (0.5, 0.3, 0.2), strict=True))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -95,34 +95,35 @@ def command(
             writer = tiled.open_writer(form, classifier, write)
             counts = tiled.classify(classifier, sources, wanted, streams, writer, progress)
         else:
-            counts = _classify(classifier, sources, streams, open_writer(form, classifier, write), progress)
+            writer = open_writer(form, classifier, write)
+            with closing(_predictions(classifier, sources, streams, digest=form is not None)) as predictions:
+                counts = _classify(sources, predictions, writer, bundle.input_size, progress)
     _sum_up(counts, not_looked_at, len(sources), for_people=form is None)
     if counts.answered < len(sources):
         sys.exit(1)
 
 
 def _classify(
-    classifier: Classifier,
     sources: Sequence[Source],
-    streams: int,
+    predictions: Iterable[Prediction | ImageError],
     writer: tuple[Answered, Refused],
+    input_size: tuple[int, int],
     progress: Progress,
 ) -> Counts:
-    """Answer each image whole."""
+    """Write the answer to each image as a whole."""
     from edge_all import tiles
     from edge_all.errors import ImageError
 
     counts, (answered, refused) = Counts(), writer
-    with closing(_predictions(classifier, sources, streams)) as predictions:
-        for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
-            if isinstance(prediction, ImageError):
-                refused(source.name, str(prediction))
-            else:
-                counts.answered += 1
-                counts.statuses[prediction.status] += 1
-                counts.squeezed += tiles.is_far_larger(prediction.size, classifier.bundle.input_size)
-                answered(source.name, prediction)
-            progress(i, len(sources))
+    for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
+        if isinstance(prediction, ImageError):
+            refused(source.name, str(prediction))
+        else:
+            counts.answered += 1
+            counts.statuses[prediction.status] += 1
+            counts.squeezed += tiles.is_far_larger(prediction.size, input_size)
+            answered(source.name, prediction)
+        progress(i, len(sources))
     return counts
 
 
@@ -190,14 +191,14 @@ def _stdin() -> bytes:
 
 
 def _predictions(
-    classifier: Classifier, sources: Sequence[Source], streams: int
+    classifier: Classifier, sources: Sequence[Source], streams: int, *, digest: bool
 ) -> Generator[Prediction | ImageError, None, None]:
     """The answer to each source, or what is wrong with it."""
     from edge_all.classifier import classify_all
     from edge_all.errors import ImageError
 
     contents = [source.content for source in sources if not source.error]
-    with closing(classify_all(classifier, contents, streams)) as predictions:
+    with closing(classify_all(classifier, contents, streams, digest=digest)) as predictions:
         for source in sources:
             yield ImageError(source.error) if source.error else next(predictions)[1]
 

@@ -122,6 +122,17 @@ def precision(command: Command) -> Command:
     )(command)
 
 
+def journal(command: Command) -> Command:
+    """``--journal FILE``."""
+    return click.option(
+        "--journal",
+        "journal_path",
+        type=PATH,
+        metavar="FILE",
+        help="Journal of all answers.  [default: edge-all/journal.sqlite in the user's folder for data]",
+    )(command)
+
+
 def threads(command: Command) -> Command:
     """``--threads N`` for one inference."""
     return click.option(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, cast
 
 from edge_all.cli.output import json_text, say, tell
 from edge_all.cli.text import cell, shown
@@ -33,33 +33,45 @@ def open_writer(form: str | None, classifier: Classifier, write: Write) -> tuple
 
 
 def _json(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
-    engine = {"target": classifier.target, "precision": classifier.precision}
-
     def line(name: str, fields: dict[str, object]) -> None:
         write(json_text({"file": name} | fields))
 
-    def answered(name: str, p: Prediction) -> None:
-        answer = {"label": p.label, "status": p.status, "top": p.top, "probabilities": p.probabilities}
-        line(name, answer | engine | {"ms": round(p.ms, 3)})
+    return lambda name, p: line(name, classifier.trace(p)), lambda name, error: line(name, {"error": error})
 
-    return answered, lambda name, error: line(name, {"error": error})
+
+TRACE = ("threshold", "unfamiliarity", "sha256", "bundle", "bundle_digest", "version", "engine", "time")
+"""The last columns of CSV: what an answer is traced by."""
+
+
+def csv_columns(classes: Sequence[str]) -> list[str]:
+    """Titles of the columns of CSV for a bundle with these classes."""
+    shares = (f"p_{name}" for name in classes)
+    return ["file", "label", "status", "top", *shares, "target", "precision", "ms", "error", *TRACE]
+
+
+def csv_line(columns: Sequence[str], fields: Mapping[str, object]) -> str:
+    """A line of CSV.
+
+    Args:
+        columns: Titles, as in `csv_columns`.
+        fields: Values by their names in `Classifier.trace`; what is missing or None becomes an empty cell.
+    """
+    shares = cast(Mapping[str, float], fields.get("probabilities") or {})
+    values = {**fields, **{f"p_{name}": f"{share:.6f}" for name, share in shares.items()}}
+    values["ms"] = f"{values['ms']:.3f}" if values.get("ms") else None
+    return ",".join(cell("" if (value := values.get(name)) is None else str(value)) for name in columns)
 
 
 def _csv(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
-    classes = classifier.bundle.classes
-    engine = classifier.target, classifier.precision
-
-    def line(*cells: str) -> None:
-        write(",".join(map(cell, cells)))
+    columns = csv_columns(classifier.bundle.classes)
 
     def answered(name: str, p: Prediction) -> None:
-        shares = (f"{v:.6f}" for v in p.probabilities.values())
-        line(name, p.label or "", p.status, p.top, *shares, *engine, f"{p.ms:.3f}", "")
+        write(csv_line(columns, {"file": name} | classifier.trace(p)))
 
     def refused(name: str, error: str) -> None:
-        line(name, "", "", "", *[""] * len(classes), *engine, "", error)
+        write(csv_line(columns, {"file": name, "error": error} | classifier.origin()))
 
-    line("file", "label", "status", "top", *(f"p_{name}" for name in classes), "target", "precision", "ms", "error")
+    write(",".join(map(cell, columns)))
     return answered, refused
 
 

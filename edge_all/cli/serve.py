@@ -1,0 +1,136 @@
+"""``edge-all serve``: answers over HTTP, and the page at the microscope."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import click
+
+from edge_all import NOTICE
+from edge_all.cli import options
+from edge_all.cli.output import say, tell
+
+_ENVIRONMENT = "EDGE_ALL_TOKEN"
+
+_MOST_TOKEN_BYTES = 4096
+
+
+@click.command("serve")
+@options.bundle
+@options.target
+@options.precision
+@options.device
+@options.threads
+@options.keys
+@click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=8017,
+    show_default=True,
+    metavar="N",
+    help="Port to listen on; 0 takes a free one.",
+)
+@click.option(
+    "--token-file",
+    type=options.LocalPath("a file that holds a token"),
+    metavar="FILE",
+    help="Answer only who knows the token in this file, or in the variable EDGE_ALL_TOKEN. Needed beyond this machine.",
+)
+@click.option("--name", "names", multiple=True, metavar="NAME", help="A name of this machine; may be repeated.")
+@click.option(
+    "--rate",
+    type=click.FloatRange(min=1),
+    default=200.0,
+    show_default=True,
+    metavar="N",
+    help="Requests a second that one client may make.",
+)
+@click.option(
+    "--journal",
+    type=options.LocalPath("a file"),
+    metavar="FILE",
+    help="Where answers are kept for the page and the review.  [default: in the user's folder for data]",
+)
+@click.option(
+    "--watch",
+    "folders",
+    type=options.LocalPath("a folder"),
+    multiple=True,
+    metavar="DIR",
+    help="Also answer the images that come into this folder, as watch does; may be repeated.",
+)
+def command(
+    path: Path | None,
+    target: str,
+    precision: str,
+    device: str | None,
+    threads: int | None,
+    keys: Path | None,
+    host: str,
+    port: int,
+    token_file: Path | None,
+    names: tuple[str, ...],
+    rate: float,
+    journal: Path | None,
+    folders: tuple[Path, ...],
+) -> None:
+    """Answer over HTTP, and show answers on a page: the newest, what is to be reviewed, and counts for a smear.
+
+    Only this machine can reach it, unless --host says otherwise; then a token is needed. What the page and the
+    API do is in the documentation, "The page and the API". It ends with Ctrl-C.
+    """
+    _check_installed()
+    from edge_all import bundle as bundles
+    from edge_all import journal_file, self_check
+    from edge_all.journal import Journal
+    from edge_all.serve import app, server, watching
+    from edge_all.serve.records import Records
+    from edge_all.serve.security import Rules
+    from edge_all.serve.service import Service
+    from edge_all.targets import EngineOptions
+
+    watching.check(folders)
+    rules = Rules(host, _token(token_file), names, rate, app.PUBLIC)
+    rules.check()
+    listening = server.bind(host, port)
+    bundle = bundles.load(path or bundles.default(tell), keys)
+    classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
+    with Journal.open(journal or journal_file.default(), tell=tell) as opened:
+        service, records = Service(classifier, tell), Records(opened, tell)
+        running = server.Server(
+            app.make(service, records, rules, [str(folder) for folder in folders]), service, records
+        )
+        say(f"{bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
+        say(NOTICE, err=True)
+        say(server.address(host, listening))
+        watching.begin(folders, opened.path, service)
+        running.start(listening)
+
+
+def _check_installed() -> None:
+    from importlib.util import find_spec
+
+    from edge_all.errors import ServeError, install_hint
+
+    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
+    if missing:
+        raise ServeError(f"edge-all serve needs {', '.join(missing)}, not installed here: {install_hint('serve')}")
+
+
+def _token(file: Path | None) -> str | None:
+    """The token of a file, or else of the environment; it is never shown."""
+    from edge_all.errors import ServeError
+
+    if file is None:
+        return os.environ.get(_ENVIRONMENT) or None
+    try:
+        with open(file, encoding="utf-8") as opened:
+            token = opened.read(_MOST_TOKEN_BYTES).strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text"
+        raise ServeError(f"--token-file {file}: cannot be read ({reason}); wanted a file that holds a token") from None
+    if not token:
+        raise ServeError(f"--token-file {file}: it is empty; wanted a file that holds a token")
+    return token

@@ -1,0 +1,57 @@
+"""Figures for Prometheus, in its text format (https://prometheus.io/docs/instrumenting/exposition_formats)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+
+from edge_all import __version__
+from edge_all.serve.service import Service
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+def text(service: Service, disk_free: int | None) -> str:
+    """All figures.
+
+    Args:
+        service: What answers.
+        disk_free: Bytes free where the journal is.
+    """
+    figures, classifier = service.figures, service.classifier
+    about = {
+        "bundle": service.bundle.name,
+        "digest": service.bundle.digest,
+        "target": classifier.target,
+        "precision": classifier.precision,
+        "version": __version__,
+    }
+    lines = _metric("info", "gauge", "What answers.", [(about, 1)])
+    answers = [({"status": status}, count) for status, count in figures.answers.items()]
+    lines += _metric("answers_total", "counter", "Images answered.", answers)
+    refused = [({"reason": reason}, count) for reason, count in figures.refused.items()]
+    lines += _metric("refused_total", "counter", "Images refused.", refused)
+    lines += _metric("answer_seconds_total", "counter", "Time that answers took, waiting included.", figures.seconds)
+    lines += _metric("waiting", "gauge", "Requests with an image that are in hand.", figures.waiting)
+    lines += _metric("uptime_seconds", "gauge", "Since the start.", round(time.time() - figures.started, 3))
+    if service.verdict:
+        lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(service.verdict.passed))
+    if disk_free is not None:
+        lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
+    return "\n".join(lines) + "\n"
+
+
+def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
+    name = f"edge_all_{name}"
+    head = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
+    if isinstance(values, (int, float)):
+        return [*head, f"{name} {values}"]
+    return head + [
+        f"{name}{{{','.join(f'{key}={_quoted(value)}' for key, value in labels.items())}}} {number}"
+        for labels, number in values
+    ]
+
+
+def _quoted(value: str) -> str:
+    escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return f'"{escaped}"'

@@ -1,0 +1,186 @@
+"""The page in a real browser: an image is dropped, its answer read and reviewed by keyboard; no other host is asked."""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+
+from helpers_serve import TOKEN, serving  # noqa: E402
+
+from edge_all.serve import app  # noqa: E402
+from edge_all.serve.security import Rules  # noqa: E402
+
+DROP = """async ([name, text]) => {
+  const bytes = Uint8Array.from(atob(text), (c) => c.charCodeAt(0)), transfer = new DataTransfer();
+  transfer.items.add(new File([bytes], name, {type: "image/png"}));
+  document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+}"""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    program = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser")
+    if not program:
+        pytest.skip("no chromium is installed")
+    with api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+class Watched:
+    """A page of the browser, and what it did that it should not do."""
+
+    def __init__(self, browser: Any, address: str) -> None:
+        self.address = address
+        self.context = browser.new_context(locale="en-GB", viewport={"width": 1280, "height": 800})
+        self.page = self.context.new_page()
+        self.wrong: list[str] = []
+        self.page.on("console", self._console)
+        self.page.on("pageerror", lambda error: self.wrong.append(str(error)))
+        self.page.on("request", self._request)
+        self.page.goto(address)
+
+    def _console(self, message: Any) -> None:
+        if message.type in ("error", "warning") and "401" not in message.text:
+            self.wrong.append(message.text)
+
+    def _request(self, request: Any) -> None:
+        if urlsplit(request.url).netloc not in (urlsplit(self.address).netloc, "") and "blob:" not in request.url:
+            self.wrong.append(request.url)
+
+    def drop(self, channel: int, seed: int = 0) -> None:
+        picture = base64.b64encode(encoded(colour_picture(channel, seed), "PNG")).decode()
+        self.page.evaluate(DROP, [f"field-{channel}-{seed}.png", picture])
+
+    def reads(self, selector: str, text: str) -> None:
+        api.expect(self.page.locator(selector)).to_contain_text(text)
+
+    def close(self) -> None:
+        self.context.close()
+        assert self.wrong == []
+
+
+@pytest.fixture
+def watched(browser: Any, tmp_path: Path) -> Iterator[Watched]:
+    bundle = write_colour_bundle(tmp_path / "colour")
+    with serving(bundle, tmp_path / "journal.sqlite") as address:
+        opened = Watched(browser, address)
+        yield opened
+        opened.close()
+
+
+def test_an_image_is_dropped_read_and_reviewed_by_keyboard(watched: Watched) -> None:
+    page = watched.page
+    watched.reads("#health", "live")
+    for channel in (0, 1, 2):
+        watched.drop(channel)
+        watched.reads("#label", CLASSES[2 - channel])
+        watched.reads("#status", "Clear answer")
+    watched.reads("#news", CLASSES[0])
+    api.expect(page.locator("#image")).to_be_visible()
+    assert page.evaluate("document.getElementById('image').naturalWidth") > 0
+    watched.reads("#queue-title", "(3)")
+    page.keyboard.press("ArrowRight")
+    watched.reads("#answer-title", "Answer 1")
+    page.keyboard.press("Enter")
+    watched.reads("#queue-title", "(2)")
+    watched.reads("#answer-title", "Answer 2")
+    page.keyboard.press("1")
+    watched.reads("#queue-title", "(1)")
+    page.keyboard.press("Enter")
+    api.expect(page.locator("#queue-empty")).to_be_visible()
+    watched.reads("#latest li:nth-child(2)", f"✓ {CLASSES[0]}")
+    page.keyboard.press("?")
+    api.expect(page.locator("#help")).to_be_visible()
+    page.keyboard.press("Escape")
+    watched.drop(0, seed=1)
+    watched.reads("#answer-title", "Newest answer")
+    watched.reads("#queue-title", "(1)")
+    page.click("#queue button")
+    page.keyboard.press("Enter")
+    api.expect(page.locator("#queue-empty")).to_be_visible()
+
+
+def test_a_smear_is_counted_and_downloaded(watched: Watched) -> None:
+    page = watched.page
+    page.fill("#name", "=S-7")
+    page.keyboard.press("Enter")
+    watched.reads("#smear-name", "Open: =S-7")
+    for seed in range(3):
+        watched.drop(0, seed)
+        watched.reads("#file", f"field-0-{seed}.png")
+    watched.reads("#counts tbody tr:nth-child(3)", "3")
+    watched.reads("#counts tbody tr:nth-child(3)", "100.0%")
+    with page.expect_download() as download:
+        page.click("#csv")
+    text = Path(download.value.path()).read_text("utf-8-sig")
+    assert f'"{CLASSES[2]}","3","1.0000"' in text
+    assert '"\'=S-7"' in text
+    page.click("#end")
+    watched.reads("#smear-name", "Ended: =S-7")
+
+
+def test_what_is_refused_is_said_and_the_language_changes(watched: Watched) -> None:
+    page = watched.page
+    page.evaluate(DROP, ["<img src=x onerror=alert(1)>.png", base64.b64encode(b"none").decode()])
+    watched.reads("#message", "not an image")
+    watched.wrong[:] = [line for line in watched.wrong if "422" not in line]
+    page.select_option("#language", "de")
+    watched.reads("footer", "kein Medizinprodukt")
+    assert page.get_attribute("html", "lang") == "de"
+    missing = page.evaluate(
+        """async () => { const {TEXTS} = await import("/texts.js");
+        return Object.keys(TEXTS.en).filter((key) => !(key in TEXTS.de)).length
+             + Object.keys(TEXTS.de).filter((key) => !(key in TEXTS.en)).length; }"""
+    )
+    assert missing == 0
+
+
+def test_the_token_is_asked_for_once(browser: Any, tmp_path: Path) -> None:
+    bundle = write_colour_bundle(tmp_path / "colour")
+    with serving(bundle, tmp_path / "journal.sqlite", Rules(token=TOKEN, public=app.PUBLIC)) as address:
+        watched = Watched(browser, address)
+        page = watched.page
+        for given in ("wrong", TOKEN):
+            api.expect(page.locator("#ask")).to_be_visible()
+            page.fill("#token", given)
+            page.keyboard.press("Enter")
+            if given == "wrong":
+                watched.reads("#ask-message", "not the token")
+        watched.reads("#health", "live")
+        watched.drop(1)
+        watched.reads("#label", CLASSES[1])
+        assert page.evaluate("document.cookie") == ""
+        assert TOKEN not in page.url
+        watched.close()
+
+
+def test_nothing_keeps_anybody_out(browser: Any, tmp_path: Path) -> None:
+    """Deque's axe-core finds no barrier, in light and dark, with an answer, and with the help shown."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    bundle = write_colour_bundle(tmp_path / "colour")
+    with serving(bundle, tmp_path / "journal.sqlite") as address:
+        for scheme in ("light", "dark"):
+            context = browser.new_context(color_scheme=scheme, bypass_csp=True)
+            page = context.new_page()
+            page.goto(address)
+            picture = base64.b64encode(encoded(colour_picture(0), "PNG")).decode()
+            page.evaluate(DROP, ["field.png", picture])
+            api.expect(page.locator("#image")).to_be_visible()
+            for key in ("Escape", "?"):
+                page.keyboard.press(key)
+                found = axe.Axe().run(page)
+                assert found.violations_count == 0, found.generate_report()
+            context.close()
