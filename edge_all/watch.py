@@ -227,6 +227,8 @@ class Watcher:
         try:
             filing.move(path, folder, moved)
         except OSError as error:
+            if not os.path.lexists(path):  # another watcher was quicker
+                return
             self._notices.say(path, f"{path}: cannot be moved to {folder}: {error.strerror or error}; it stays there")
 
     def _repair(self, error: JournalError) -> None:

@@ -296,6 +296,22 @@ def test_moving_overwrites_nothing_and_the_journal_knows_where(make: Callable[..
     assert bench.journal.entry(1).file == str(bench.folder / "Green/a-2.png") and not bench.told
 
 
+def test_an_image_that_another_watcher_moves_is_no_failure(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make(watch.Options(poll=0.02, settle=0.02, move=True))
+
+    def lost(source: Path, folder: Path, moved: object) -> Path:
+        source.unlink()
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(filing, "move", lost)
+    bench.put("a.png", png(0))
+    bench.until(lambda: bool(bench.reported))
+    bench.idle()
+    assert not bench.told and len(bench.journal.entries()) == 1
+
+
 @posix
 def test_a_move_that_was_killed_is_ended(tmp_path: Path) -> None:
     source, calls = tmp_path / "a.png", []
