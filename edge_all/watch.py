@@ -87,8 +87,11 @@ class Watcher:
         """Files that are no whole images yet."""
         return [path for path, waiting in self._arrivals.waiting.items() if waiting.incomplete]
 
-    def run(self) -> None:
+    def run(self, after: Callable[[], None] = lambda: None) -> None:
         """Watch until an exception ends it.
+
+        Args:
+            after: Called after each look, to do again what could not be done in a report.
 
         Raises:
             JournalError: With `once`, the journal cannot be written.
@@ -97,6 +100,7 @@ class Watcher:
         try:
             while True:
                 self._look_and_repair()
+                after()
                 if self._options.once and len(self._arrivals.waiting) == len(self.incomplete):
                     return
                 if self._notices.is_wrong(_JOURNAL):
@@ -227,6 +231,8 @@ class Watcher:
         try:
             filing.move(path, folder, moved)
         except OSError as error:
+            if not os.path.lexists(path):  # another watcher was quicker
+                return
             self._notices.say(path, f"{path}: cannot be moved to {folder}: {error.strerror or error}; it stays there")
 
     def _repair(self, error: JournalError) -> None:

@@ -23,9 +23,11 @@ from helpers_command import PROGRAM, Command
 
 from edge_all import arrivals, filing, image, self_check, watch
 from edge_all.bundle import Bundle
+from edge_all.cli.appended import Appended
 from edge_all.errors import JournalError, TargetError
 from edge_all.journal import Entry, Journal
 from edge_all.live import Live
+from edge_all.progress import Notices
 from edge_all.targets import EngineOptions
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals and such files are POSIX")
@@ -296,6 +298,22 @@ def test_moving_overwrites_nothing_and_the_journal_knows_where(make: Callable[..
     assert bench.journal.entry(1).file == str(bench.folder / "Green/a-2.png") and not bench.told
 
 
+def test_an_image_that_another_watcher_moves_is_no_failure(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = make(watch.Options(poll=0.02, settle=0.02, move=True))
+
+    def lost(source: Path, folder: Path, moved: object) -> Path:
+        source.unlink()
+        raise FileNotFoundError(2, "No such file or directory")
+
+    monkeypatch.setattr(filing, "move", lost)
+    bench.put("a.png", png(0))
+    bench.until(lambda: bool(bench.reported))
+    bench.idle()
+    assert not bench.told and len(bench.journal.entries()) == 1
+
+
 @posix
 def test_a_move_that_was_killed_is_ended(tmp_path: Path) -> None:
     source, calls = tmp_path / "a.png", []
@@ -426,6 +444,20 @@ def test_the_table_is_mended_and_never_another_file(edge_all: Command, colour_bu
         (tmp_path / "r.csv").write_bytes(other)
         edge_all(*once)
         assert (tmp_path / "r.csv").read_bytes() == other
+
+
+def test_the_table_is_made_good_when_it_can_be_written_again(tmp_path: Path) -> None:
+    told: list[str] = []
+    with Journal.open(tmp_path / "j.sqlite") as journal:
+        table = Appended(tmp_path / "away/r.csv", journal, [tmp_path], ["Pre"], Notices(told.append))
+        journal.add(Entry(str(tmp_path / "a.png"), "a" * 64, 1, "ok", "Pre", "Pre", {"Pre": 1.0}))
+        journal.add(Entry(str(tmp_path.parent / "b.png"), "b" * 64, 1, "ok", "Pre", "Pre", {"Pre": 1.0}))
+        table.update()
+        table.retry()
+        assert len(told) == 1 and "the journal has every answer" in told[0]
+        (tmp_path / "away").mkdir()
+        table.retry()
+        assert [row["file"] for row in rows(tmp_path / "away/r.csv")] == [str(tmp_path / "a.png")] and len(told) == 2
 
 
 def test_a_damaged_journal_at_the_start_is_put_aside(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:

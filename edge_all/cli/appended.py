@@ -65,6 +65,12 @@ class Appended:
             else:
                 self._notices.well(self, f"{self._path}: can be written again, and has every answer")
 
+    def retry(self) -> None:
+        """Write what could not be written, if there is any."""
+        if self._notices.is_wrong(self):
+            with suppress(JournalError):  # which is said elsewhere
+                self.update()
+
     def _append(self) -> None:
         with open(self._path, "a+b") as file:
             file.seek(0)

@@ -100,7 +100,7 @@ def command(
         if appended:
             appended.update()
         say(NOTICE, err=True)
-        watcher.run()
+        watcher.run(appended.retry if appended else lambda: None)
     _sum_up(statuses, watcher.incomplete)
 
 
