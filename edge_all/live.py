@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from edge_all import bundle as bundles
+from edge_all import bundle_files
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
 from edge_all.errors import EdgeAllError
@@ -64,7 +65,7 @@ class Live:
 def _stamp(path: Path) -> tuple[int, int, int] | None:
     """What changes with a bundle's record; None where there is none."""
     try:
-        status = os.stat(path / bundles.RECORD if path.is_dir() else path)
+        status = os.stat(path / bundle_files.RECORD if path.is_dir() else path)
     except OSError:
         return None
     return status.st_ino, status.st_size, status.st_mtime_ns

@@ -95,9 +95,9 @@ def command(
             writer = tiled.open_writer(form, classifier, write)
             counts = tiled.classify(classifier, sources, wanted, streams, writer, progress)
         else:
-            writer = open_writer(form, classifier, write)
+            whole = open_writer(form, classifier, write)
             with closing(_predictions(classifier, sources, streams, digest=form is not None)) as predictions:
-                counts = _classify(sources, predictions, writer, bundle.input_size, progress)
+                counts = _classify(sources, predictions, whole, bundle.input_size, progress)
     _sum_up(counts, not_looked_at, len(sources), for_people=form is None)
     if counts.answered < len(sources):
         sys.exit(1)
