@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 
 import pytest
-from helpers_command import Command
+from helpers_command import Command, every_core
 
 DATA = os.environ.get("EDGE_ALL_DATA")
 
@@ -18,20 +18,10 @@ pytestmark = [
 ]
 
 
-def test_export_of_a_tapped_backbone(edge_all_program: Command, tmp_path: Path) -> None:
-    words = (
-        "--backbone",
-        "efficientnet_lite0",
-        "--tap",
-        "blocks.2.0:std",
-        "--augment",
-        2,
-        "--data",
-        DATA,
-        "--out",
-        tmp_path / "b",
-    )
-    done = edge_all_program("export", *words, "--json", "--strict", timeout=900)
+def test_export_of_a_tapped_backbone(edge_all: Command, untimed: None, tmp_path: Path) -> None:
+    words = ("--backbone", "efficientnet_lite0", "--tap", "blocks.2.0:std", "--data", DATA, "--out", tmp_path / "b")
+    with every_core():
+        done = edge_all("export", *words, "--json", "--strict")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
     block, grouped = (summary["metrics"][name] for name in ("block", "grouped"))
