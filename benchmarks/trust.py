@@ -168,7 +168,6 @@ def kills(count: int, exporting: bool) -> None:
         (room / "field.jpg").write_bytes(_encoded("JPEG", "RGB", {"quality": 90}))
         words = ["classify", "field.jpg"]
         if exporting:
-            subprocess.run([program, "demo", "--help"], cwd=room, check=True, capture_output=True)
             from edge_all.export.dataset.synthetic import draw
 
             draw(room / "data", per_class=6)

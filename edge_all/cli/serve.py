@@ -47,12 +47,7 @@ _MOST_TOKEN_BYTES = 4096
     metavar="N",
     help="Requests a second that one client may make.",
 )
-@click.option(
-    "--journal",
-    type=options.LocalPath("a file"),
-    metavar="FILE",
-    help="Where answers are kept for the page and the review.  [default: in the user's folder for data]",
-)
+@options.journal
 @click.option(
     "--watch",
     "folders",
@@ -73,7 +68,7 @@ def command(
     token_file: Path | None,
     names: tuple[str, ...],
     rate: float,
-    journal: Path | None,
+    journal_path: Path | None,
     folders: tuple[Path, ...],
 ) -> None:
     """Answer over HTTP, and show answers on a page: the newest, what is to be reviewed, and counts for a smear.
@@ -97,7 +92,7 @@ def command(
     listening = server.bind(host, port)
     bundle = bundles.load(path or bundles.default(tell), keys)
     classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
-    with Journal.open(journal or journal_file.default(), tell=tell) as opened:
+    with Journal.open(journal_path or journal_file.default(), tell=tell) as opened:
         service, records = Service(classifier, tell), Records(opened, tell)
         running = server.Server(
             app.make(service, records, rules, [str(folder) for folder in folders]), service, records

@@ -94,8 +94,11 @@ def _check_deflate(piece: memoryview, size: int) -> None:
     """Check a zlib stream's form and its checksum."""
     stream, given, rest = zlib.decompressobj(), 0, bytes(piece)
     try:
-        while not stream.eof and given <= size and (part := stream.decompress(rest, _INFLATED) or stream.eof):
-            given += len(part) if isinstance(part, bytes) else 0
+        while not stream.eof and given <= size:
+            part = stream.decompress(rest, _INFLATED)
+            if not part and not stream.eof:
+                break
+            given += len(part)
             rest = stream.unconsumed_tail
     except zlib.error as error:
         raise ImageError(f"damaged image ({error}); save or copy it again") from None
