@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import edge_all as package
-from edge_all import image, tiles
+from edge_all import image, tile_output, tiles
 from edge_all.bundle import Bundle
 from edge_all.errors import ImageError
 
@@ -41,7 +41,7 @@ def mosaic() -> Image.Image:
 
 
 def labels(frame: tiles.Frame) -> list[str]:
-    return [tiles.name(tile) for tile in frame.tiles]
+    return [tile_output.name(tile) for tile in frame.tiles]
 
 
 WANTED = [CLASSES[2 - k] if k is not None else "empty" for line in CHANNELS for k in line]
@@ -160,7 +160,7 @@ def geojson_problems(text: str, size: tuple[int, int]) -> list[str]:
 def test_the_geojson_is_as_its_rules_say(colour_bundle: Bundle) -> None:
     classifier = package.load(colour_bundle.path)
     frame = tiles.answer(classifier, np.asarray(mosaic()))
-    text = tiles.geojson(frame, CLASSES)
+    text = tile_output.geojson(frame, CLASSES)
     assert geojson_problems(text, frame.size) == []
     features = json.loads(text)["features"]
     names = [feature["properties"]["classification"]["name"] for feature in features]
@@ -175,7 +175,7 @@ def test_the_geojson_is_as_its_rules_say(colour_bundle: Bundle) -> None:
 
 def test_no_wrong_geojson_passes(colour_bundle: Bundle) -> None:
     frame = tiles.answer(package.load(colour_bundle.path), np.asarray(mosaic()))
-    content = json.loads(tiles.geojson(frame, CLASSES))
+    content = json.loads(tile_output.geojson(frame, CLASSES))
     content["features"][0]["geometry"]["coordinates"][0].reverse()
     content["features"][1]["geometry"]["coordinates"][0].pop()
     assert geojson_problems(json.dumps(content), frame.size) == [
@@ -191,17 +191,17 @@ def test_what_is_not_sure_has_a_name_of_its_own(colour_bundle: Bundle) -> None:
     referred = replace(first, status="refer")
     strange = replace(first, status="unfamiliar", label=None)
     given = [replace(frame.tiles[0], prediction=answer) for answer in (first, referred, strange, None)]
-    assert [tiles.name(tile) for tile in given] == [first.label, f"{first.label}?", "unfamiliar", "empty"]
+    assert [tile_output.name(tile) for tile in given] == [first.label, f"{first.label}?", "unfamiliar", "empty"]
     frame = replace(frame, tiles=tuple(given))
     assert frame.labels == {first.label: 1}, "only ok counts for a class"
     assert frame.statuses == {"ok": 1, "refer": 1, "unfamiliar": 1, "empty": 1}
-    tiles.draw(frame, np.asarray(mosaic()), CLASSES)
+    tile_output.draw(frame, np.asarray(mosaic()), CLASSES)
 
 
 def test_the_picture_of_the_tiles(colour_bundle: Bundle) -> None:
     pixels = np.asarray(mosaic())
     frame = tiles.answer(package.load(colour_bundle.path), pixels)
-    with Image.open(io.BytesIO(tiles.draw(frame, pixels, CLASSES))) as opened:
+    with Image.open(io.BytesIO(tile_output.draw(frame, pixels, CLASSES))) as opened:
         drawn = np.asarray(opened.convert("RGB"))
     assert drawn.shape[1] == pixels.shape[1] and drawn.shape[0] > pixels.shape[0]
     assert tuple(drawn[HEIGHT - 3, WIDTH // 2]) == (0, 158, 115), "the third class's colour, at the first tile's edge"

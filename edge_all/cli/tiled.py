@@ -185,7 +185,7 @@ def _write(
     out: Path, source: Source, names: set[str], frame: Frame, pixels: npt.NDArray[np.uint8], classifier: Classifier
 ) -> tuple[Path, ...]:
     """Write a frame's picture and GeoJSON; two frames of one name get files of two names."""
-    from edge_all import files, tiles
+    from edge_all import files, tile_output
 
     stem = base = Path(source.name).name if isinstance(source.content, Path) else "stdin"
     number = 1
@@ -197,8 +197,8 @@ def _write(
     picture, shapes = out / f"{stem}.tiles.png", out / f"{stem}.geojson"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        files.write(picture, tiles.draw(frame, pixels, classes))
-        files.write(shapes, tiles.geojson(frame, classes))
+        files.write(picture, tile_output.draw(frame, pixels, classes))
+        files.write(shapes, tile_output.geojson(frame, classes))
     except OSError as error:
         raise EdgeAllError(f"--out {out}: cannot be written ({error.strerror or error}); give another folder") from None
     return picture, shapes
