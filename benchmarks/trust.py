@@ -5,6 +5,7 @@
     python benchmarks/trust.py fields --data DIR --count 2000
     python benchmarks/trust.py soak --count 20000
     python benchmarks/trust.py kills --count 100
+    python benchmarks/trust.py kills --export --count 200
 
 Each prints counts, the longest time and the peak of memory. An input that ends in an error which is not edge_all's own
 is printed with its seed, and the exit status is 1.
@@ -14,9 +15,9 @@ from __future__ import annotations
 
 import gc
 import io
+import multiprocessing
 import os
 import random
-import subprocess
 import sys
 import tempfile
 import threading
@@ -33,6 +34,7 @@ from PIL import Image
 import edge_all
 from edge_all import bundle as bundles
 from edge_all import bundle_files, machine
+from edge_all.cli import main
 from edge_all.errors import EdgeAllError, ImageError
 
 FORMS: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -162,7 +164,7 @@ def soak(count: int, targets: tuple[str, ...]) -> None:
 )
 def kills(count: int, exporting: bool) -> None:
     """Kill a command at random times, and look for lost bundles and for what is left over after the next run."""
-    program = str(Path(sys.executable).with_name("edge-all"))
+    forks = multiprocessing.get_context("forkserver")
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)
         (room / "field.jpg").write_bytes(_encoded("JPEG", "RGB", {"quality": 90}))
@@ -170,36 +172,71 @@ def kills(count: int, exporting: bool) -> None:
         if exporting:
             from edge_all.export.dataset.synthetic import draw
 
+            forks.set_forkserver_preload(["edge_all.export.pipeline"])  # a process would take longer to load torch
             draw(room / "data", per_class=6)
-            words = ["export", "--backbone", "mobilenetv2", "--weights", "random", "--tap", "last", "--augment", "0"]
-            words += ["--resize", "64x64", "--data", "data", "--out", "bundle", "--target", "cpu"]
-        environment = os.environ | {"EDGE_ALL_CACHE": str(room / "cache")}
-        quiet: dict[str, object] = {"cwd": room, "env": environment, "capture_output": True}
+            words = ["export", "--backbone", "efficientnet_lite0", "--weights", "random", "--tap", "blocks.0.0:std"]
+            words += [
+                "--augment",
+                "0",
+                "--resize",
+                "64x64",
+                "--data",
+                "data",
+                "--out",
+                "bundle",
+                "--target",
+                "cpu",
+                "--scheme",
+                "layerwise-7bit",
+            ]
+
+        def run(seconds: float | None = None) -> None:
+            child = forks.Process(target=_command, args=(words, room))
+            child.start()
+            child.join(seconds)
+            if child.exitcode is None:
+                child.kill()
+                child.join()
+            elif child.exitcode:
+                raise click.ClickException(f"the command failed: {(room / 'told').read_text()}")
+
+        run()
         begun = time.perf_counter()
-        subprocess.run([program, *words], check=True, **quiet)  # type: ignore[call-overload]
+        run()
         whole = time.perf_counter() - begun
         before, rng, lost = _listing(room), random.Random(0), 0
         for _ in range(count):
-            child = subprocess.Popen(
-                [program, *words], cwd=room, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-            )
-            try:
-                child.wait(rng.uniform(0, 1.1 * whole))
-            except subprocess.TimeoutExpired:
-                child.kill()
-                child.wait()
+            run(rng.uniform(0, 1.1 * whole))
             if exporting:
                 try:
                     edge_all.load(room / "bundle")
                 except EdgeAllError as error:
                     lost += 1
                     click.echo(error)
-        subprocess.run([program, *words], check=True, **quiet)  # type: ignore[call-overload]
+        run()
         left = sorted(set(_listing(room)) - set(before))
         click.echo(
             f"{count} killed of runs of {whole:.1f} s: {lost} bundles lost, left over after the next run: {left}"
         )
     sys.exit(bool(lost or left))
+
+
+def _command(words: list[str], room: Path) -> None:
+    """Run edge-all in a folder, with a cache of its own there; what it prints goes to a file."""
+    os.chdir(room)
+    os.environ["EDGE_ALL_CACHE"] = str(room / "cache")
+    told = os.open("told", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(told, 1)
+    os.dup2(told, 2)
+    sys.argv[1:] = words
+    status = 1
+    try:
+        main()
+    except SystemExit as end:
+        status = end.code if isinstance(end.code, int) else 1
+    finally:
+        sys.stdout.flush()
+        os._exit(status)  # multiprocessing would wait for joblib's workers, which stay for a while
 
 
 def _listing(room: Path) -> list[str]:

@@ -1,4 +1,4 @@
-"""The built-in bundle's recipe keeps what the documentation claims; the export takes minutes, so it has a file of its own."""
+"""The recipe of the built-in bundle keeps what the documentation claims; it takes minutes, so it has its own file."""
 
 from __future__ import annotations
 
@@ -19,16 +19,8 @@ pytestmark = [
     pytest.mark.skipif(not DATA, reason="EDGE_ALL_DATA names no folder of real images"),
 ]
 
-RECIPE = (
-    "--backbone",
-    "efficientnet_lite0",
-    "--tap",
-    "blocks.2.0:std",
-    "--features",
-    64,
-    "--hold-out",
-    "--drawn-probe",
-)
+BACKBONE = ("--backbone", "efficientnet_lite0", "--tap", "blocks.2.0:std")
+RECIPE = (*BACKBONE, "--features", 64, "--hold-out", "--drawn-probe")
 
 
 def test_export_of_the_builtin_recipe(edge_all: Command, untimed: None, tmp_path: Path) -> None:
