@@ -175,20 +175,8 @@ def kills(count: int, exporting: bool) -> None:
             forks.set_forkserver_preload(["edge_all.export.pipeline"])  # a process would take longer to load torch
             draw(room / "data", per_class=6)
             words = ["export", "--backbone", "efficientnet_lite0", "--weights", "random", "--tap", "blocks.0.0:std"]
-            words += [
-                "--augment",
-                "0",
-                "--resize",
-                "64x64",
-                "--data",
-                "data",
-                "--out",
-                "bundle",
-                "--target",
-                "cpu",
-                "--scheme",
-                "layerwise-7bit",
-            ]
+            words += ["--data", "data", "--out", "bundle", "--augment", "0", "--resize", "64x64"]
+            words += ["--target", "cpu", "--scheme", "layerwise-7bit"]
 
         def run(seconds: float | None = None) -> None:
             child = forks.Process(target=_command, args=(words, room))
