@@ -1,0 +1,425 @@
+"""The camera: pixels of every form, the gate, Micro-Manager's demo camera, and a server that shows and answers it."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from importlib import util
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from helpers_bundle import CLASSES
+from helpers_camera import LOST_AND_FOUND, Scene, demo, field, tinted
+from helpers_command import Command
+from PIL import Image, ImageFilter
+
+from edge_all.bundle import Bundle
+from edge_all.camera import Frame, gate, micromanager
+from edge_all.camera.gate import Gate
+from edge_all.camera.micromanager import open_camera
+from edge_all.camera.pixels import to_rgb
+from edge_all.errors import CameraError
+from edge_all.serve import camera as serve_camera
+
+pytest.importorskip("fastapi", reason="the extra serve is not installed")
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
+
+from helpers_serve import TOKEN, serving  # noqa: E402
+
+from edge_all.serve import app  # noqa: E402
+from edge_all.serve.security import Rules  # noqa: E402
+
+
+def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
+    """Wait for something, and give it."""
+    end = time.monotonic() + seconds
+    while not (found := holds()):
+        assert time.monotonic() < end
+        time.sleep(0.02)
+    return found
+
+
+class TestPixels:
+    def test_colour_is_put_in_order(self) -> None:
+        bgra = np.array([[[1, 2, 3, 0], [4, 5, 6, 0]]], np.uint8)
+        assert to_rgb(bgra.view(np.uint32)[..., 0], 4, 8).tolist() == [[[3, 2, 1], [6, 5, 4]]]
+        deep = (bgra.astype(np.uint16) * 257 >> 4).view(np.uint64)[..., 0]
+        assert to_rgb(deep, 4, 12).tolist() == [[[3, 2, 1], [6, 5, 4]]]
+
+    def test_grey_is_three_equal_channels_of_8_bits(self) -> None:
+        assert to_rgb(np.array([[0, 7, 255]], np.uint8), 1, 8).tolist() == [[[0] * 3, [7] * 3, [255] * 3]]
+        deep = np.array([[0, 16, 4095, 65535]], np.uint16)
+        assert to_rgb(deep, 1, 12)[0, :, 1].tolist() == [0, 1, 255, 255]
+        assert to_rgb(deep, 1, 16)[0, :, 1].tolist() == [0, 0, 15, 255]
+        assert to_rgb(deep, 1, 12).flags.c_contiguous
+
+    @pytest.mark.parametrize(("kind", "components"), [(np.uint32, 1), (np.uint8, 3), (np.float32, 1)])
+    def test_other_forms_are_refused(self, kind: Any, components: int) -> None:
+        with pytest.raises(CameraError, match="PixelType"):
+            to_rgb(np.zeros((2, 2), kind), components, 8)
+
+
+class TestGate:
+    """On a drawn field, of which each frame has noise of its own."""
+
+    def look(self, judge: Gate, picture: Image.Image, start: float = 0.0, light: float = 1.0) -> list[str]:
+        """Six frames of one picture, 15 a second."""
+        rng, pixels, states = np.random.default_rng(0), np.asarray(picture, np.float32), []
+        for i in range(6):
+            noisy = np.clip(pixels * light + rng.normal(0, 5, pixels.shape), 0, 255).astype(np.uint8)
+            states.append(judge.look(Image.fromarray(noisy), start + i / 15))
+        return states
+
+    def test_a_field_that_stays_settles_whatever_the_lamp(self) -> None:
+        judge = Gate()
+        assert self.look(judge, field()) == ["moving"] * gate.HOLD + ["settled"] * 3
+        assert self.look(judge, field(), 1, light=0.8) == ["settled"] * 6
+
+    def test_a_field_that_moves_is_moving(self) -> None:
+        judge, pixels = Gate(), np.asarray(field())
+        shifted = [Image.fromarray(np.roll(pixels, 3 * i, axis=0)) for i in range(9)]
+        assert [judge.look(picture, i / 15) for i, picture in enumerate(shifted)] == ["moving"] * 9
+        assert self.look(judge, shifted[-1], 1)[-1] == "settled"
+
+    @pytest.mark.parametrize("blur", [1.5, 3.0])
+    def test_a_blurred_field_is_out_of_focus(self, blur: float) -> None:
+        judge, pixels = Gate(), field().filter(ImageFilter.GaussianBlur(blur))
+        states = [judge.look(pixels, i / 15) for i in range(6)]
+        assert states[gate.HOLD :] == ["unfocused"] * 3, "never in focus"
+        assert self.look(judge, field(), 1)[-1] == "settled"
+
+    def test_less_sharp_than_it_has_just_been_is_out_of_focus(self) -> None:
+        judge, soft = Gate(), field().filter(ImageFilter.GaussianBlur(1.0))
+        assert gate.focus(*gate.copies(soft)) > gate.LEAST_FOCUS
+        assert [judge.look(soft, i / 15) for i in range(6)][-1] == "settled"
+        sharp = field().filter(ImageFilter.UnsharpMask(2, 150))
+        assert [judge.look(sharp, 1 + i / 15) for i in range(6)][-1] == "settled"
+        assert [judge.look(soft, 2 + i / 15) for i in range(6)][-1] == "unfocused"
+        assert [judge.look(soft, 70 + i / 15) for i in range(6)][-1] == "settled", "it is no longer known"
+
+    def test_other_fields_of_the_smear_are_in_focus(self) -> None:
+        judge = Gate()
+        for seed in range(5):
+            assert self.look(judge, field(seed), seed)[-1] == "settled"
+
+    @pytest.mark.parametrize("size", [(1, 1), (3000, 5), (40, 1000)])
+    def test_any_picture_is_judged(self, size: tuple[int, int]) -> None:
+        judge = Gate()
+        states = [judge.look(Image.new("RGB", size), i) for i in range(6)]
+        assert states[-1] == "unfocused", "nothing is to be seen"
+        assert judge.look(Image.new("RGB", (64, 64)), 7) == "moving"
+
+
+@pytest.fixture
+def adapters() -> None:
+    pytest.importorskip("pymmcore_plus", reason="the extra camera is not installed")
+    pytest.importorskip("mm_test_adapters", reason="mm-test-adapters, Micro-Manager's demo camera, is not installed")
+
+
+@pytest.mark.usefixtures("adapters")
+class TestMicroManager:
+    """The demo camera, through Micro-Manager's own core."""
+
+    def frames(self, source: Any, count: int) -> list[Frame]:
+        found = []
+        while len(found) < count:
+            if frame := source.next(2):
+                found.append(frame)
+        return found
+
+    def test_frames_come_in_order_and_fresh(self, tmp_path: Path) -> None:
+        source = open_camera(demo(tmp_path, "Artificial Waves"))
+        try:
+            assert source.name == "Camera (DemoCamera DCam)"
+            frames = self.frames(source, 20)
+            assert {frame.pixels.shape for frame in frames} == {(512, 512, 3)}
+            for before, after in itertools.pairwise(frames):
+                assert after.received > before.received
+                assert (after.pixels != before.pixels).any()
+            ages = [-(self.frames(source, 1)[0].received - time.monotonic()) for _ in range(20)]
+            assert 0 <= sorted(ages)[10] < 0.02
+        finally:
+            source.close()
+
+    @pytest.mark.parametrize(("kind", "bits"), [("8bit", "8"), ("16bit", "12"), ("64bitRGB", "16")])
+    def test_every_kind_of_pixels(self, tmp_path: Path, kind: str, bits: str) -> None:
+        source = open_camera(demo(tmp_path, "Artificial Waves", PixelType=kind, BitDepth=bits))
+        try:
+            (frame,) = self.frames(source, 1)
+            assert (frame.pixels.dtype, frame.pixels.shape) == (np.uint8, (512, 512, 3))
+            assert frame.pixels.std() > 1
+        finally:
+            source.close()
+
+    def test_red_is_red(self, tmp_path: Path) -> None:
+        """The adapter's test pattern begins with bands of blue, green and red, which become brighter to the right."""
+        source = open_camera(demo(tmp_path))
+        try:
+            (frame,) = self.frames(source, 1)
+        finally:
+            source.close()
+        bands = frame.pixels[32 : 32 + 3 * 64 : 64, -1].astype(int)
+        assert bands.tolist() == [[0, 0, 255], [0, 255, 0], [255, 0, 0]]
+
+    def test_a_camera_that_goes_is_an_error_and_can_be_opened_again(self, tmp_path: Path) -> None:
+        path = demo(tmp_path)
+        source = open_camera(path)
+        self.frames(source, 1)
+        source._core.stopSequenceAcquisition()
+        source._core.unloadDevice("Camera")
+        with pytest.raises(CameraError, match="cable"):
+            for _ in range(100):
+                source.next(0.1)
+        source.close()
+        source.close()
+        again = open_camera(path)
+        self.frames(again, 1)
+        again.close()
+
+    def test_a_silent_camera_is_gone(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(micromanager, "_SILENT_SECONDS", 0.3)
+        source = open_camera(demo(tmp_path))
+        source._patience, source._latest = 0.3, time.monotonic() - 1
+        try:
+            monkeypatch.setattr(source._core, "getRemainingImageCount", lambda: 0)
+            with pytest.raises(CameraError, match=r"no image for 0\.3 s"):
+                source.next(1)
+        finally:
+            source.close()
+
+    @pytest.mark.parametrize(
+        ("text", "words"),
+        [
+            ("", "names no camera"),
+            ("Device,Camera,Nonesuch,DCam\n", "Nonesuch"),
+            ("Property,Core,Camera,Camera\n", "Camera"),
+            ("\xff\x00 rubbish\n", "names no camera"),
+        ],
+    )
+    def test_a_configuration_that_cannot_be_used_is_said_in_a_line(self, tmp_path: Path, text: str, words: str) -> None:
+        path = tmp_path / "bad.cfg"
+        path.write_text(text, encoding="latin-1")
+        with pytest.raises(CameraError, match=words) as error:
+            open_camera(path)
+        assert "\n" not in str(error.value)
+        assert "bad.cfg" in str(error.value)
+
+    def test_nothing_is_left_when_it_is_opened_many_times(self, tmp_path: Path) -> None:
+        path = demo(tmp_path)
+        open_camera(path).close()
+        before = threading.active_count()
+        for _ in range(10):
+            source = open_camera(path)
+            self.frames(source, 1)
+            source.close()
+        assert threading.active_count() == before
+
+
+@pytest.fixture
+def scene() -> Scene:
+    return Scene(tinted(0))
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lost camera is looked for soon."""
+    monkeypatch.setattr(serve_camera, "_FIRST_PAUSE", 0.05)
+    monkeypatch.setattr(serve_camera, "_LONGEST_PAUSE", 0.2)
+
+
+@pytest.fixture
+def watched(served: Bundle, tmp_path: Path, scene: Scene) -> Iterator[Any]:
+    """A client of a server with a drawn camera."""
+    with (
+        serving(served, tmp_path / "j.sqlite", camera=scene.open) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        yield client
+
+
+def state(client: Any) -> str:
+    return str(client.get("/camera").json()["state"])
+
+
+def test_the_label_is_that_of_the_last_settled_frame(watched: Any, scene: Scene) -> None:
+    until(lambda: state(watched) == "settled")
+    shown = watched.get("/camera").json()
+    assert (shown["name"], shown["error"]) == ("Drawn (no hardware)", "")
+    assert (shown["answer"]["label"], shown["answer"]["status"]) == (CLASSES[2], "ok")
+    assert shown["answer"]["frame_ms"] > 0
+    scene.moves = 5
+    until(lambda: state(watched) == "moving")
+    scene.pixels = tinted(1)
+    assert watched.get("/camera").json()["answer"]["label"] == CLASSES[2]
+    scene.moves = 0
+    until(lambda: state(watched) == "settled")
+    assert watched.get("/camera").json()["answer"]["label"] == CLASSES[1]
+    scene.pixels = np.asarray(Image.fromarray(scene.pixels).filter(ImageFilter.GaussianBlur(4)))
+    until(lambda: state(watched) == "unfocused")
+    assert watched.get("/api/health").json()["camera"] == "unfocused"
+    assert watched.get("/api/entries").json()["entries"] == []
+
+
+def test_pictures_come_one_by_one(watched: Any) -> None:
+    begun = time.monotonic()
+    pictures = [watched.get("/camera/frame.jpg") for _ in range(10)]
+    assert {answer.headers["content-type"] for answer in pictures} == {"image/jpeg"}
+    assert Image.open(io.BytesIO(pictures[0].content)).size == (256, 256)
+    assert time.monotonic() - begun > 9 * serve_camera._REST_SECONDS * 0.9
+
+
+def test_a_frame_is_kept_with_its_answer(watched: Any, scene: Scene, tmp_path: Path) -> None:
+    until(lambda: state(watched) == "settled")
+    live = watched.get("/camera").json()["answer"]
+    entry = watched.post("/camera/keep").json()
+    file = Path(entry["file"])
+    assert (file.parent, file.suffix) == (tmp_path / "frames", ".png")
+    assert entry["sha256"][:16] in file.name
+    assert (np.asarray(Image.open(file)) == scene.pixels).all()
+    assert entry["label"] == live["label"]
+    assert entry["probabilities"] == live["probabilities"], "the live view sees the pixels of the file"
+    assert watched.get("/api/entries").json()["entries"][0] == entry
+    assert watched.get("/api/queue").json()["entries"] == [entry]
+    assert watched.get(f"/api/entries/{entry['id']}/image").headers["content-type"] == "image/jpeg"
+    assert watched.post("/camera/keep").json() == entry, "the same frame is kept once"
+    scene.pixels = tinted(1)
+    until(lambda: watched.get("/camera").json()["answer"]["label"] == CLASSES[1])
+    assert watched.post("/camera/keep").json()["id"] == entry["id"] + 1
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+    file.unlink()
+    scene.pixels = tinted(0)
+    until(lambda: watched.get("/camera").json()["answer"]["label"] == CLASSES[2])
+    assert watched.post("/camera/keep").json()["id"] == entry["id"]
+    assert len(list((tmp_path / "frames").iterdir())) == 2
+
+
+def test_a_frame_that_cannot_be_written_is_not_in_the_journal(served: Bundle, tmp_path: Path, scene: Scene) -> None:
+    (tmp_path / "frames").write_bytes(b"a file is in the way")
+    words = ["frames: the frame cannot be kept"]
+    with (
+        serving(served, tmp_path / "j.sqlite", camera=scene.open, expected=words) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        until(lambda: state(client) == "settled")
+        answer = client.post("/camera/keep")
+        assert answer.status_code == 503
+        assert "--keep" in answer.json()["error"]
+        assert client.get("/api/entries").json()["entries"] == []
+
+
+def test_a_lost_camera_is_said_and_found_again(served: Bundle, tmp_path: Path, scene: Scene) -> None:
+    with (
+        serving(served, tmp_path / "j.sqlite", camera=scene.open, expected=LOST_AND_FOUND) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+        client.stream("GET", "/events") as stream,
+    ):
+        with httpx.Client(base_url=url, timeout=20) as asking:
+            until(lambda: state(asking) == "settled")
+            scene.gone = True
+            until(lambda: state(asking) == "lost")
+            assert asking.get("/camera").json()["answer"] is None
+            assert asking.get("/camera/frame.jpg").status_code == 204
+            assert asking.post("/camera/keep").status_code == 503
+            scene.gone = False
+            until(lambda: state(asking) == "settled")
+            figures = dict(
+                line.split() for line in asking.get("/metrics").text.splitlines() if line.startswith("edge_all_camera")
+            )
+            assert (figures["edge_all_camera_lost_total"], figures["edge_all_camera_gives_images"]) == ("1", "1")
+            assert int(figures["edge_all_camera_frames_total"]) > int(figures["edge_all_camera_settled_total"]) > 0
+        told = []
+        for line in stream.iter_lines():
+            if line.startswith('data: {"name"'):
+                told.append(json.loads(line.removeprefix("data: "))["state"])
+            if told[-1:] == ["settled"] and "lost" in told:
+                break
+    assert scene.opened == 2
+    assert [now for now, before in zip(told, [None, *told], strict=False) if now != before][-3:] in (
+        ["lost", "moving", "settled"],
+        ["settled", "lost", "settled"],
+    )
+
+
+def test_a_camera_that_fails_in_its_own_way_does_not_end_it(served: Bundle, tmp_path: Path, scene: Scene) -> None:
+    fails = [True]
+
+    def opened() -> Any:
+        if fails:
+            raise ZeroDivisionError(fails.pop())
+        return scene.open()
+
+    with (
+        serving(served, tmp_path / "j.sqlite", camera=opened, expected=["ZeroDivisionError", "again"]) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        until(lambda: state(client) == "settled")
+
+
+def test_without_a_camera_there_is_none(client: Any) -> None:
+    for method, path in (("GET", "/camera"), ("GET", "/camera/frame.jpg"), ("POST", "/camera/keep")):
+        answer = client.request(method, path)
+        assert answer.status_code == 404
+        assert "--camera" in answer.json()["error"]
+    assert client.get("/api/health").json()["camera"] is None
+    assert "camera" not in client.get("/metrics").text
+    described = client.get("/openapi.json").json()["paths"]
+    assert {"/camera", "/camera/frame.jpg", "/camera/keep"} <= set(described)
+
+
+def test_nobody_else_sees_the_camera(served: Bundle, tmp_path: Path, scene: Scene) -> None:
+    rules = Rules(token=TOKEN, public=app.PUBLIC)
+    with (
+        serving(served, tmp_path / "j.sqlite", rules, camera=scene.open) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        known = {"Authorization": f"Bearer {TOKEN}"}
+        for method, path in (("GET", "/camera"), ("GET", "/camera/frame.jpg"), ("POST", "/camera/keep")):
+            assert client.request(method, path).status_code == 401
+            assert client.request(method, path, headers={"Origin": "https://evil.example"}).status_code == 403
+            assert client.request(method, path, headers={"Host": "evil.example"}).status_code == 403
+        until(lambda: client.get("/camera", headers=known).json()["state"] == "settled")
+        assert client.get("/camera/frame.jpg", headers=known).content.startswith(b"\xff\xd8")
+        assert client.post("/camera/keep", headers=known).status_code == 200
+
+
+@pytest.mark.usefixtures("adapters")
+def test_the_demo_camera_is_served(served: Bundle, tmp_path: Path) -> None:
+    opened: list[Any] = []
+
+    def again() -> Any:
+        opened.append(open_camera(tmp_path / "demo.cfg"))
+        return opened[-1]
+
+    demo(tmp_path)
+    with (
+        serving(served, tmp_path / "j.sqlite", camera=again, expected=["Camera", "gives images again"]) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        until(lambda: state(client) == "settled")
+        assert client.post("/camera/keep").status_code == 200
+        opened[0]._core.stopSequenceAcquisition()
+        until(lambda: len(opened) == 2 and state(client) == "settled")
+
+
+def test_what_is_missing_is_said_before_the_server_starts(
+    edge_all: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find, installed = util.find_spec, True
+    spec = find("numpy")
+    monkeypatch.setattr(
+        util, "find_spec", lambda name: find(name) if name != "pymmcore_plus" else spec if installed else None
+    )
+    done = edge_all("serve", "--camera", "none.cfg")
+    assert done.returncode == 1
+    assert "none.cfg: there is no such file" in done.stderr
+    installed = False
+    done = edge_all("serve", "--camera", "none.cfg")
+    assert done.returncode == 1
+    assert "pymmcore_plus" in done.stderr
+    assert ".[camera]" in done.stderr
