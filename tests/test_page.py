@@ -195,10 +195,9 @@ def test_the_camera_is_shown_and_a_frame_kept_by_keyboard(browser: Any, tmp_path
         page = watched.page
         watched.reads("#camera-state", "Settled")
         watched.reads("#camera-label", CLASSES[2])
-        shown = "(document.getElementById('frame').naturalWidth)"
-        assert page.wait_for_function(f"{shown} === 256")
-        before = page.get_attribute("#frame", "src")
-        page.wait_for_function("(before) => document.getElementById('frame').src !== before", arg=before)
+        frame = page.locator("#frame")
+        api.expect(frame).to_have_js_property("naturalWidth", 256)
+        api.expect(frame).not_to_have_attribute("src", page.get_attribute("#frame", "src"))
         watched.reads("#label", "No answer yet")
         page.keyboard.press("k")
         watched.reads("#camera-message", "Kept: ")
@@ -206,7 +205,7 @@ def test_the_camera_is_shown_and_a_frame_kept_by_keyboard(browser: Any, tmp_path
         watched.reads("#queue-title", "(1)")
         (kept,) = (tmp_path / "frames").iterdir()
         watched.reads("#file", kept.name)
-        assert page.wait_for_function("document.getElementById('image').naturalWidth === 256")
+        api.expect(page.locator("#image")).to_have_js_property("naturalWidth", 256)
         scene.moves = 5
         watched.reads("#camera-state", "Moving")
         watched.reads("#camera-advice", "last settled frame")
@@ -217,12 +216,13 @@ def test_the_camera_is_shown_and_a_frame_kept_by_keyboard(browser: Any, tmp_path
         watched.reads("#camera-label", CLASSES[1])
         scene.gone = True
         watched.reads("#camera-lost", "CAMERA LOST")
+        watched.reads("#camera-advice", "it is unplugged")
         api.expect(page.locator("#keep")).to_be_disabled()
-        api.expect(page.locator("#frame")).to_be_hidden()
+        api.expect(frame).to_be_hidden()
         watched.reads("#camera-label", "")
         scene.gone = False
         watched.reads("#camera-state", "Settled")
-        api.expect(page.locator("#frame")).to_be_visible()
+        api.expect(frame).to_be_visible()
         page.click("#keep")
         watched.reads("#label", CLASSES[1])
         watched.reads("#queue-title", "(2)")

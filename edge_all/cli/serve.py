@@ -94,8 +94,7 @@ def command(
     API do is in the documentation, "The page and the API". It ends with Ctrl-C.
     """
     _check_installed("serve", ("fastapi", "uvicorn", "python_multipart"))
-    if configuration:
-        _check_camera(configuration)
+    _check_camera(configuration, keep)
     from edge_all import bundle as bundles
     from edge_all import journal_file, self_check
     from edge_all.camera.micromanager import open_camera
@@ -138,9 +137,13 @@ def _check_installed(extra: str, modules: Sequence[str]) -> None:
         raise ServeError(f"edge-all serve needs {', '.join(missing)}, not installed here: {install_hint(extra)}")
 
 
-def _check_camera(configuration: Path) -> None:
+def _check_camera(configuration: Path | None, keep: Path | None) -> None:
     from edge_all.errors import ServeError
 
+    if configuration is None:
+        if keep:
+            raise ServeError(f"--keep {keep}: there is no camera whose frames could be kept; wanted --camera FILE too")
+        return
     _check_installed("camera", ("pymmcore_plus",))
     if not configuration.is_file():
         raise ServeError(f"--camera {configuration}: there is no such file; wanted a Micro-Manager configuration")

@@ -11,12 +11,11 @@ export function camera(found = known) {
   $("camera").hidden = !found;
   if (!found) return;
   const answer = gives() ? found.answer : null, lost = found.state === "lost";
-  $("camera").dataset.state = found.state;
-  $("camera").dataset.status = answer ? answer.status : "none";
+  $("camera").dataset.status = answer && found.state === "settled" ? answer.status : "none";
   $("keep").disabled = !gives();
   $("camera-state").textContent = lost ? "" : t(found.state);
-  $("camera-lost").textContent = lost ? t("cameraLost", found.error) : "";
-  $("camera-advice").textContent = lost ? "" : found.error || advice(found.state, answer);
+  $("camera-lost").textContent = lost ? t("cameraLost") : "";
+  $("camera-advice").textContent = found.error || advice(found.state, answer);
   answered($("camera-label"), answer);
   $("frame").alt = t("frameAlt", found.name);
   if (!gives()) picture(null);
