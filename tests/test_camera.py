@@ -302,7 +302,8 @@ def test_a_frame_is_kept_with_its_answer(watched: Any, scene: Scene, tmp_path: P
     file.unlink()
     scene.pixels = tinted(0)
     until(lambda: watched.get("/camera").json()["answer"]["label"] == CLASSES[2])
-    assert watched.post("/camera/keep").json()["id"] == entry["id"]
+    again = watched.post("/camera/keep").json()
+    assert (again["id"], Path(again["file"]).is_file()) == (entry["id"], True), "its file was gone"
     assert len(list((tmp_path / "frames").iterdir())) == 2
 
 

@@ -57,20 +57,22 @@ async def frame(request: Request) -> Response:
 async def keep(request: Request) -> Response:
     """Keep the newest frame: as a PNG in the folder of kept frames, and its answer in the journal."""
     camera, service, records = camera_of(request), service_of(request), records_of(request)
-    if camera.newest is None:
-        raise refusal(503, "the camera gives no image now", {"Retry-After": "5"})
     with service.place(request):
         async with camera.keeping:
-            data = await service.run(partial(png, camera.newest.pixels))
+            if (newest := camera.newest) is None:
+                raise refusal(503, "the camera gives no image now", {"Retry-After": "5"})
+            data = await service.run(partial(png, newest.pixels))
             try:
                 prediction = await service.classify(data)
             except ImageError as error:
                 raise refusal(422, str(error)) from None
             known = await records.ask(partial(Journal.by_digest, sha256=prediction.sha256 or ""))
-            if known and known.status != "refused" and await service.run(partial(_is_there, known)):
+            if known and await service.run(partial(_is_there, known)):
                 return Json(as_json(known))
             file = await service.run(partial(_put, data, camera.keep, prediction.sha256 or "", service.tell))
             number = await records.add(service.entry(str(file), len(data), prediction), None)
+            if known:  # its image was only sent, or is gone
+                await records.ask(partial(Journal.moved, number=number, file=str(file)))
     camera.figures.kept += 1
     entry = await records.entry(number)
     assert entry
