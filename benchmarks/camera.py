@@ -1,8 +1,8 @@
 """What the live view costs, and what its gate lets through: python benchmarks/camera.py [--data DIR] [--json FILE]
 
-`edge-all serve --camera FILE` runs as a program on Micro-Manager's demo camera (512 x 512 in RGB, a still test pattern), and
-a client takes the pictures and the events as the page does. From frame to label is counted from when Micro-Manager has
-the frame, and the share of a core is the program's, with that of the camera's own thread, which draws the pictures.
+`edge-all serve --camera FILE` runs as a program on Micro-Manager's demo camera (512 x 512 in RGB, a still test
+pattern), and a client takes the pictures and the events as the page does. From frame to label is counted from when
+Micro-Manager has the frame, and the share of a core is the program's, with the camera's thread, which makes the frames.
 With --data the gate is tried on fields: as they are, blurred, shifted from frame to frame, and with noise.
 """
 

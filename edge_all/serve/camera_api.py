@@ -67,7 +67,8 @@ async def keep(request: Request) -> Response:
             except ImageError as error:
                 raise refusal(422, str(error)) from None
             known = await records.ask(partial(Journal.by_digest, sha256=prediction.sha256 or ""))
-            if known and await service.run(partial(_is_there, known)):
+            has_file = await service.run(partial(_has_file, known))
+            if known and has_file:
                 return Json(as_json(known))
             file = await service.run(partial(_put, data, camera.keep, prediction.sha256 or "", service.tell))
             number = await records.add(service.entry(str(file), len(data), prediction), None)
@@ -79,9 +80,9 @@ async def keep(request: Request) -> Response:
     return Json(as_json(entry))
 
 
-def _is_there(entry: Entry) -> bool:
-    """Whether an entry has its image in a file."""
-    return Path(entry.file).is_absolute() and Path(entry.file).is_file()
+def _has_file(entry: Entry | None) -> bool:
+    """Whether there is an entry, and its image in a file."""
+    return entry is not None and Path(entry.file).is_absolute() and Path(entry.file).is_file()
 
 
 def _put(data: bytes, folder: Path, sha256: str, tell: Tell) -> Path:
