@@ -8,6 +8,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -216,6 +217,18 @@ class TestMicroManager:
             open_camera(path)
         assert "\n" not in str(error.value)
         assert "bad.cfg" in str(error.value)
+
+    def test_the_process_ends_in_peace(self, tmp_path: Path) -> None:
+        """Threads of the core must not call Python while it ends: without care, every fourth process crashes."""
+        path = demo(tmp_path, Exposure="1")
+        code = (
+            "import sys; from pathlib import Path; from edge_all.camera.micromanager import open_camera\n"
+            "source = open_camera(Path(sys.argv[1]))\n"
+            "frames = [source.next(2) for _ in range(20)]\n"
+            "source.close()"
+        )
+        running = [subprocess.Popen([sys.executable, "-c", code, str(path)]) for _ in range(6)]
+        assert [process.wait(60) for process in running] == [0] * 6
 
     def test_nothing_is_left_when_it_is_opened_many_times(self, tmp_path: Path) -> None:
         path = demo(tmp_path)

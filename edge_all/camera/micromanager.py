@@ -31,7 +31,7 @@ _BUFFER_IMAGES, _LEAST_BUFFER_MB = 8, 16
 """Images that the core may hold for us; its own choice is 250 MB."""
 
 
-def open_camera(configuration: Path) -> Camera:
+def open_camera(configuration: Path) -> MicroManagerSource:
     """Open the camera of a Micro-Manager configuration, and let it run.
 
     Args:
@@ -48,13 +48,13 @@ def open_camera(configuration: Path) -> Camera:
         megabytes = _BUFFER_IMAGES * core.getImageBufferSize() // 2**20
         core.setCircularBufferMemoryFootprint(max(_LEAST_BUFFER_MB, megabytes))
         core.startContinuousSequenceAcquisition(0)
-        return Camera(core)
+        return MicroManagerSource(core)
     except Exception as error:  # of any kind, for each adapter has its own
         _release(core)
         raise CameraError(f"{configuration}: {_reason(error)}; check the file, the cable and the power") from None
 
 
-class Camera:
+class MicroManagerSource:
     """A camera that runs.
 
     Attributes:
@@ -118,7 +118,10 @@ def _core() -> CMMCorePlus:
         from pymmcore_plus import CMMCorePlus
     finally:
         root.setLevel(level)
-    return CMMCorePlus()
+    core = CMMCorePlus()
+    # Its events come in a thread of the core, which crashes the process if one comes while the interpreter ends.
+    super(CMMCorePlus, core).registerCallback(None)
+    return core
 
 
 def _release(core: CMMCorePlus) -> None:
