@@ -183,7 +183,7 @@ def _noisy(picture: Image.Image, deviation: float, rng: np.random.Generator) -> 
 
 
 def _passes(before: Image.Image, after: Image.Image) -> tuple[bool, bool]:
-    """Whether two frames are still, and whether they are in focus when nothing sharper was seen before."""
+    """Whether two frames are still, and whether they are in focus, looked at for the first time."""
     copies = gate.copies(before), gate.copies(after)
     return gate.motion(*copies) <= gate.MOST_MOTION, gate.focus(*copies) >= gate.LEAST_FOCUS
 

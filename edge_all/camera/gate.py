@@ -12,7 +12,6 @@ The limits were set on fields of the public set (`benchmarks/camera.py` prints w
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -29,13 +28,12 @@ MOST_MOTION = 0.012
 HOLD = 3
 """So many times in a row it must be still, a fifth of a second."""
 
-LEAST_FOCUS = 0.03
-"""Below this focus no field is sharp; sharp ones have 0.04 to 0.3, and those blurred by 1.5 pixels of 224 less."""
+LEAST_FOCUS = 0.04
+"""Below this focus no field is sharp; sharp ones have 0.06 to 1, and those blurred by 1.5 pixels of 224 less."""
 
-FOCUS_SHARE = 0.25
-"""Below this part of the best focus of the last minute the field is out of focus; fields differ by less."""
-
-_MEMORY_SECONDS = 60.0
+FOCUS_SHARE = 0.5
+"""Below this part of its own best, since it came to rest, a field has gone out of focus. Of two fields, one may have a
+tenth of the other's focus, and both be sharp."""
 
 _SIDE, _LEAST_SIDE, _COARSE = 224, 32, 4
 """Pixels of the longer and least pixels of the shorter side of the copy, and how many make one of the coarse copy."""
@@ -47,27 +45,20 @@ class Gate:
     def __init__(self) -> None:
         self._before: Copies | None = None
         self._still = 0
-        self._recent: deque[tuple[float, float]] = deque()
+        self._best = 0.0
 
-    def look(self, picture: Image.Image, seconds: float) -> State:
-        """Judge the next frame.
-
-        Args:
-            picture: In RGB.
-            seconds: When it came, by any clock that only goes forward.
-        """
+    def look(self, picture: Image.Image) -> State:
+        """Judge the next frame, a picture in RGB."""
         before, after = self._before, copies(picture)
         self._before = after
         is_still = before and before.fine.shape == after.fine.shape and motion(before, after) <= MOST_MOTION
         self._still = self._still + 1 if is_still else 0
         if self._still < HOLD or not before:
+            self._best = 0.0
             return "moving"
         sharpness = focus(before, after)
-        self._recent.append((seconds, sharpness))
-        while self._recent[0][0] < seconds - _MEMORY_SECONDS:
-            self._recent.popleft()
-        best = max(value for _, value in self._recent)
-        return "settled" if sharpness >= max(LEAST_FOCUS, FOCUS_SHARE * best) else "unfocused"
+        self._best = max(self._best, sharpness)
+        return "settled" if sharpness >= max(LEAST_FOCUS, FOCUS_SHARE * self._best) else "unfocused"
 
 
 class Copies(NamedTuple):

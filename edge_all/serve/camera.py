@@ -161,7 +161,7 @@ class Camera:
 
     def _look(self, frame: Frame, gate: Gate) -> None:
         picture = Image.fromarray(frame.pixels)
-        state = gate.look(picture, frame.received)
+        state = gate.look(picture)
         self.newest = frame
         self.figures.frames += 1
         self._error = ""
