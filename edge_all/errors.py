@@ -11,6 +11,7 @@ EdgeAllError                exit 1
 ├── HeadError               a selector or classifier that cannot be fitted as asked
 ├── StudyError              a study that cannot go on, or is not what was asked for
 ├── ServeError              a server that cannot start, or may not start as asked
+├── CameraError             a camera that cannot be opened, or that gives no images
 ├── JournalError            a journal of answers that cannot be used, or an entry that is not there
 └── GateError               exit 3: an exported bundle that failed its own check
 """
@@ -62,6 +63,10 @@ class StudyError(EdgeAllError):
 
 class ServeError(EdgeAllError):
     """A server that cannot be started, or would be open to strangers."""
+
+
+class CameraError(EdgeAllError):
+    """A camera that is not there, cannot be used as it is configured, or has stopped giving images."""
 
 
 class JournalError(EdgeAllError):

@@ -145,3 +145,10 @@ def client(address: str) -> Iterator[Any]:
 
     with httpx.Client(base_url=address, timeout=20) as opened:
         yield opened
+
+
+@pytest.fixture
+def adapters() -> None:
+    """Micro-Manager and its demo camera."""
+    pytest.importorskip("pymmcore_plus", reason="the extra camera is not installed")
+    pytest.importorskip("mm_test_adapters", reason="mm-test-adapters, Micro-Manager's demo camera, is not installed")

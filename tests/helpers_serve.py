@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from helpers_bundle import colour_picture, encoded
 
 from edge_all.bundle import Bundle
+from edge_all.camera import Source
 from edge_all.classifier import start
 from edge_all.journal import Journal
 from edge_all.serve import app, server
+from edge_all.serve.camera import Camera
 from edge_all.serve.records import Records
 from edge_all.serve.security import Rules
 from edge_all.serve.service import Service
@@ -28,15 +30,30 @@ def picture(channel: int, seed: int = 0) -> bytes:
 
 
 @contextmanager
-def serving(bundle: Bundle, journal: Path, rules: Rules | None = None) -> Iterator[str]:
-    """Serve a bundle; the address is given while it does."""
+def serving(
+    bundle: Bundle,
+    journal: Path,
+    rules: Rules | None = None,
+    camera: Callable[[], Source] | None = None,
+    expected: Sequence[str] = (),
+) -> Iterator[str]:
+    """Serve a bundle; the address is given while it does.
+
+    Args:
+        bundle: What answers.
+        journal: File of the journal; frames of the camera are kept in a folder `frames` beside it.
+        rules: Who may ask.
+        camera: Opens a camera.
+        expected: Words of the lines that are told, in order; there are no others.
+    """
     rules = rules or Rules(rate=10_000, public=app.PUBLIC)
     listening = server.bind("127.0.0.1", 0)
     told: list[str] = []
     with Journal.open(journal) as opened:
         service = Service(start(bundle, EngineOptions()), told.append)
         records = Records(opened, told.append)
-        running = server.Server(app.make(service, records, rules), service, records)
+        seen = Camera(camera, journal.parent / "frames", service, records.hub) if camera else None
+        running = server.Server(app.make(service, records, rules, camera=seen), service, records)
         thread = threading.Thread(target=running.start, args=(listening,))
         thread.start()
         try:
@@ -50,4 +67,4 @@ def serving(bundle: Bundle, journal: Path, rules: Rules | None = None) -> Iterat
             running.should_exit = True
             thread.join(20)
     assert not thread.is_alive()
-    assert not told, told
+    assert len(told) == len(expected) and all(words in line for words, line in zip(expected, told, strict=True)), told

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import pytest
 from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
+from helpers_camera import LOST_AND_FOUND, Scene, tinted
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
@@ -183,4 +184,80 @@ def test_nothing_keeps_anybody_out(browser: Any, tmp_path: Path) -> None:
                 page.keyboard.press(key)
                 found = axe.Axe().run(page)
                 assert found.violations_count == 0, found.generate_report()
+            context.close()
+
+
+def test_the_camera_is_shown_and_a_frame_kept_by_keyboard(browser: Any, tmp_path: Path) -> None:
+    bundle = write_colour_bundle(tmp_path / "colour")
+    scene = Scene(tinted(0))
+    with serving(bundle, tmp_path / "journal.sqlite", camera=scene.open, expected=LOST_AND_FOUND) as address:
+        watched = Watched(browser, address)
+        page = watched.page
+        watched.reads("#camera-state", "Settled")
+        watched.reads("#camera-label", CLASSES[2])
+        frame = page.locator("#frame")
+        api.expect(frame).to_have_js_property("naturalWidth", 256)
+        api.expect(frame).not_to_have_attribute("src", page.get_attribute("#frame", "src"))
+        watched.reads("#label", "No answer yet")
+        page.keyboard.press("k")
+        watched.reads("#camera-message", "Kept: ")
+        watched.reads("#label", CLASSES[2])
+        watched.reads("#queue-title", "(1)")
+        (kept,) = (tmp_path / "frames").iterdir()
+        watched.reads("#file", kept.name)
+        api.expect(page.locator("#image")).to_have_js_property("naturalWidth", 256)
+        scene.moves = 5
+        watched.reads("#camera-state", "Moving")
+        watched.reads("#camera-advice", "last settled frame")
+        page.select_option("#language", "de")
+        watched.reads("#camera-state", "In Bewegung")
+        page.select_option("#language", "en")
+        scene.moves, scene.pixels = 0, tinted(1)
+        watched.reads("#camera-label", CLASSES[1])
+        scene.gone = True
+        watched.reads("#camera-lost", "CAMERA LOST")
+        watched.reads("#camera-advice", "it is unplugged")
+        api.expect(page.locator("#keep")).to_be_disabled()
+        api.expect(frame).to_be_hidden()
+        watched.reads("#camera-label", "")
+        scene.gone = False
+        watched.reads("#camera-state", "Settled")
+        api.expect(frame).to_be_visible()
+        page.click("#keep")
+        watched.reads("#label", CLASSES[1])
+        watched.reads("#queue-title", "(2)")
+        watched.close()
+
+
+def test_without_a_camera_none_is_shown(watched: Watched) -> None:
+    watched.reads("#health", "live")
+    api.expect(watched.page.locator("#camera")).to_be_hidden()
+    watched.page.keyboard.press("k")
+    watched.drop(1)
+    watched.reads("#label", CLASSES[1])
+
+
+def test_the_camera_keeps_nobody_out(browser: Any, tmp_path: Path) -> None:
+    """axe-core finds no barrier while the camera shows a field, while it moves, and when it is lost."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    bundle = write_colour_bundle(tmp_path / "colour")
+    scene = Scene(tinted(0))
+    with serving(bundle, tmp_path / "journal.sqlite", camera=scene.open, expected=LOST_AND_FOUND) as address:
+        for scheme in ("light", "dark"):
+            context = browser.new_context(color_scheme=scheme, bypass_csp=True)
+            page = context.new_page()
+            page.goto(address)
+            for moves, selector, text in (
+                (0, "#camera-state", "Settled"),
+                (5, "#camera-state", "Moving"),
+                (None, "#camera-lost", "CAMERA LOST"),
+            ):
+                if moves is None and scheme == "light":
+                    continue
+                scene.moves, scene.gone = moves or 0, moves is None
+                api.expect(page.locator(selector)).to_contain_text(text)
+                found = axe.Axe().run(page)
+                assert found.violations_count == 0, found.generate_report()
+            scene.moves, scene.gone = 0, False
+            api.expect(page.locator("#camera-state")).to_contain_text("Settled")
             context.close()

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import click
@@ -56,6 +58,19 @@ _MOST_TOKEN_BYTES = 4096
     metavar="DIR",
     help="Also answer the images that come into this folder, as watch does; may be repeated.",
 )
+@click.option(
+    "--camera",
+    "configuration",
+    type=options.LocalPath("a Micro-Manager configuration"),
+    metavar="FILE",
+    help="Show the camera of this Micro-Manager configuration live, and answer each field that is still and in focus.",
+)
+@click.option(
+    "--keep",
+    type=options.LocalPath("a folder"),
+    metavar="DIR",
+    help="Folder for the camera's frames that are kept.  [default: frames beside the journal]",
+)
 def command(
     path: Path | None,
     target: str,
@@ -70,17 +85,22 @@ def command(
     rate: float,
     journal_path: Path | None,
     folders: tuple[Path, ...],
+    configuration: Path | None,
+    keep: Path | None,
 ) -> None:
     """Answer over HTTP, and show answers on a page: the newest, what is to be reviewed, and counts for a smear.
 
     Only this machine can reach it, unless --host says otherwise; then a token is needed. What the page and the
     API do is in the documentation, "The page and the API". It ends with Ctrl-C.
     """
-    _check_installed()
+    _check_installed("serve", ("fastapi", "uvicorn", "python_multipart"))
+    _check_camera(configuration, keep)
     from edge_all import bundle as bundles
     from edge_all import journal_file, self_check
+    from edge_all.camera.micromanager import open_camera
     from edge_all.journal import Journal
     from edge_all.serve import app, server, watching
+    from edge_all.serve.camera import Camera
     from edge_all.serve.records import Records
     from edge_all.serve.security import Rules
     from edge_all.serve.service import Service
@@ -94,9 +114,12 @@ def command(
     classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
     with Journal.open(journal_path or journal_file.default(), tell=tell) as opened:
         service, records = Service(classifier, tell), Records(opened, tell)
-        running = server.Server(
-            app.make(service, records, rules, [str(folder) for folder in folders]), service, records
-        )
+        camera = None
+        if configuration:
+            frames = keep or opened.path.parent / "frames"
+            camera = Camera(partial(open_camera, configuration), frames, service, records.hub)
+        watched = [str(folder) for folder in folders]
+        running = server.Server(app.make(service, records, rules, watched, camera), service, records)
         say(f"{bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
         say(NOTICE, err=True)
         say(server.address(host, listening))
@@ -104,14 +127,26 @@ def command(
         running.start(listening)
 
 
-def _check_installed() -> None:
+def _check_installed(extra: str, modules: Sequence[str]) -> None:
     from importlib.util import find_spec
 
     from edge_all.errors import ServeError, install_hint
 
-    missing = [name for name in ("fastapi", "uvicorn", "python_multipart") if find_spec(name) is None]
+    missing = [name for name in modules if find_spec(name) is None]
     if missing:
-        raise ServeError(f"edge-all serve needs {', '.join(missing)}, not installed here: {install_hint('serve')}")
+        raise ServeError(f"edge-all serve needs {', '.join(missing)}, not installed here: {install_hint(extra)}")
+
+
+def _check_camera(configuration: Path | None, keep: Path | None) -> None:
+    from edge_all.errors import ServeError
+
+    if configuration is None:
+        if keep:
+            raise ServeError(f"--keep {keep}: there is no camera whose frames could be kept; wanted --camera FILE too")
+        return
+    _check_installed("camera", ("pymmcore_plus",))
+    if not configuration.is_file():
+        raise ServeError(f"--camera {configuration}: there is no such file; wanted a Micro-Manager configuration")
 
 
 def _token(file: Path | None) -> str | None:

@@ -74,7 +74,7 @@ async def classify(
 @router.get("/api/health", tags=["page"], responses=schemas.answers(schemas.Health))
 async def health(request: Request) -> Response:
     """What answers, on what machine, and whether it is well."""
-    service = service_of(request)
+    service, camera = service_of(request), request.app.state.camera
     classifier, figures = service.classifier, service.figures
     return Json(
         {
@@ -91,6 +91,7 @@ async def health(request: Request) -> Response:
             "most_waiting": MAX_WAITING,
             "uptime_seconds": round(time.time() - figures.started, 3),
             "watched": request.app.state.watched,
+            "camera": camera.state if camera else None,
             "overlay": has_overlay(),
         }
     )
@@ -207,14 +208,14 @@ async def counts(request: Request, number: Id) -> Response:
 
 @router.get("/events", tags=["page"], responses=schemas.content("text/event-stream", 503))
 async def events(request: Request) -> Response:
-    """New answers, reviews and smears as they come (server-sent events): `entry`, `review` and `session`."""
+    """What is new, as it comes (server-sent events): `entry`, `review`, `session`, and `camera` as `GET /camera`."""
     return StreamingResponse(records_of(request).hub.listen(), media_type="text/event-stream")
 
 
 @router.get("/metrics", tags=["figures"], responses=schemas.content("text/plain"))
 async def figures(request: Request) -> Response:
     """Figures for Prometheus."""
-    text = metrics.text(service_of(request), records_of(request).disk_free())
+    text = metrics.text(service_of(request), records_of(request).disk_free(), request.app.state.camera)
     return Response(text, headers={"Content-Type": metrics.MEDIA_TYPE})
 
 

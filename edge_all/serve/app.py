@@ -17,7 +17,8 @@ from starlette.types import ASGIApp
 
 from edge_all import NOTICE, __version__
 from edge_all.errors import JournalError, TargetError
-from edge_all.serve import api, schemas, v2
+from edge_all.serve import api, camera_api, schemas, v2
+from edge_all.serve.camera import Camera
 from edge_all.serve.records import Records
 from edge_all.serve.replies import Json, on_invalid, on_refusal, one_line
 from edge_all.serve.security import Guard, Rules
@@ -29,6 +30,7 @@ _PAGE = {
     "/page.js": ("page.js", "text/javascript"),
     "/server.js": ("server.js", "text/javascript"),
     "/view.js": ("view.js", "text/javascript"),
+    "/camera.js": ("camera.js", "text/javascript"),
     "/texts.js": ("texts.js", "text/javascript"),
     "/icon.svg": ("icon.svg", "image/svg+xml"),
 }
@@ -37,7 +39,9 @@ _PAGE = {
 PUBLIC = frozenset(_PAGE)
 
 
-def make(service: Service, records: Records, rules: Rules, watched: Sequence[str] = ()) -> ASGIApp:
+def make(
+    service: Service, records: Records, rules: Rules, watched: Sequence[str] = (), camera: Camera | None = None
+) -> ASGIApp:
     """Make the application.
 
     Args:
@@ -45,12 +49,17 @@ def make(service: Service, records: Records, rules: Rules, watched: Sequence[str
         records: The journal.
         rules: Who may ask.
         watched: Folders whose images come into the journal in this process, for the page to show.
+        camera: A camera, which runs while the application does.
     """
 
     @asynccontextmanager
     async def while_running(app: FastAPI) -> AsyncIterator[None]:
         following = asyncio.create_task(records.follow())
+        if camera:
+            camera.start(asyncio.get_running_loop())
         yield
+        if camera:
+            await asyncio.to_thread(camera.close)
         following.cancel()
         with suppress(asyncio.CancelledError):
             await following
@@ -64,15 +73,17 @@ def make(service: Service, records: Records, rules: Rules, watched: Sequence[str
         redoc_url=None,
     )
     app.state.service, app.state.records, app.state.watched = service, records, list(watched)
+    app.state.camera = camera
     app.add_exception_handler(HTTPException, on_refusal)
     app.add_exception_handler(RequestValidationError, on_invalid)
     app.add_exception_handler(TargetError, _unavailable)
     app.add_exception_handler(JournalError, _unavailable)
     app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _failed)
-    app.state.routes = [*api.router.routes, *v2.router.routes]
-    app.include_router(api.router)
-    app.include_router(v2.router)
+    routers = (api.router, camera_api.router, v2.router)
+    app.state.routes = [route for router in routers for route in router.routes]
+    for router in routers:
+        app.include_router(router)
     for path, (name, kind) in _PAGE.items():
         app.add_api_route(path, _file(name, kind), methods=["GET"], include_in_schema=False)
     app.openapi = _described(app)  # type: ignore[method-assign]

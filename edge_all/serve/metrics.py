@@ -6,17 +6,19 @@ import time
 from collections.abc import Mapping, Sequence
 
 from edge_all import __version__
+from edge_all.serve.camera import Camera
 from edge_all.serve.service import Service
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
-def text(service: Service, disk_free: int | None) -> str:
+def text(service: Service, disk_free: int | None, camera: Camera | None) -> str:
     """All figures.
 
     Args:
         service: What answers.
         disk_free: Bytes free where the journal is.
+        camera: The camera, if there is one.
     """
     figures, classifier = service.figures, service.classifier
     about = {
@@ -38,7 +40,22 @@ def text(service: Service, disk_free: int | None) -> str:
         lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(service.verdict.passed))
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
+    if camera:
+        lines += _camera(camera)
     return "\n".join(lines) + "\n"
+
+
+def _camera(camera: Camera) -> list[str]:
+    seen = camera.figures
+    given = _metric("camera_gives_images", "gauge", "Whether the camera gives images.", int(camera.newest is not None))
+    return [
+        *given,
+        *_metric("camera_frames_total", "counter", "Frames looked at.", seen.frames),
+        *_metric("camera_settled_total", "counter", "Frames that were still and in focus.", seen.settled),
+        *_metric("camera_label_seconds_total", "counter", "From a settled frame to its label.", seen.seconds),
+        *_metric("camera_kept_total", "counter", "Frames kept.", seen.kept),
+        *_metric("camera_lost_total", "counter", "How often the camera was lost.", seen.lost),
+    ]
 
 
 def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], int]]) -> list[str]:

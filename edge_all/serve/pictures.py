@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 
+import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from edge_all import image
@@ -18,8 +20,19 @@ def as_jpeg(data: bytes) -> bytes:
     Raises:
         ImageError: It is no image that can be read.
     """
+    return small_jpeg(Image.fromarray(image.decode_whole(data, _LONGEST)), 92)
+
+
+def small_jpeg(picture: Image.Image, quality: int) -> bytes:
+    """A picture in RGB as a JPEG, no larger than a screen; the picture itself becomes no larger, too."""
     buffer = io.BytesIO()
-    picture = Image.fromarray(image.decode_whole(data, _LONGEST))
     picture.thumbnail((_LONGEST, _LONGEST), Image.Resampling.BILINEAR)
-    picture.save(buffer, "JPEG", quality=92)
+    picture.save(buffer, "JPEG", quality=quality)
+    return buffer.getvalue()
+
+
+def png(pixels: npt.NDArray[np.uint8]) -> bytes:
+    """Pixels ``uint8 [H, W, 3]`` as a PNG, without loss; packed quickly rather than tightly."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", compress_level=1)
     return buffer.getvalue()

@@ -55,13 +55,18 @@ class Records:
         """
         return await asyncio.get_running_loop().run_in_executor(self._thread, work, self._journal)
 
-    async def add(self, entry: Entry, data: bytes) -> int:
+    async def add(self, entry: Entry, data: bytes | None) -> int:
         """Record an answer for an image of a request.
+
+        Args:
+            entry: The answer.
+            data: The image, to be kept in memory; None where it is in a file.
 
         Returns:
             The entry's id; of the earlier entry, if an image of these bytes was answered before.
         """
-        self._kept.put(entry.sha256, data)
+        if data is not None:
+            self._kept.put(entry.sha256, data)
         added = await self.ask(lambda journal: journal.add(entry) or journal.by_digest(entry.sha256))
         self._news.set()
         return added.id if added else 0

@@ -127,6 +127,15 @@ class Probe(BaseModel):
     passed: bool
 
 
+class Camera(BaseModel):
+    """What a camera shows now. The answer is that of the last settled frame, and is in no journal."""
+
+    name: str
+    state: Literal["opening", "lost", "moving", "unfocused", "settled"]
+    error: str
+    answer: dict[str, Any] | None
+
+
 class Health(BaseModel):
     name: str
     digest: str
@@ -141,6 +150,7 @@ class Health(BaseModel):
     most_waiting: int
     uptime_seconds: float
     watched: list[str]
+    camera: str | None
     overlay: bool
 
 

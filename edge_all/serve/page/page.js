@@ -1,4 +1,5 @@
 // The page: what it knows, and what happens at an event, a click or a key.
+import { camera, keep } from "/camera.js";
 import { classify, json, listen, onToken } from "/server.js";
 import { $, answer, heat, health, list, queue, rows, smear, speak, t, title } from "/view.js";
 
@@ -42,12 +43,14 @@ const refresh = soon(async () => {
 
 async function load() {
   state.health = await json("/api/health");
+  camera(state.health.camera === null ? null : await json("/camera"));
   state.latest = (await json(`/api/entries?limit=${LATEST}`)).entries;
   if (state.following) show(state.latest[0] || null, true);
   refresh();
 }
 
 function onEvent(name, value) {
+  if (name === "camera") return camera(value);
   if (name === "entry") {
     state.latest = [value, ...state.latest.filter((entry) => entry.id !== value.id)].sort((a, b) => b.id - a.id).slice(0, LATEST);
     $("news").textContent = `${title(value)}: ${value.file.split(/[/\\]/).pop()}`;
@@ -62,8 +65,9 @@ function onEvent(name, value) {
 
 function onState(connected) {
   state.connected = connected;
-  if (connected) load().catch(complain);
-  else if (state.health) draw();
+  if (connected) return load().catch(complain);
+  camera(null);
+  if (state.health) draw();
 }
 
 function complain(error) {
@@ -112,6 +116,11 @@ async function give(files) {
   $("message").textContent = errors.join(" · ");
 }
 
+async function keepFrame() {
+  const entry = await keep();
+  if (entry) show(entry, !state.latest.some((known) => known.id > entry.id));
+}
+
 function heatMap() {
   if ($("overlay").hidden) return;
   state.overlay = !state.overlay;
@@ -136,7 +145,7 @@ function download() {
 }
 
 const KEYS = {
-  Enter: confirm, Escape: newest, u: () => review(null), h: heatMap, "?": () => $("help").showModal(),
+  Enter: confirm, Escape: newest, u: () => review(null), h: heatMap, k: keepFrame, "?": () => $("help").showModal(),
   ArrowRight: () => move(1), ArrowDown: () => move(1), ArrowLeft: () => move(-1), ArrowUp: () => move(-1),
 };
 
@@ -176,6 +185,7 @@ function wire() {
   on("undo", "click", () => review(null));
   on("newest", "click", newest);
   on("overlay", "click", heatMap);
+  on("keep", "click", keepFrame);
   on("queue", "click", pick);
   on("latest", "click", pick);
   on("begin", "click", begin);
@@ -184,7 +194,7 @@ function wire() {
   on("print", "click", () => window.print());
   on("csv", "click", download);
   on("smears", "change", async () => $("smears").value && ((state.smear = await json(`/api/sessions/${$("smears").value}`)), draw()));
-  on("language", "change", () => (localStorage.setItem("edge-all-language", $("language").value), speak($("language").value), draw()));
+  on("language", "change", () => (localStorage.setItem("edge-all-language", $("language").value), speak($("language").value), draw(), camera()));
   on("help-open", "click", () => $("help").showModal());
   on("help-close", "click", () => $("help").close());
   on("ask", "cancel", (event) => event.preventDefault());

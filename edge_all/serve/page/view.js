@@ -27,13 +27,19 @@ export function make(tag, text = "", properties = {}) {
 
 export const percent = (value) => value.toLocaleString(language, { style: "percent", minimumFractionDigits: 1, maximumFractionDigits: 1 });
 const time = (entry) => new Date(entry.time).toLocaleTimeString(language, { hour12: false });
-const base = (file) => file.split(/[/\\]/).pop();
-const big = (word) => word[0].toUpperCase() + word.slice(1);
+export const base = (file) => file.split(/[/\\]/).pop();
+export const big = (word) => word[0].toUpperCase() + word.slice(1);
 
 // The label as people read it: "?" behind one that is undecided.
 export function title(entry) {
   if (entry.status === "ok") return entry.label;
   return entry.status === "refer" ? `${entry.label}?` : t(entry.status);
+}
+
+// The label as large as it is put, with its probability.
+export function answered(element, entry) {
+  element.textContent = entry ? title(entry) : "";
+  if (entry && entry.label !== null) element.append(" ", make("small", percent(entry.probabilities[entry.label])));
 }
 
 export function answer(entry, following) {
@@ -42,11 +48,11 @@ export function answer(entry, following) {
   $("answer-title").textContent = !entry || following ? t("newest") : t("chosen", entry.id);
   $("newest").hidden = following;
   for (const id of ["evidence", "status"]) $(id).hidden = !entry;
-  $("label").textContent = entry ? title(entry) : t("nothing");
+  answered($("label"), entry);
+  if (!entry) $("label").textContent = t("nothing");
   $("advice").textContent = entry ? entry.error || t(`advice${big(entry.status)}`) : t("nothingAdvice");
   $("review").hidden = !entry || entry.status === "refused";
   if (!entry) return;
-  if (entry.label !== null) $("label").append(" ", make("small", percent(entry.probabilities[entry.label])));
   $("status").textContent = t(`status${big(entry.status)}`);
   bars(entry);
   $("trace").textContent = t("trace", time(entry), entry.bundle, entry.bundle_digest.slice(0, 8), `${entry.target} ${entry.precision}`, entry.ms.toFixed(1));
