@@ -1,0 +1,124 @@
+"""One change of a field, in the order in which a microscope makes it: the specimen, the optics, the lamp, the camera.
+
+Changes are made to the decoded pixels, at the size of the graph's input.
+"""
+
+from __future__ import annotations
+
+import io
+import zlib
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, ImageFilter
+
+Pixels = npt.NDArray[np.uint8]
+
+_STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
+"""Optical density of haematoxylin, eosin and a residual in red, green and blue (Ruifrok and Johnston 2001)."""
+
+
+@dataclass(frozen=True)
+class Change:
+    """A change of an image, the same for every image but for the noise and the direction of the light.
+
+    Attributes:
+        name: For tables.
+        turns: Quarter turns, counter-clockwise.
+        mirrored: Left and right exchanged.
+        angle: Degrees, counter-clockwise, about the middle; what comes in from outside is the mirror image.
+        zoom: Magnification about the middle, likewise.
+        stain: Factors of the optical densities of haematoxylin and eosin.
+        blur: Standard deviation of the Gaussian, in pixels; 0 is none.
+        gains: Factor of red, green and blue; what passes 255 is cut.
+        uneven: Light on one side over that in the middle, less 1; it falls evenly across the field, from a side that
+            is drawn for each image.
+        noise: Standard deviation of the camera's noise, in grey levels.
+        gamma: Exponent of the camera's curve; above 1 is darker.
+        jpeg: Quality that it is compressed with, 1 to 95; 0 is not at all.
+    """
+
+    name: str
+    turns: int = 0
+    mirrored: bool = False
+    angle: float = 0.0
+    zoom: float = 1.0
+    stain: tuple[float, float] = (1.0, 1.0)
+    blur: float = 0.0
+    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    uneven: float = 0.0
+    noise: float = 0.0
+    gamma: float = 1.0
+    jpeg: int = 0
+
+    def __call__(self, pixels: Pixels, digest: str) -> Pixels:
+        """Change ``uint8 [H, W, 3]`` of the file with this SHA-256; the result has the same shape."""
+        changed = self._light(self._optics(self._specimen(pixels)), digest)
+        if self.gamma != 1:
+            changed = _curve(self.gamma)[changed]
+        if self.jpeg:
+            encoded = io.BytesIO()
+            Image.fromarray(changed).save(encoded, "JPEG", quality=self.jpeg)
+            changed = np.asarray(Image.open(encoded))
+        return np.ascontiguousarray(changed)
+
+    def _specimen(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        turned = np.rot90(_turned(pixels, self.angle, self.zoom), self.turns)
+        if self.mirrored:
+            turned = turned[:, ::-1]
+        if turned.shape != pixels.shape:
+            whole = Image.fromarray(np.ascontiguousarray(turned))
+            turned = np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR))
+        return np.ascontiguousarray(turned) if self.stain == (1, 1) else _stained(turned, self.stain)
+
+    def _optics(self, pixels: Pixels) -> Pixels:
+        if not self.blur:
+            return pixels
+        return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(self.blur)))
+
+    def _light(self, pixels: Pixels, digest: str) -> Pixels:
+        if self.gains == (1, 1, 1) and not self.uneven and not self.noise:
+            return pixels
+        light = pixels * np.array(self.gains, np.float32)
+        rng = np.random.default_rng(zlib.crc32(f"{digest} {self.name}".encode()))
+        if self.uneven:
+            height, width = pixels.shape[:2]
+            side = rng.uniform(0, 2 * np.pi)
+            y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
+            slope = np.float32(self.uneven) * (np.sin(side) * y[:, np.newaxis] + np.cos(side) * x)
+            light *= (1 + slope)[:, :, np.newaxis].astype(np.float32)
+        if self.noise:
+            light += np.float32(self.noise) * rng.standard_normal(light.shape, np.float32)
+        return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+
+
+def _stained(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
+    """With the optical densities of haematoxylin and eosin multiplied, pixel by pixel."""
+    stains = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
+    mixed = np.linalg.inv(stains) @ np.diag([*factors, 1.0]) @ stains
+    levels = np.log((np.arange(256, dtype=np.float32) + 1) / 256)
+    density = levels[pixels].reshape(-1, 3) @ mixed.astype(np.float32)
+    return np.clip(np.rint(256 * np.exp(density) - 1), 0, 255).astype(np.uint8).reshape(pixels.shape)
+
+
+def _curve(gamma: float) -> Pixels:
+    levels = np.arange(256) / 255
+    return np.rint(255 * levels**gamma).astype(np.uint8)
+
+
+def _turned(pixels: Pixels, angle: float, zoom: float) -> Pixels:
+    """About the middle, at the same size, mirrored at the edges."""
+    if not angle and zoom == 1:
+        return pixels
+    height, width = pixels.shape[:2]
+    margin = max(height, width)
+    around = Image.fromarray(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "symmetric"))
+    cos, sin = np.cos(np.deg2rad(angle)) / zoom, np.sin(np.deg2rad(angle)) / zoom
+    x, y = (width - 1) / 2, (height - 1) / 2  # pixel centres of the result, and of the picture with its margin
+    rows = (cos, -sin, x + margin + 0.5 - cos * (x + 0.5) + sin * (y + 0.5)), (
+        sin, cos, y + margin + 0.5 - sin * (x + 0.5) - cos * (y + 0.5)
+    )  # fmt: skip
+    kind, how = Image.Transform.AFFINE, Image.Resampling.BILINEAR
+    return np.asarray(around.transform((width, height), kind, (*rows[0], *rows[1]), how))
