@@ -1,4 +1,4 @@
-"""One change of a field, in the order in which a microscope makes it: the specimen, the optics, the lamp, the camera.
+"""One change of a field, in the order of the light: the specimen, the lamp, the optics, the camera.
 
 Changes are made to the decoded pixels, at the size of the graph's input.
 """
@@ -30,10 +30,10 @@ class Change:
         angle: Degrees, counter-clockwise, about the middle; what comes in from outside is the mirror image.
         zoom: Magnification about the middle, likewise.
         stain: Factors of the optical densities of haematoxylin and eosin.
-        blur: Standard deviation of the Gaussian, in pixels; 0 is none.
         gains: Factor of red, green and blue; what passes 255 is cut.
         uneven: Light on one side over that in the middle, less 1; it falls evenly across the field, from a side that
             is drawn for each image.
+        blur: Standard deviation of the Gaussian, in pixels; 0 is none.
         noise: Standard deviation of the camera's noise, in grey levels.
         gamma: Exponent of the camera's curve; above 1 is darker.
         jpeg: Quality that it is compressed with, 1 to 95; 0 is not at all.
@@ -45,53 +45,56 @@ class Change:
     angle: float = 0.0
     zoom: float = 1.0
     stain: tuple[float, float] = (1.0, 1.0)
-    blur: float = 0.0
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     uneven: float = 0.0
+    blur: float = 0.0
     noise: float = 0.0
     gamma: float = 1.0
     jpeg: int = 0
 
     def __call__(self, pixels: Pixels, digest: str) -> Pixels:
         """Change ``uint8 [H, W, 3]`` of the file with this SHA-256; the result has the same shape."""
-        changed = self._light(self._optics(self._specimen(pixels)), digest)
-        if self.gamma != 1:
-            changed = _curve(self.gamma)[changed]
-        if self.jpeg:
-            encoded = io.BytesIO()
-            Image.fromarray(changed).save(encoded, "JPEG", quality=self.jpeg)
-            changed = np.asarray(Image.open(encoded))
-        return np.ascontiguousarray(changed)
+        rng = np.random.default_rng(zlib.crc32(f"{digest} {self.name}".encode()))
+        changed = self._light(self._specimen(pixels), rng)
+        if self.blur:
+            changed = np.asarray(Image.fromarray(changed).filter(ImageFilter.GaussianBlur(self.blur)))
+        return self._camera(changed, rng)
 
     def _specimen(self, pixels: Pixels) -> Pixels:
         height, width = pixels.shape[:2]
         turned = np.rot90(_turned(pixels, self.angle, self.zoom), self.turns)
         if self.mirrored:
             turned = turned[:, ::-1]
+        turned = np.ascontiguousarray(turned)
         if turned.shape != pixels.shape:
-            whole = Image.fromarray(np.ascontiguousarray(turned))
-            turned = np.asarray(whole.resize((width, height), Image.Resampling.BILINEAR))
-        return np.ascontiguousarray(turned) if self.stain == (1, 1) else _stained(turned, self.stain)
+            turned = np.asarray(Image.fromarray(turned).resize((width, height), Image.Resampling.BILINEAR))
+        return turned if self.stain == (1, 1) else _stained(turned, self.stain)
 
-    def _optics(self, pixels: Pixels) -> Pixels:
-        if not self.blur:
+    def _light(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
+        if self.gains == (1, 1, 1) and not self.uneven:
             return pixels
-        return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(self.blur)))
-
-    def _light(self, pixels: Pixels, digest: str) -> Pixels:
-        if self.gains == (1, 1, 1) and not self.uneven and not self.noise:
-            return pixels
-        light = pixels * np.array(self.gains, np.float32)
-        rng = np.random.default_rng(zlib.crc32(f"{digest} {self.name}".encode()))
+        light = pixels * np.array(self.gains)
         if self.uneven:
             height, width = pixels.shape[:2]
             side = rng.uniform(0, 2 * np.pi)
-            y, x = np.linspace(-1, 1, height, dtype=np.float32), np.linspace(-1, 1, width, dtype=np.float32)
-            slope = np.float32(self.uneven) * (np.sin(side) * y[:, np.newaxis] + np.cos(side) * x)
-            light *= (1 + slope)[:, :, np.newaxis].astype(np.float32)
+            slope = np.sin(side) * np.linspace(-1, 1, height)[:, np.newaxis] + np.cos(side) * np.linspace(-1, 1, width)
+            light *= (1 + self.uneven * slope)[:, :, np.newaxis]
+        return _levels(light)
+
+    def _camera(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         if self.noise:
-            light += np.float32(self.noise) * rng.standard_normal(light.shape, np.float32)
-        return np.clip(np.rint(light), 0, 255).astype(np.uint8)
+            pixels = _levels(pixels + self.noise * rng.standard_normal(pixels.shape))
+        if self.gamma != 1:
+            pixels = _levels(255 * (np.arange(256) / 255) ** self.gamma)[pixels]
+        if self.jpeg:
+            encoded = io.BytesIO()
+            Image.fromarray(pixels).save(encoded, "JPEG", quality=self.jpeg)
+            pixels = np.asarray(Image.open(encoded))
+        return pixels
+
+
+def _levels(values: npt.NDArray[np.float64]) -> Pixels:
+    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
 def _stained(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
@@ -100,12 +103,7 @@ def _stained(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
     mixed = np.linalg.inv(stains) @ np.diag([*factors, 1.0]) @ stains
     levels = np.log((np.arange(256, dtype=np.float32) + 1) / 256)
     density = levels[pixels].reshape(-1, 3) @ mixed.astype(np.float32)
-    return np.clip(np.rint(256 * np.exp(density) - 1), 0, 255).astype(np.uint8).reshape(pixels.shape)
-
-
-def _curve(gamma: float) -> Pixels:
-    levels = np.arange(256) / 255
-    return np.rint(255 * levels**gamma).astype(np.uint8)
+    return _levels(256 * np.exp(density) - 1).reshape(pixels.shape)
 
 
 def _turned(pixels: Pixels, angle: float, zoom: float) -> Pixels:
