@@ -15,8 +15,8 @@ from PIL import Image, ImageFilter
 
 Pixels = npt.NDArray[np.uint8]
 
-_STAINS = np.array([[0.650, 0.704, 0.286], [0.072, 0.990, 0.105], [0.268, 0.570, 0.776]])
-"""Optical density of haematoxylin, eosin and a residual in red, green and blue (Ruifrok and Johnston 2001)."""
+_STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+"""Absorption of haematoxylin, eosin and DAB in red, green and blue (Ruifrok and Johnston 2001, as in scikit-image)."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Change:
         turned = np.ascontiguousarray(turned)
         if turned.shape != pixels.shape:
             turned = np.asarray(Image.fromarray(turned).resize((width, height), Image.Resampling.BILINEAR))
-        return turned if self.stain == (1, 1) else _stained(turned, self.stain)
+        return turned if self.stain == (1, 1) else _stained(turned, *self.stain)
 
     def _light(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         if self.gains == (1, 1, 1) and not self.uneven:
@@ -97,13 +97,11 @@ def _levels(values: npt.NDArray[np.float64]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
-def _stained(pixels: Pixels, factors: tuple[float, float]) -> Pixels:
-    """With the optical densities of haematoxylin and eosin multiplied, pixel by pixel."""
-    stains = _STAINS / np.linalg.norm(_STAINS, axis=1, keepdims=True)
-    mixed = np.linalg.inv(stains) @ np.diag([*factors, 1.0]) @ stains
-    levels = np.log((np.arange(256, dtype=np.float32) + 1) / 256)
-    density = levels[pixels].reshape(-1, 3) @ mixed.astype(np.float32)
-    return _levels(256 * np.exp(density) - 1).reshape(pixels.shape)
+def _stained(pixels: Pixels, haematoxylin: float, eosin: float) -> Pixels:
+    """With more or less of two stains: their densities in optical density are multiplied by these factors."""
+    light = np.maximum(np.arange(256), 1e-3) / 255
+    densities = np.maximum(-np.log(light)[pixels] @ np.linalg.inv(_STAINS), 0) * (haematoxylin, eosin, 1.0)
+    return _levels(255 * np.exp(-densities @ _STAINS))
 
 
 def _turned(pixels: Pixels, angle: float, zoom: float) -> Pixels:
