@@ -24,7 +24,6 @@ from edge_all import bundle as bundles
 from edge_all.errors import StudyError
 from edge_all.export import classifiers
 from edge_all.export.dataset import augment
-from edge_all.export.dataset.augment import Change
 from edge_all.export.features import Rows
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head.fit import HeadSpec, Selection
@@ -260,17 +259,6 @@ def test_the_corner_is_grey_in_the_graph_and_nothing_else_is() -> None:
     assert apart[190:, 190:].mean() > 0.9 and not apart[:190].any() and not apart[:, :190].any()
     grey = (128 / 255 - np.array(backbone.mean)) / np.array(backbone.std)
     np.testing.assert_allclose(given[1][:, :, 200, 200], np.tile(grey, (2, 1)), rtol=1e-5)
-
-
-def test_turns_scales_and_compression() -> None:
-    pixels = pictures(1, (64, 64))[0]
-    turned = Change("x", angle=90)(pixels, "").astype(int)
-    assert np.abs(turned - np.rot90(pixels)).max() <= 1
-    assert np.abs(Change("x", angle=360)(pixels, "").astype(int) - pixels).max() <= 1
-    middle = np.asarray(Change("x", zoom=2)(pixels, ""))
-    assert np.abs(middle[31:33, 31:33].astype(int).mean() - pixels[31:33, 31:33].mean()) < 3
-    rough = [np.abs(Change("x", jpeg=q)(pixels, "").astype(int) - pixels).mean() for q in (95, 50, 5)]
-    assert 0 < rough[0] < rough[1] < rough[2]
 
 
 def test_what_ten_percent_of_a_channel_cost() -> None:

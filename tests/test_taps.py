@@ -62,28 +62,6 @@ def test_a_place_that_is_not_there(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_changes_are_what_they_are_called() -> None:
-    pixels = pictures(1, (48, 64))[0]
-    by_name = {change.name: change(pixels, "") for change in augment.BATTERY}
-    assert all(changed.shape == pixels.shape and changed.dtype == np.uint8 for changed in by_name.values())
-    np.testing.assert_array_equal(by_name["half turn"], pixels[::-1, ::-1])
-    np.testing.assert_array_equal(by_name["mirrored"], pixels[:, ::-1])
-    square = pixels[:, :48]
-    np.testing.assert_array_equal(augment.BATTERY[0](square, ""), np.rot90(square))
-    red = by_name["red -10 %"].astype(int)
-    assert np.abs(red[..., 0] - 0.9 * pixels[..., 0]).max() <= 0.5 and (red[..., 1:] == pixels[..., 1:]).all()
-    assert by_name["15 % brighter"].mean() > pixels.mean() > by_name["15 % darker"].mean()
-    assert by_name["blur of 2 px"].astype(float).std() < pixels.astype(float).std()
-
-
-def test_copies_depend_on_the_image_and_the_seed_only() -> None:
-    pixels = pictures(1, SIZE)[0]
-    one, two = augment.copies(2, seed=0)
-    np.testing.assert_array_equal(one(pixels, "a"), augment.copies(2, seed=0)[0](pixels, "a"))
-    others = [two(pixels, "a"), one(pixels, "b"), augment.copies(1, seed=1)[0](pixels, "a")]
-    assert all((other != one(pixels, "a")).any() for other in others)
-
-
 def test_no_copy_of_a_test_image_is_trained_on() -> None:
     seen: list[tuple[set[float], set[int]]] = []
 

@@ -7,13 +7,13 @@ at the size of the graph's input.
 
 from __future__ import annotations
 
-import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageFilter
+
+from .changes import Change
 
 GAIN = 0.12
 """Copies: each channel's gain is within this of 1."""
@@ -23,66 +23,6 @@ LIGHT = 0.18
 
 BLUR = (0.5, 2.2)
 """Copies: standard deviation of the Gaussian that blurs half of them, in pixels."""
-
-
-@dataclass(frozen=True)
-class Change:
-    """A change of an image, the same for every image.
-
-    Attributes:
-        name: For tables.
-        turns: Quarter turns, counter-clockwise.
-        mirrored: Left and right exchanged.
-        gains: Factor of red, green and blue; what passes 255 is cut.
-        blur: Standard deviation of the Gaussian, in pixels; 0 is none.
-        angle: Degrees, counter-clockwise, about the middle; what comes in from outside is the mirror image.
-        zoom: Magnification about the middle, likewise.
-        jpeg: Quality that it is compressed with, 1 to 95; 0 is not at all.
-    """
-
-    name: str
-    turns: int = 0
-    mirrored: bool = False
-    gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
-    blur: float = 0.0
-    angle: float = 0.0
-    zoom: float = 1.0
-    jpeg: int = 0
-
-    def __call__(self, pixels: np.ndarray, digest: str) -> np.ndarray:
-        """Change ``uint8 [H, W, 3]``; the result has the same shape."""
-        height, width = pixels.shape[:2]
-        turned = np.rot90(_turned(pixels, self.angle, self.zoom), self.turns)
-        if self.mirrored:
-            turned = turned[:, ::-1]
-        if self.gains != (1.0, 1.0, 1.0):
-            turned = np.clip(np.rint(turned * np.array(self.gains)), 0, 255).astype(np.uint8)
-        if not self.blur and not self.jpeg and turned.shape == pixels.shape:
-            return np.ascontiguousarray(turned)
-        picture = Image.fromarray(np.ascontiguousarray(turned))
-        if self.blur:
-            picture = picture.filter(ImageFilter.GaussianBlur(self.blur))
-        if self.jpeg:
-            encoded = io.BytesIO()
-            picture.save(encoded, "JPEG", quality=self.jpeg)
-            picture = Image.open(encoded)
-        return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
-
-
-def _turned(pixels: np.ndarray, angle: float, zoom: float) -> np.ndarray:
-    """About the middle, at the same size, mirrored at the edges."""
-    if not angle and zoom == 1:
-        return pixels
-    height, width = pixels.shape[:2]
-    margin = max(height, width)
-    around = Image.fromarray(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "symmetric"))
-    cos, sin = np.cos(np.deg2rad(angle)) / zoom, np.sin(np.deg2rad(angle)) / zoom
-    x, y = (width - 1) / 2, (height - 1) / 2  # pixel centres of the result, and of the picture with its margin
-    rows = (cos, -sin, x + margin + 0.5 - cos * (x + 0.5) + sin * (y + 0.5)), (
-        sin, cos, y + margin + 0.5 - sin * (x + 0.5) - cos * (y + 0.5)
-    )  # fmt: skip
-    kind, how = Image.Transform.AFFINE, Image.Resampling.BILINEAR
-    return np.asarray(around.transform((width, height), kind, (*rows[0], *rows[1]), how))
 
 
 @dataclass(frozen=True)
@@ -110,7 +50,8 @@ class Copy:
         rng = np.random.default_rng([self.seed, self.number, zlib.crc32(digest.encode())])
         turns, mirrored, blurred = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
         gains = rng.uniform(1 - GAIN, 1 + GAIN, 3) * rng.uniform(1 - LIGHT, 1 + LIGHT)
-        return Change(self.name, turns, mirrored, tuple(gains), float(rng.uniform(*BLUR)) if blurred else 0.0)
+        blur = float(rng.uniform(*BLUR)) if blurred else 0.0
+        return Change(self.name, turns, mirrored, gains=tuple(gains), blur=blur)
 
 
 BATTERY: tuple[Change, ...] = (

@@ -15,7 +15,7 @@ from edge_all.progress import Progress, split
 
 from .. import backbones, features
 from ..dataset import augment, spread
-from ..dataset.augment import Change
+from ..dataset.changes import Change
 from ..features import Rows
 from ..head import evaluate
 from .store import write
