@@ -9,7 +9,7 @@ import click
 
 from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.output import say, tell
+from edge_all.cli.output import log_to, say, tell
 
 _ENVIRONMENT = "EDGE_ALL_TOKEN"
 
@@ -56,6 +56,7 @@ _MOST_TOKEN_BYTES = 4096
     metavar="DIR",
     help="Also answer the images that come into this folder, as watch does; may be repeated.",
 )
+@options.log
 def command(
     path: Path | None,
     target: str,
@@ -70,12 +71,15 @@ def command(
     rate: float,
     journal_path: Path | None,
     folders: tuple[Path, ...],
+    log_path: Path | None,
 ) -> None:
     """Answer over HTTP, and show answers on a page: the newest, what is to be reviewed, and counts for a smear.
 
     Only this machine can reach it, unless --host says otherwise; then a token is needed. What the page and the
     API do is in the documentation, "The page and the API". It ends with Ctrl-C.
     """
+    if log_path:
+        log_to(log_path)
     _check_installed()
     from edge_all import bundle as bundles
     from edge_all import journal_file, self_check

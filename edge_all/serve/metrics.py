@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from edge_all import __version__
+from edge_all import __version__, disk
 from edge_all.serve.service import Service
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -38,6 +38,7 @@ def text(service: Service, disk_free: int | None) -> str:
         lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(service.verdict.passed))
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
+        lines += _metric("disk_low", "gauge", "Whether that disk is nearly full.", int(disk_free < disk.LOW_BYTES))
     return "\n".join(lines) + "\n"
 
 
