@@ -11,6 +11,7 @@ EdgeAllError                exit 1
 ├── HeadError               a selector or classifier that cannot be fitted as asked
 ├── StudyError              a study that cannot go on, or is not what was asked for
 ├── ServeError              a server that cannot start, or may not start as asked
+├── ServiceError            a service of the system that cannot be installed or removed
 ├── JournalError            a journal of answers that cannot be used, or an entry that is not there
 └── GateError               exit 3: an exported bundle that failed its own check
 """
@@ -62,6 +63,10 @@ class StudyError(EdgeAllError):
 
 class ServeError(EdgeAllError):
     """A server that cannot be started, or would be open to strangers."""
+
+
+class ServiceError(EdgeAllError):
+    """A service that the system cannot be given, or that cannot do there what it is asked to."""
 
 
 class JournalError(EdgeAllError):
