@@ -1,7 +1,7 @@
 """Make one archive with everything that a PC without internet needs: python scripts/wheelhouse.py --help
 
-The archive is a program: `python3 edge_all-VERSION-offline.zip` makes a virtual environment and installs from the wheels
-inside. pip resolves for another system with --platform, but evaluates the markers of requirements, such as
+The archive is a program: `python3 edge_all-VERSION-offline.zip` fills a virtual environment from its wheels.
+pip resolves for another system with --platform, but evaluates the markers of requirements, such as
 `colorama; sys_platform == "win32"`, for the system that it runs on. So every wheel's requirements are read again here,
 for the target, and what is missing is downloaded too, until nothing is.
 """
@@ -38,6 +38,8 @@ _GLIBC = 35
 
 _MACHINES = {"linux-x86_64": "x86_64", "linux-aarch64": "aarch64", "windows": "AMD64"}
 PLATFORMS = tuple(_MACHINES)
+
+_SUMS = "SHA256SUMS"
 
 _DATE = (1980, 1, 1, 0, 0, 0)
 """Of every file in the archive: the same wheels give the same bytes."""
@@ -119,6 +121,16 @@ def _needed(wheel: Path, environment: dict[str, str]) -> Iterator[Requirement]:
             yield requirement
 
 
+def build(folder: Path) -> Path:
+    """Build the wheel of this project."""
+    command = [sys.executable, "-m", "build", "--wheel", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(command, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    if done.returncode:
+        sys.exit(f"{done.stdout}\nThe wheel of edge_all cannot be built, as stands above")
+    (wheel,) = folder.glob("*.whl")
+    return wheel
+
+
 def download(target: Target, wheel: Path, extras: Sequence[str], folder: Path) -> None:
     """Download what a kind of PC needs, into a folder of its own."""
     start = Requirement(f"edge_all[{','.join(extras)}]")
@@ -146,11 +158,12 @@ def pack(out: Path, room: Path, targets: Sequence[Target], extras: Sequence[str]
     about = {"version": __version__, "extras": list(extras), "targets": [vars(target) for target in targets]}
     (room / "wheelhouse.json").write_text(json.dumps(about, indent=1) + "\n", encoding="utf-8")
     shutil.copyfile(Path(__file__).with_name("wheelhouse_install.py"), room / "__main__.py")
-    names = sorted(path.relative_to(room).as_posix() for path in room.rglob("*") if path.is_file())
+    paths = (path for path in room.rglob("*") if path.is_file() and path.name != _SUMS)
+    names = sorted(path.relative_to(room).as_posix() for path in paths)
     sums = "".join(f"{hashlib.sha256((room / name).read_bytes()).hexdigest()}  {name}\n" for name in names)
-    (room / "SHA256SUMS").write_text(sums, encoding="utf-8")
+    (room / _SUMS).write_text(sums, encoding="utf-8")
     with files.replacing(out) as aside, zipfile.ZipFile(aside, "w") as archive:
-        for name in [*names, "SHA256SUMS"]:
+        for name in [*names, _SUMS]:
             member = zipfile.ZipInfo(name, _DATE)
             member.external_attr = 0o644 << 16
             archive.writestr(member, (room / name).read_bytes())
@@ -188,9 +201,7 @@ def main() -> None:
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=given.out.parent, prefix=".wheelhouse-") as room:
         built, packed = Path(room, "built"), Path(room, "packed")
-        command = [sys.executable, "-m", "build", "--wheel", "--outdir", built, ROOT]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        (wheel,) = built.glob("*.whl")
+        wheel = build(built)
         (packed / "wheels").mkdir(parents=True)
         for target in targets:
             folder = Path(room, f"{target.platform}-{target.python}")

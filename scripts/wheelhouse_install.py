@@ -40,7 +40,7 @@ def main() -> None:
     print("Installed: " + os.path.join(programs, "edge-all"))
 
 
-def check_machine(targets: list) -> None:
+def check_machine(targets: list[dict[str, str]]) -> None:
     """Stop where the archive has no wheels for this system or this Python."""
     system = "windows" if os.name == "nt" else sys.platform + "-" + platform.machine()
     python = f"{sys.version_info[0]}.{sys.version_info[1]}"

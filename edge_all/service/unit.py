@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from edge_all.errors import ServiceError
 from edge_all.service import DESCRIPTION, NAME, Plan
 
 _HOMES, _TEMPORARY = ("/home", "/root", "/run/user"), ("/tmp", "/var/tmp")
@@ -35,6 +36,9 @@ def text(plan: Plan, *, system: bool, groups: Iterable[str] = ()) -> str:
         plan: What runs.
         system: For the system's manager; else for that of a user, who can forbid less.
         groups: Groups that exist on this machine.
+
+    Raises:
+        ServiceError: systemd would not start the program.
     """
     service = [*_process(plan, system), *_seccomp(plan), *(_walls(plan, set(groups)) if system else ())]
     sections = {
@@ -47,7 +51,8 @@ def text(plan: Plan, *, system: bool, groups: Iterable[str] = ()) -> str:
 
 def _process(plan: Plan, system: bool) -> Iterator[str]:
     yield f"Type={'notify' if plan.notifies else 'exec'}"
-    yield "ExecStart=" + " ".join(word if word == TOKEN else quoted(word) for word in plan.words)
+    program, *words = plan.words
+    yield " ".join([f"ExecStart={_program(program)}", *(word if word == TOKEN else quoted(word) for word in words)])
     yield "Restart=on-failure"
     yield "RestartSec=5"
     yield "RestartPreventExitStatus=2"
@@ -136,6 +141,15 @@ def quoted(word: str, *, variables: bool = True) -> str:
         harmless = harmless.replace("$", "$$")
     plain = harmless == word and word and not any(c.isspace() or c in "'\"\\;" for c in word)
     return harmless if plain else f'"{harmless}"'
+
+
+def _program(path: str) -> str:
+    """The path of a program, in which systemd expands no variable, and takes no quotes."""
+    if any(c in "'\"\\" for c in path):
+        raise ServiceError(
+            f"{path}: systemd starts no program with a quote or backslash in its path; install it elsewhere"
+        )
+    return quoted(path, variables=False)
 
 
 def _specifiers(text: str) -> str:
