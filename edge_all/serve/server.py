@@ -123,6 +123,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, _REUSE, 1)
             listening.bind(address)
+            listening.listen(_MOST_CONNECTIONS)  # who is told the address may come before the server is ready
         except OSError:
             listening.close()
             raise
