@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 import click
 
 from edge_all.cli.output import say, tell
-
-if TYPE_CHECKING:
-    from edge_all.service import Plan
+from edge_all.service import DEVICES, Plan
 
 Command = TypeVar("Command", bound=Callable[..., Any])
-
-_DEVICES = ("camera", "gpu", "npu")  # edge_all.service.DEVICES
 
 
 @click.group("service")
@@ -35,7 +31,7 @@ def _what(command: Command) -> Command:
         click.argument("words", metavar="[-- [serve|watch] OPTIONS]", nargs=-1, type=click.UNPROCESSED),
         click.option(
             "--allow",
-            type=click.Choice(_DEVICES),
+            type=click.Choice(DEVICES),
             multiple=True,
             help="Let it open such devices; may be repeated.  [default: as --camera, --target and --device say]",
         ),
