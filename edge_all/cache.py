@@ -15,7 +15,7 @@ from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
-from edge_all import files
+from edge_all import files, places
 
 
 def folder(name: str) -> Path | None:
@@ -75,12 +75,13 @@ def remove(name: str) -> None:
 def _place(name: str) -> Path | None:
     """Where a file or a folder of the cache is; None where somebody else could have put it there."""
     try:
-        chosen = os.environ.get("EDGE_ALL_CACHE")
-        base = chosen or Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "edge-all")
+        base = os.environ.get("EDGE_ALL_CACHE") or places.cache()
+        if base is None:
+            return None
         above, last = os.path.split(os.path.join(base, name))
         above = os.path.realpath(above)  # links are followed here, and not again when the file is opened
         open_folder = _open_to_others(above)
-    except (OSError, RuntimeError):  # RuntimeError: the user has no home
+    except OSError:
         return None
     if open_folder:
         _refuse(open_folder)

@@ -12,6 +12,7 @@ EdgeAllError                exit 1
 ├── StudyError              a study that cannot go on, or is not what was asked for
 ├── ServeError              a server that cannot start, or may not start as asked
 ├── CameraError             a camera that cannot be opened, or that gives no images
+├── ServiceError            a service of the system that cannot be installed or removed
 ├── JournalError            a journal of answers that cannot be used, or an entry that is not there
 └── GateError               exit 3: an exported bundle that failed its own check
 """
@@ -67,6 +68,10 @@ class ServeError(EdgeAllError):
 
 class CameraError(EdgeAllError):
     """A camera that is not there, cannot be used as it is configured, or has stopped giving images."""
+
+
+class ServiceError(EdgeAllError):
+    """A service that the system cannot be given, or that cannot do there what it is asked to."""
 
 
 class JournalError(EdgeAllError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 
+from edge_all import places
 from edge_all.errors import JournalError
 from edge_all.progress import Tell
 
@@ -49,16 +49,10 @@ def default() -> Path:
     Raises:
         JournalError: The user has no home.
     """
-    try:
-        if sys.platform == "win32":
-            base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-        elif sys.platform == "darwin":
-            base = Path.home() / "Library" / "Application Support"
-        else:
-            base = Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
-    except RuntimeError:
-        raise JournalError("the user has no home for the journal; give --journal FILE") from None
-    return base / "edge-all" / "journal.sqlite"
+    folder = places.data()
+    if folder is None:
+        raise JournalError("the user has no home for the journal; give --journal FILE")
+    return folder / "journal.sqlite"
 
 
 def connect(path: Path, tell: Tell, *, create: bool = True) -> sqlite3.Connection:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import platform
@@ -73,7 +72,13 @@ def instruction_sets() -> list[str]:
 
 def usable_cores() -> int:
     """Cores that this process may run on, which in a container can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    import psutil
+
+    if sys.platform == "win32":
+        return len(psutil.Process().cpu_affinity() or ()) or 1
+    return psutil.cpu_count() or 1
 
 
 def engines() -> dict[str, str]:
@@ -91,13 +96,9 @@ def peak_memory_mb() -> float:
     On Linux this is VmHWM: ``ru_maxrss`` of getrusage also counts what the parent held at the fork.
     """
     if sys.platform == "win32":
-        counters = _ProcessMemoryCounters(ctypes.sizeof(_ProcessMemoryCounters))
-        kernel32 = ctypes.WinDLL("kernel32")
-        kernel32.GetCurrentProcess.restype = ctypes.c_void_p
-        process = ctypes.c_void_p(kernel32.GetCurrentProcess())
-        if not kernel32.K32GetProcessMemoryInfo(process, ctypes.byref(counters), counters.size):
-            return 0.0
-        return float(counters.peak_working_set) / 2**20
+        import psutil
+
+        return float(psutil.Process().memory_info().peak_wset) / 2**20
     status = Path("/proc/self/status")
     if status.exists():
         for line in status.read_text().splitlines():
@@ -111,45 +112,12 @@ def peak_memory_mb() -> float:
 
 def is_running(pid: int) -> bool:
     """Whether there is a process with this number."""
-    if sys.platform == "win32":  # os.kill would end the process there
-        kernel32 = ctypes.WinDLL("kernel32", use_last_error=True)
-        kernel32.OpenProcess.restype = ctypes.c_void_p
-        process = ctypes.c_void_p(kernel32.OpenProcess(_QUERY_LIMITED_INFORMATION, False, pid))
-        if not process:
-            return ctypes.get_last_error() == _ACCESS_DENIED
-        code = ctypes.c_uint32()
-        known = kernel32.GetExitCodeProcess(process, ctypes.byref(code))
-        kernel32.CloseHandle(process)
-        return not known or code.value == _STILL_ACTIVE
+    import psutil
+
     try:
-        os.kill(pid, 0)  # signal 0 only asks
-    except (ProcessLookupError, OverflowError):
+        return bool(psutil.pid_exists(pid))
+    except OverflowError:
         return False
-    except PermissionError:
-        return True
-    return True
-
-
-_QUERY_LIMITED_INFORMATION, _ACCESS_DENIED, _STILL_ACTIVE = 0x1000, 5, 259
-"""Constants of the Windows API, as are the two structures below."""
-
-
-class _ProcessMemoryCounters(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("page_faults", ctypes.c_uint32),
-        ("peak_working_set", ctypes.c_size_t),
-        ("other_counters", ctypes.c_size_t * 7),
-    ]
-
-
-class _MemoryStatus(ctypes.Structure):
-    _fields_ = [
-        ("size", ctypes.c_uint32),
-        ("load", ctypes.c_uint32),
-        ("physical_bytes", ctypes.c_uint64),
-        ("other_bytes", ctypes.c_uint64 * 6),
-    ]
 
 
 def _cpu_name() -> str:
@@ -183,11 +151,10 @@ def _cpuinfo(key: str) -> str:
 
 
 def _memory_mb() -> int:
-    if sys.platform == "win32":
-        status = _MemoryStatus(ctypes.sizeof(_MemoryStatus))
-        known = ctypes.WinDLL("kernel32").GlobalMemoryStatusEx(ctypes.byref(status))
-        return int(status.physical_bytes) // 2**20 if known else 0
+    """Memory of the machine; 0 where the system does not say."""
+    import psutil
+
     try:
-        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2**20
-    except (ValueError, OSError):
+        return int(psutil.virtual_memory().total) // 2**20
+    except (OSError, RuntimeError, ValueError):
         return 0

@@ -56,7 +56,9 @@ def explained(name: str) -> set[str]:
 
 
 def shown(of: click.Command) -> list[click.Option]:
-    """The options that `--help` shows."""
+    """The options that `--help` shows; of a group, those of its commands."""
+    if isinstance(of, click.Group) and of is not cli:
+        return [option for each in of.commands.values() for option in shown(each)]
     return [option for option in of.params if isinstance(option, click.Option) and not option.hidden]
 
 
@@ -108,8 +110,13 @@ def test_every_command_line_parses(page: str, line: str) -> None:
     assert name in COMMANDS, f"there is no command {name}"
     if not given:
         return  # the command's name, in a sentence
+    found = command(name)
+    if isinstance(found, click.Group) and "|" not in given[0]:
+        name, *given = given
+        assert name in found.commands, f"there is no command {name}"
+        found = found.commands[name]
     try:
-        command(name).make_context(name, given)
+        found.make_context(name, given)
     except click.exceptions.Exit:
         pass  # --help
     except click.UsageError as error:

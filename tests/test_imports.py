@@ -10,7 +10,7 @@ import pytest
 
 TOOLCHAIN = ("torch", "torchvision", "timm", "sklearn", "skl2onnx", "onnx", "nncf", "edge_all.export")
 
-HEAVY = (*TOOLCHAIN, "numpy", "PIL", "onnxruntime", "openvino", "rich")
+HEAVY = (*TOOLCHAIN, "numpy", "PIL", "onnxruntime", "openvino", "rich", "platformdirs", "psutil")
 
 
 def loaded_after(code: str, modules: tuple[str, ...]) -> list[str]:

@@ -15,7 +15,9 @@ from edge_all.cli import output, stop
 from edge_all.cli.text import shown
 from edge_all.errors import EdgeAllError
 
-_HIDDEN = frozenset({"appended", "bar", "estimate", "options", "output", "stop", "text", "tiled", "writers"})
+_HIDDEN = frozenset(
+    {"appended", "bar", "estimate", "log", "options", "output", "passed_on", "stop", "text", "tiled", "writers"}
+)
 
 
 class Commands(click.Group):

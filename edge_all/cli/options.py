@@ -133,6 +133,17 @@ def journal(command: Command) -> Command:
     )(command)
 
 
+def log(command: Command) -> Command:
+    """``--log FILE``, of which the command is given ``log_path``."""
+    return click.option(
+        "--log",
+        "log_path",
+        type=LocalPath("a file"),
+        metavar="FILE",
+        help="Also write messages into this file, with the time; at 1 MB a new one is begun, and five are kept.",
+    )(command)
+
+
 def threads(command: Command) -> Command:
     """``--threads N`` for one inference."""
     return click.option(

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 from edge_all.cli.estimate import Estimate, done_of, duration, time_left
@@ -25,6 +26,8 @@ from edge_all.progress import Console, Progress, ignore
 if TYPE_CHECKING:
     from rich.console import Console as Screen
     from rich.table import Table
+
+    from edge_all.cli.log import Log
 
 _LOG_SECONDS = 60.0
 """Between two lines of progress in a log."""
@@ -61,7 +64,25 @@ def say(line: str = "", *, err: bool = False) -> None:
         StdoutError: Stdout cannot be written.
         Stop: Nobody reads stdout any more.
     """
-    _write(shown(line) + "\n", sys.stderr if err else sys.stdout)
+    text = shown(line)
+    if err and _log_file:
+        _log_file.write(text)
+    _write(text + "\n", sys.stderr if err else sys.stdout)
+
+
+def log_to(path: Path) -> None:
+    """From now on, write every line of stderr into a file too.
+
+    Raises:
+        EdgeAllError: The file cannot be written.
+    """
+    global _log_file
+    from edge_all.cli.log import Log
+
+    _log_file = Log(path)
+
+
+_log_file: Log | None = None
 
 
 def json_text(value: object) -> str:

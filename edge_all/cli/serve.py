@@ -11,7 +11,7 @@ import click
 
 from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.output import say, tell
+from edge_all.cli.output import log_to, say, tell
 
 _ENVIRONMENT = "EDGE_ALL_TOKEN"
 
@@ -71,6 +71,7 @@ _MOST_TOKEN_BYTES = 4096
     metavar="DIR",
     help="Folder for the camera's frames that are kept.  [default: frames beside the journal]",
 )
+@options.log
 def command(
     path: Path | None,
     target: str,
@@ -87,12 +88,15 @@ def command(
     folders: tuple[Path, ...],
     configuration: Path | None,
     keep: Path | None,
+    log_path: Path | None,
 ) -> None:
     """Answer over HTTP, and show answers on a page: the newest, what is to be reviewed, and counts for a smear.
 
     Only this machine can reach it, unless --host says otherwise; then a token is needed. What the page and the
     API do is in the documentation, "The page and the API". It ends with Ctrl-C.
     """
+    if log_path:
+        log_to(log_path)
     _check_installed("serve", ("fastapi", "uvicorn", "python_multipart"))
     _check_camera(configuration, keep)
     from edge_all import bundle as bundles

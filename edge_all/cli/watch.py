@@ -12,7 +12,7 @@ import click
 
 from edge_all import NOTICE
 from edge_all.cli import options
-from edge_all.cli.output import StdoutError, say, tell
+from edge_all.cli.output import StdoutError, log_to, say, tell
 
 if TYPE_CHECKING:
     from edge_all.journal import Entry
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.argument("folders", metavar="DIR...", nargs=-1, required=True, type=options.LocalPath("a folder"))
 @click.option("--out", type=options.PATH, metavar="FILE", help="Also append every answer to this CSV file.")
 @options.journal
+@options.log
 @click.option(
     "--poll",
     type=click.FloatRange(min=0.01, max=3600),
@@ -51,6 +52,7 @@ def command(
     folders: tuple[Path, ...],
     out: Path | None,
     journal_path: Path | None,
+    log_path: Path | None,
     poll: float,
     incomplete: float,
     move: bool,
@@ -68,7 +70,7 @@ def command(
     came while nothing watched is answered at the start. edge-all results shows the journal.
     """
     from edge_all import bundle as bundles
-    from edge_all import journal_file, self_check, watch
+    from edge_all import disk, journal_file, self_check, watch
     from edge_all.cli.appended import Appended
     from edge_all.errors import DataError
     from edge_all.journal import Journal
@@ -76,6 +78,8 @@ def command(
     from edge_all.progress import Notices
     from edge_all.targets import EngineOptions
 
+    if log_path:
+        log_to(log_path)
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder; wanted a folder to watch")
@@ -100,7 +104,14 @@ def command(
         if appended:
             appended.update()
         say(NOTICE, err=True)
-        watcher.run(appended.retry if appended else lambda: None)
+        room = disk.Room(journal.path, notices)
+
+        def after() -> None:
+            room.look()
+            if appended:
+                appended.retry()
+
+        watcher.run(after)
     _sum_up(statuses, watcher.incomplete)
 
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from edge_all import __version__
+from edge_all import __version__, disk
 from edge_all.errors import ImageError, JournalError
 from edge_all.journal import Entry, Journal
 from edge_all.serve import metrics, schemas, uploads
@@ -76,6 +76,7 @@ async def health(request: Request) -> Response:
     """What answers, on what machine, and whether it is well."""
     service, camera = service_of(request), request.app.state.camera
     classifier, figures = service.classifier, service.figures
+    free = records_of(request).disk_free()
     return Json(
         {
             "name": service.bundle.name,
@@ -86,7 +87,8 @@ async def health(request: Request) -> Response:
             "engine": classifier.engine.description,
             "version": __version__,
             "probe": asdict(service.verdict) if service.verdict else None,
-            "disk_free_bytes": records_of(request).disk_free(),
+            "disk_free_bytes": free,
+            "disk_low": free is not None and free < disk.LOW_BYTES,
             "waiting": figures.waiting,
             "most_waiting": MAX_WAITING,
             "uptime_seconds": round(time.time() - figures.started, 3),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping, Sequence
 
-from edge_all import __version__
+from edge_all import __version__, disk
 from edge_all.serve.camera import Camera
 from edge_all.serve.service import Service
 
@@ -40,6 +40,7 @@ def text(service: Service, disk_free: int | None, camera: Camera | None) -> str:
         lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(service.verdict.passed))
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
+        lines += _metric("disk_low", "gauge", "Whether that disk is nearly full.", int(disk_free < disk.LOW_BYTES))
     if camera:
         lines += _camera(camera)
     return "\n".join(lines) + "\n"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import shutil
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -13,8 +12,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TypeVar
 
-from edge_all import image
-from edge_all.errors import EdgeAllError
+from edge_all import disk, image
+from edge_all.errors import EdgeAllError, JournalError
 from edge_all.journal import Entry, Journal
 from edge_all.progress import Notices, Tell
 from edge_all.serve.events import Hub
@@ -42,6 +41,7 @@ class Records:
         self._notices = Notices(tell)
         self.hub = Hub()
         self._journal = journal
+        self._room = disk.Room(journal.path, self._notices)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
         self._kept = _Kept()
         self._news = asyncio.Event()
@@ -64,10 +64,18 @@ class Records:
 
         Returns:
             The entry's id; of the earlier entry, if an image of these bytes was answered before.
+
+        Raises:
+            JournalError: It cannot be written, which is said once where the server runs.
         """
         if data is not None:
             self._kept.put(entry.sha256, data)
-        added = await self.ask(lambda journal: journal.add(entry) or journal.by_digest(entry.sha256))
+        try:
+            added = await self.ask(lambda journal: journal.add(entry) or journal.by_digest(entry.sha256))
+        except JournalError as error:
+            self._notices.say("add", f"{error}; requests to record an answer get status 503 until then")
+            raise
+        self._notices.well("add", f"{self._journal.path}: answers are recorded again")
         self._news.set()
         return added.id if added else 0
 
@@ -90,13 +98,12 @@ class Records:
 
     def disk_free(self) -> int | None:
         """Bytes free where the journal is."""
-        with suppress(OSError):
-            return shutil.disk_usage(self._journal.path.parent).free
-        return None
+        return disk.free(self._journal.path)
 
     async def follow(self) -> None:
         """Send every new entry to the pages, until this is cancelled."""
         while True:
+            self._room.look()
             try:
                 for entry in await self.ask(self._new):
                     self._last = entry.id

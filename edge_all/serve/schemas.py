@@ -146,6 +146,7 @@ class Health(BaseModel):
     version: str
     probe: Probe | None
     disk_free_bytes: int | None
+    disk_low: bool
     waiting: int
     most_waiting: int
     uptime_seconds: float

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import socket
+import sys
+from contextlib import suppress
 from typing import Any
 
 import h11
@@ -22,6 +25,7 @@ _MOST_CONNECTIONS = 128
 _KEEP_ALIVE_SECONDS = 15
 _SHUTDOWN_SECONDS = 1
 _MOST_HEADER_BYTES = 16_384
+_NOTIFY_SECONDS = 10
 
 
 class Patient(H11Protocol):
@@ -78,6 +82,8 @@ class Server(uvicorn.Server):
                 timeout_keep_alive=_KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_SHUTDOWN_SECONDS,
                 h11_max_incomplete_event_size=_MOST_HEADER_BYTES,
+                callback_notify=_tell_systemd,
+                timeout_notify=_NOTIFY_SECONDS,
             )
         )
 
@@ -92,6 +98,19 @@ class Server(uvicorn.Server):
         self.run(sockets=[listening])
 
 
+async def _tell_systemd() -> None:
+    """Say that the server is ready and its loop turns; systemd restarts one that goes silent.
+
+    Reference: ``man sd_notify``. Where no service manager asks for it, nothing is sent.
+    """
+    place = os.environ.get("NOTIFY_SOCKET", "")
+    if not place or sys.platform == "win32":
+        return
+    with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.setblocking(False)
+        manager.sendto(b"READY=1\nWATCHDOG=1", "\0" + place[1:] if place[0] == "@" else place)
+
+
 def bind(host: str, port: int) -> socket.socket:
     """Bind a socket for the server; port 0 takes any free one.
 
@@ -104,6 +123,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, _REUSE, 1)
             listening.bind(address)
+            listening.listen(_MOST_CONNECTIONS)  # who is told the address may come before the server is ready
         except OSError:
             listening.close()
             raise

@@ -167,7 +167,7 @@ function row([name, count, share]) {
 
 export function health(found, connected) {
   const gigabytes = found.disk_free_bytes === null ? null : found.disk_free_bytes / 1e9;
-  const full = gigabytes !== null && gigabytes < 1, failed = found.probe !== null && !found.probe.passed;
+  const full = found.disk_low, failed = found.probe !== null && !found.probe.passed;
   const parts = [
     t(connected ? "live" : "lost"), `${found.name} (${found.digest.slice(0, 8)})`, `${found.precision}, ${found.engine}`,
     found.probe === null ? t("noProbe") : failed ? t("probeFailed") : t("probe", found.probe.same_label, found.probe.images),
