@@ -9,7 +9,6 @@ With --data the gate is tried on fields: as they are, blurred, shifted from fram
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +22,7 @@ from typing import Any
 import click
 import numpy as np
 import numpy.typing as npt
+import psutil
 from PIL import Image, ImageFilter
 
 from edge_all import inputs, machine
@@ -124,9 +124,9 @@ def _cores(program: list[str], seconds: float, has_page: bool = False) -> tuple[
 
 
 def _used(pid: int) -> float:
-    """Seconds of processor time of a process, as Linux tells them."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    """Seconds of processor time of a process."""
+    times = psutil.Process(pid).cpu_times()
+    return float(times.user + times.system)
 
 
 def _get(url: str) -> bytes:

@@ -164,6 +164,8 @@ def soak(count: int, targets: tuple[str, ...]) -> None:
 )
 def kills(count: int, exporting: bool) -> None:
     """Kill a command at random times, and look for lost bundles and for what is left over after the next run."""
+    if sys.platform == "win32":
+        raise click.ClickException("Windows has no kill -9; run this on Linux or macOS")
     forks = multiprocessing.get_context("forkserver")
     with tempfile.TemporaryDirectory() as folder:
         room = Path(folder)

@@ -171,7 +171,7 @@ def pack(out: Path, room: Path, targets: Sequence[Target], extras: Sequence[str]
 
 def check(out: Path) -> None:
     """Install the archive here, without a network where that can be taken away, and classify an image."""
-    alone = ["unshare", "--net"] if shutil.which("unshare") and os.name == "posix" and os.geteuid() == 0 else []
+    alone = ["unshare", "--net"] if sys.platform == "linux" and shutil.which("unshare") and os.geteuid() == 0 else []
     with tempfile.TemporaryDirectory() as room:
         field = Path(room, "field.ppm")
         field.write_bytes(b"P6 64 64 255\n" + bytes(range(192)) * 64)
