@@ -13,10 +13,11 @@ from helpers_bundle import colour_picture, encoded
 from edge_all.bundle import Bundle
 from edge_all.classifier import start
 from edge_all.journal import Journal
+from edge_all.live import Live
 from edge_all.serve import app, server
 from edge_all.serve.records import Records
 from edge_all.serve.security import Rules
-from edge_all.serve.service import Service
+from edge_all.serve.service import Service, shared
 from edge_all.targets import EngineOptions
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -28,13 +29,14 @@ def picture(channel: int, seed: int = 0) -> bytes:
 
 
 @contextmanager
-def serving(bundle: Bundle, journal: Path, rules: Rules | None = None) -> Iterator[str]:
-    """Serve a bundle; the address is given while it does."""
+def serving(bundle: Bundle, journal: Path, rules: Rules | None = None, given: list[str] | None = None) -> Iterator[str]:
+    """Serve a bundle; the address is given while it does. What it says goes to `given`, or must be nothing."""
     rules = rules or Rules(rate=10_000, public=app.PUBLIC)
     listening = server.bind("127.0.0.1", 0)
-    told: list[str] = []
+    told: list[str] = [] if given is None else given
+    load = lambda loaded: shared(start(loaded, EngineOptions()))  # noqa: E731
     with Journal.open(journal) as opened:
-        service = Service(start(bundle, EngineOptions()), told.append)
+        service = Service(Live(bundle.path, load, told.append), told.append)
         records = Records(opened, told.append)
         running = server.Server(app.make(service, records, rules), service, records)
         thread = threading.Thread(target=running.start, args=(listening,))
@@ -50,4 +52,4 @@ def serving(bundle: Bundle, journal: Path, rules: Rules | None = None) -> Iterat
             running.should_exit = True
             thread.join(20)
     assert not thread.is_alive()
-    assert not told, told
+    assert given is not None or not told, told

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from edge_all import __version__
+from edge_all import __version__, journal
 from edge_all.errors import ImageError, JournalError
 from edge_all.journal import Entry, Journal
 from edge_all.serve import metrics, schemas, uploads
@@ -61,31 +61,33 @@ async def classify(
     with service.place(request):
         upload = await uploads.read(request)
         try:
-            prediction = await service.classify(upload.data)
+            given = await service.classify(upload.data)
         except ImageError as error:
             return Json({"file": upload.name, "error": str(error)}, 422)
         headers = {}
         if record:
-            entry = service.entry(upload.name, len(upload.data), prediction)
+            entry = journal.answered(given.classifier, upload.name, len(upload.data), given.prediction)
             headers["Edge-All-Entry"] = str(await records_of(request).add(entry, upload.data))
-    return Json(service.answer(upload.name, prediction), headers=headers)
+    return Json({"file": upload.name, **given.classifier.trace(given.prediction)}, headers=headers)
 
 
 @router.get("/api/health", tags=["page"], responses=schemas.answers(schemas.Health))
 async def health(request: Request) -> Response:
     """What answers, on what machine, and whether it is well."""
     service = service_of(request)
-    classifier, figures = service.classifier, service.figures
+    classifier, figures = await service.run(service.refresh), service.figures
+    verdict = service.verdict(classifier)
     return Json(
         {
-            "name": service.bundle.name,
-            "digest": service.bundle.digest,
-            "classes": service.bundle.classes,
+            "name": classifier.bundle.name,
+            "digest": classifier.bundle.digest,
+            "problem": service.live.wrong,
+            "classes": classifier.bundle.classes,
             "target": classifier.target,
             "precision": classifier.precision,
             "engine": classifier.engine.description,
             "version": __version__,
-            "probe": asdict(service.verdict) if service.verdict else None,
+            "probe": asdict(verdict) if verdict else None,
             "disk_free_bytes": records_of(request).disk_free(),
             "waiting": figures.waiting,
             "most_waiting": MAX_WAITING,

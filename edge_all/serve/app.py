@@ -49,11 +49,12 @@ def make(service: Service, records: Records, rules: Rules, watched: Sequence[str
 
     @asynccontextmanager
     async def while_running(app: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(records.follow())
+        following = [asyncio.create_task(part.follow()) for part in (records, service)]
         yield
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in following:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(
         title="edge_all",

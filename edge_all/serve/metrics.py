@@ -20,8 +20,8 @@ def text(service: Service, disk_free: int | None) -> str:
     """
     figures, classifier = service.figures, service.classifier
     about = {
-        "bundle": service.bundle.name,
-        "digest": service.bundle.digest,
+        "bundle": classifier.bundle.name,
+        "digest": classifier.bundle.digest,
         "target": classifier.target,
         "precision": classifier.precision,
         "version": __version__,
@@ -34,8 +34,8 @@ def text(service: Service, disk_free: int | None) -> str:
     lines += _metric("answer_seconds_total", "counter", "Time that answers took, waiting included.", figures.seconds)
     lines += _metric("waiting", "gauge", "Requests with an image that are in hand.", figures.waiting)
     lines += _metric("uptime_seconds", "gauge", "Since the start.", round(time.time() - figures.started, 3))
-    if service.verdict:
-        lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(service.verdict.passed))
+    if verdict := service.verdict(classifier):
+        lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(verdict.passed))
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
     return "\n".join(lines) + "\n"

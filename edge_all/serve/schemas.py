@@ -130,6 +130,7 @@ class Probe(BaseModel):
 class Health(BaseModel):
     name: str
     digest: str
+    problem: str
     classes: list[str]
     target: str
     precision: str
