@@ -13,8 +13,12 @@ from pathlib import Path
 from edge_all.errors import JournalError
 from edge_all.progress import Tell
 
-SCHEMA = 1
-"""Version of the form; it is SQLite's ``user_version``."""
+SCHEMA = 2
+"""Version of the form; it is SQLite's ``user_version``. An older form is brought to this one when it is opened."""
+
+_UPGRADES = {1: ()}
+"""Statements that make the next form of each. Form 2 may hold the review `edge_all.journal.NO_CLASS`, which the readers
+of form 1 would take for the name of a class."""
 
 _APPLICATION = 0x65646761
 """SQLite's ``application_id``, by which a journal is told from another program's file: "edga"."""
@@ -175,15 +179,19 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables in one transaction, unless another process was quicker."""
-    if connection.execute("PRAGMA user_version").fetchone()[0]:
+    """Make the tables, or bring them to the present form, in one transaction, unless another process was quicker."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
         return
     with transaction(connection):
-        if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if not version:
             for statement in filter(str.strip, _TABLES.split(";")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        for form in range(version or SCHEMA, SCHEMA):
+            for statement in _UPGRADES[form]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 @contextmanager

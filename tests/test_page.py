@@ -113,6 +113,27 @@ def test_an_image_is_dropped_read_and_reviewed_by_keyboard(watched: Watched) -> 
     api.expect(page.locator("#queue-empty")).to_be_visible()
 
 
+def test_an_image_that_shows_none_of_the_classes_is_reviewed_with_one_key(watched: Watched) -> None:
+    page = watched.page
+    page.fill("#name", "S-8")
+    page.keyboard.press("Enter")
+    watched.reads("#smear-name", "S-8")
+    watched.drop(0)
+    watched.reads("#queue-title", "(1)")
+    page.locator("#answer").focus()
+    page.keyboard.press("0")
+    api.expect(page.locator("#queue-empty")).to_be_visible()
+    watched.reads("#latest li", "✓ no class")
+    watched.reads("#reviewed", "Reviewed: no class")
+    watched.reads("#classes button[aria-pressed=true]", "0 None of these")
+    watched.reads("#counts tbody tr:last-child", "no class1")
+    page.select_option("#language", "de")
+    watched.reads("#reviewed", "keine Klasse")
+    watched.reads("#classes button:last-child", "0 Keine davon")
+    page.click("#undo")
+    watched.reads("#queue-title", "(1)")
+
+
 def test_a_smear_is_counted_and_downloaded(watched: Watched) -> None:
     page = watched.page
     page.fill("#name", "=S-7")

@@ -89,7 +89,9 @@ class Review(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Annotated[int, BeforeValidator(_whole)] = Field(strict=True, ge=1, le=_MOST_ID)
-    label: str | None = Field(description="A class of the bundle that answered; null takes back what was said.")
+    label: str | None = Field(
+        description="A class of the bundle that answered; empty for none of them; null takes back what was said."
+    )
 
 
 class Session(BaseModel):
