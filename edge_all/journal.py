@@ -142,6 +142,12 @@ class Journal:
         found = self._select(where, stored(file), size, mtime_ns)
         return found[0] if found else None
 
+    def last_run(self, bundle_digest: str) -> Entry | None:
+        """The last entry of a bundle that ends a run of fields."""
+        where = "WHERE bundle_digest = ? AND drift IS NOT NULL ORDER BY id DESC LIMIT 1"
+        found = self._select(where, bundle_digest)
+        return found[0] if found else None
+
     def entries(  # noqa: PLR0913 - one argument a filter
         self,
         *,

@@ -43,6 +43,8 @@ class Entry:
         review: The class that a person confirmed or put in its place, or `NO_CLASS`; None where nobody has.
         review_time: When.
         session: The session that was open when it was added, or None.
+        drift: Score of the run of fields that ends with this one (`edge_all.drift`); above 1 it is unlike the training
+            images. None where there was no run yet, or none is judged.
         mtime_ns: The file's time of modification when it was read, in nanoseconds; 0 where there was no file.
     """
 
@@ -69,6 +71,7 @@ class Entry:
     review_time: str | None = None
     session: int | None = None
     mtime_ns: int = 0
+    drift: float | None = None
 
 
 @dataclass(frozen=True)

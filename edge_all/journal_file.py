@@ -13,10 +13,10 @@ from pathlib import Path
 from edge_all.errors import JournalError
 from edge_all.progress import Tell
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the form; it is SQLite's ``user_version``. An older form is brought to this one when it is opened."""
 
-_UPGRADES = {1: ()}
+_UPGRADES = {1: (), 2: ("ALTER TABLE entries ADD COLUMN drift REAL",)}
 """Statements that make the next form of each. Form 2 may hold the review `edge_all.journal.NO_CLASS`, which the readers
 of form 1 would take for the name of a class."""
 
@@ -38,7 +38,8 @@ CREATE TABLE entries (
     mtime_ns INTEGER NOT NULL, time TEXT NOT NULL, label TEXT, status TEXT NOT NULL, top TEXT,
     probabilities TEXT NOT NULL, unfamiliarity REAL, threshold REAL NOT NULL, error NOT NULL, bundle TEXT NOT NULL,
     bundle_digest TEXT NOT NULL, target TEXT NOT NULL, precision TEXT NOT NULL, version TEXT NOT NULL,
-    engine TEXT NOT NULL, ms REAL NOT NULL, review TEXT, review_time TEXT, session INTEGER REFERENCES sessions
+    engine TEXT NOT NULL, ms REAL NOT NULL, review TEXT, review_time TEXT, session INTEGER REFERENCES sessions,
+    drift REAL
 );
 CREATE UNIQUE INDEX one_answer ON entries (sha256, status = 'refused') WHERE sha256 <> '';
 CREATE UNIQUE INDEX one_refusal ON entries (file, error) WHERE sha256 = '';

@@ -12,6 +12,7 @@ from edge_all import bundle as bundles
 from edge_all import bundle_files
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
+from edge_all.drift import Runs
 from edge_all.errors import EdgeAllError
 from edge_all.progress import Tell
 
@@ -24,6 +25,7 @@ class Live:
 
     Attributes:
         classifier: What answers now.
+        runs: The last fields of each source.
         wrong: Why the files that are there now are not used; empty where they are.
     """
 
@@ -44,6 +46,7 @@ class Live:
         self._stamp = _stamp(bundle.path)
         self._again, self._lock = 0.0, threading.Lock()
         self.wrong = ""
+        self.runs = Runs(tell)
         self.classifier = load(bundle)
 
     def refresh(self) -> None:

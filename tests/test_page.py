@@ -12,8 +12,11 @@ from urllib.parse import urlsplit
 
 import pytest
 from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
+from helpers_drift import picture as drift_picture
+from helpers_drift import write_drift_bundle
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from helpers_serve import TOKEN, serving  # noqa: E402
@@ -205,3 +208,20 @@ def test_nothing_keeps_anybody_out(browser: Any, tmp_path: Path) -> None:
                 found = axe.Axe().run(page)
                 assert found.violations_count == 0, found.generate_report()
             context.close()
+
+
+def test_fields_that_look_unlike_the_training_images_are_said(browser: Any, tmp_path: Path) -> None:
+    with serving(write_drift_bundle(tmp_path / "bundle"), tmp_path / "journal.sqlite", given=[]) as address:
+        for number in range(4):
+            httpx.post(f"{address}/classify", content=drift_picture(number), timeout=20).raise_for_status()
+        opened = Watched(browser, address)
+        opened.reads("#health", "live")
+        assert "unlike" not in opened.page.locator("#health").inner_text().lower()
+        for number in range(4):
+            httpx.post(f"{address}/classify", content=drift_picture(number, 60), timeout=20).raise_for_status()
+        opened.page.reload()
+        opened.reads("#health", "THE LAST 4 FIELDS LOOK UNLIKE THE TRAINING IMAGES")
+        opened.reads("#health", "Most like: darker")
+        opened.page.select_option("#language", "de")
+        opened.reads("#health", "Am ehesten: dunkler")
+        opened.close()

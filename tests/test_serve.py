@@ -19,6 +19,8 @@ from typing import Any, cast
 import pytest
 from helpers_bundle import CLASSES, SIZE, write_colour_bundle
 from helpers_command import PROGRAM, Command
+from helpers_drift import BRIGHTNESS, write_drift_bundle
+from helpers_drift import picture as drift_picture
 from PIL import Image
 
 from edge_all import bundle as bundles
@@ -282,3 +284,27 @@ def _soon(holds: Callable[[], bool]) -> bool:
     while not (now := holds()) and time.monotonic() < until:
         time.sleep(0.02)
     return now
+
+
+def test_a_changed_lamp_is_said_by_the_server_its_health_and_its_figures(tmp_path: Path) -> None:
+    told: list[str] = []
+    bundle = write_drift_bundle(tmp_path / "bundle")
+    with (
+        serving(bundle, tmp_path / "j.sqlite", given=told) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        entry = {}
+        for number in range(12):
+            brightness = BRIGHTNESS + (40 if 4 <= number < 8 else 0)
+            sent = client.post("/classify", params={"record": True}, content=drift_picture(number, brightness))
+            entry[number] = client.get(f"/api/entries/{sent.headers['Edge-All-Entry']}").json()
+            if number in (2, 7):
+                state = client.get("/api/health").json()["drift"]
+                score = pytest.approx(2, abs=0.01)
+                over = {"source": "", "score": score, "change": "lighter", "run": 4, "over": True}
+                assert state == ([] if number == 2 else [over])
+                assert ('edge_all_drift{source=""}' in client.get("/metrics").text) == (number == 7)
+        assert [entry[number]["drift"] for number in (2, 7)] == [None, score]
+        assert not client.get("/api/health").json()["drift"][0]["over"]
+    assert ["again" in line for line in told] == [False, True]
+    assert "stain, lamp or focus changed?" in told[0]

@@ -6,7 +6,7 @@ import importlib
 import importlib.util
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import partial
 from typing import Annotated
 
@@ -67,6 +67,7 @@ async def classify(
         headers = {}
         if record:
             entry = journal.answered(given.classifier, upload.name, len(upload.data), given.prediction)
+            entry = replace(entry, drift=given.drift)
             headers["Edge-All-Entry"] = str(await records_of(request).add(entry, upload.data))
     return Json({"file": upload.name, **given.classifier.trace(given.prediction)}, headers=headers)
 
@@ -88,6 +89,7 @@ async def health(request: Request) -> Response:
             "engine": classifier.engine.description,
             "version": __version__,
             "probe": asdict(verdict) if verdict else None,
+            "drift": [asdict(state) for state in service.live.runs.states()],
             "disk_free_bytes": records_of(request).disk_free(),
             "waiting": figures.waiting,
             "most_waiting": MAX_WAITING,

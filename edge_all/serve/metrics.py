@@ -36,12 +36,16 @@ def text(service: Service, disk_free: int | None) -> str:
     lines += _metric("uptime_seconds", "gauge", "Since the start.", round(time.time() - figures.started, 3))
     if verdict := service.verdict(classifier):
         lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(verdict.passed))
+    if states := service.live.runs.states():
+        scores = [({"source": state.source}, round(state.score, 4)) for state in states]
+        about_runs = "The last fields of a source together; above 1 they are unlike the training images."
+        lines += _metric("drift", "gauge", about_runs, scores)
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
     return "\n".join(lines) + "\n"
 
 
-def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
+def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], float]]) -> list[str]:
     name = f"edge_all_{name}"
     head = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
     if isinstance(values, (int, float)):

@@ -77,6 +77,7 @@ class Entry(BaseModel):
     review: str | None
     review_time: str | None
     session: int | None
+    drift: float | None
 
 
 class Entries(BaseModel):
@@ -129,6 +130,16 @@ class Probe(BaseModel):
     passed: bool
 
 
+class Drift(BaseModel):
+    """The last fields of a source together; above 1 they are unlike the training images."""
+
+    source: str
+    score: float
+    change: str
+    run: int
+    over: bool
+
+
 class Health(BaseModel):
     name: str
     digest: str
@@ -139,6 +150,7 @@ class Health(BaseModel):
     engine: str
     version: str
     probe: Probe | None
+    drift: list[Drift]
     disk_free_bytes: int | None
     waiting: int
     most_waiting: int

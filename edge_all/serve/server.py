@@ -93,7 +93,7 @@ class Server(uvicorn.Server):
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind a socket for the server; port 0 takes any free one.
+    """Bind a socket for the server; port 0 takes any free one. Who connects now is answered when the server runs.
 
     Raises:
         ServeError: The address is not this machine's, or the port is taken.
@@ -104,6 +104,7 @@ def bind(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, _REUSE, 1)
             listening.bind(address)
+            listening.listen()
         except OSError:
             listening.close()
             raise

@@ -18,6 +18,7 @@ from starlette.requests import Request
 
 from edge_all import probe
 from edge_all.classifier import Classifier, Prediction
+from edge_all.drift import REQUESTS
 from edge_all.errors import BundleError, ImageError
 from edge_all.journal import Entry
 from edge_all.live import Live
@@ -45,10 +46,17 @@ _FOLLOW_SECONDS = 1.0
 
 @dataclass(frozen=True)
 class Given:
-    """An answer, and what gave it: the bundle may be replaced at any time."""
+    """An answer.
+
+    Attributes:
+        prediction: The answer.
+        classifier: What gave it; the bundle may be replaced at any time.
+        drift: Score of the run of fields that ends with it (`edge_all.drift`).
+    """
 
     prediction: Prediction
     classifier: Classifier
+    drift: float | None
 
 
 def shared(classifier: Classifier) -> Classifier:
@@ -141,8 +149,11 @@ class Service:
         def work() -> Given:
             classifier = chosen or self.refresh()
             if isinstance(image, bytes):
-                return Given(classifier.classify(image, digest=True), classifier)
-            return Given(classifier.classify_pixels(image), classifier)
+                prediction = classifier.classify(image, digest=True)
+            else:
+                prediction = classifier.classify_pixels(image)
+            drift = self.live.runs.add(REQUESTS, classifier.bundle, prediction.deviation)
+            return Given(prediction, classifier, drift)
 
         try:
             given = await self.run(work)

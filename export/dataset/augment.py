@@ -34,6 +34,8 @@ class Change:
         turns: Quarter turns, counter-clockwise.
         mirrored: Left and right exchanged.
         gains: Factor of red, green and blue; what passes 255 is cut.
+        gamma: Exponent of the brightness as a share of full; above 1 is darker.
+        stain: Factors of the haematoxylin and of the eosin that the colours are taken to consist of.
         blur: Standard deviation of the Gaussian, in pixels; 0 is none.
         angle: Degrees, counter-clockwise, about the middle; what comes in from outside is the mirror image.
         zoom: Magnification about the middle, likewise.
@@ -48,6 +50,8 @@ class Change:
     angle: float = 0.0
     zoom: float = 1.0
     jpeg: int = 0
+    gamma: float = 1.0
+    stain: tuple[float, float] = (1.0, 1.0)
 
     def __call__(self, pixels: np.ndarray, digest: str) -> np.ndarray:
         """Change ``uint8 [H, W, 3]``; the result has the same shape."""
@@ -57,6 +61,10 @@ class Change:
             turned = turned[:, ::-1]
         if self.gains != (1.0, 1.0, 1.0):
             turned = np.clip(np.rint(turned * np.array(self.gains)), 0, 255).astype(np.uint8)
+        if self.gamma != 1:
+            turned = np.rint(255 * (np.arange(256) / 255) ** self.gamma).astype(np.uint8)[turned]
+        if self.stain != (1.0, 1.0):
+            turned = _stained(turned, *self.stain)
         if not self.blur and not self.jpeg and turned.shape == pixels.shape:
             return np.ascontiguousarray(turned)
         picture = Image.fromarray(np.ascontiguousarray(turned))
@@ -67,6 +75,17 @@ class Change:
             picture.save(encoded, "JPEG", quality=self.jpeg)
             picture = Image.open(encoded)
         return np.asarray(picture.resize((width, height), Image.Resampling.BILINEAR))
+
+
+_STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
+"""Absorption of haematoxylin, eosin and DAB in red, green and blue (Ruifrok and Johnston 2001, as in scikit-image)."""
+
+
+def _stained(pixels: np.ndarray, haematoxylin: float, eosin: float) -> np.ndarray:
+    """With more or less of two stains: their densities in optical density are multiplied by these factors."""
+    light = np.maximum(np.arange(256), 1e-3) / 255
+    densities = np.maximum(-np.log(light)[pixels] @ np.linalg.inv(_STAINS), 0) * (haematoxylin, eosin, 1.0)
+    return np.asarray(np.clip(np.rint(255 * np.exp(-densities @ _STAINS)), 0, 255), np.uint8)
 
 
 def _turned(pixels: np.ndarray, angle: float, zoom: float) -> np.ndarray:

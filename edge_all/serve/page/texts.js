@@ -26,6 +26,7 @@ export const TEXTS = {
     tokenTitle: "A token is needed", token: "Token of this server", go: "Go on", wrongToken: "That is not the token.",
     probe: "self-test {} of {}", noProbe: "no self-test", probeFailed: "SELF-TEST FAILED: use no label", free: "{} GB free", nearlyFull: "DISK NEARLY FULL: {} GB free",
     waiting: "{} waiting", live: "live", lost: "NO CONNECTION, trying again",
+    drift: "THE LAST {} FIELDS LOOK UNLIKE THE TRAINING IMAGES: STAIN, LAMP OR FOCUS CHANGED? Most like: {}", changes: {},
     notReplaced: "NEW BUNDLE CANNOT BE LOADED, the old one answers",
   },
   de: {
@@ -54,6 +55,11 @@ export const TEXTS = {
     tokenTitle: "Ein Token ist nötig", token: "Token dieses Servers", go: "Weiter", wrongToken: "Das ist nicht das Token.",
     probe: "Selbsttest {} von {}", noProbe: "kein Selbsttest", probeFailed: "SELBSTTEST FEHLGESCHLAGEN: keine Klasse verwenden", free: "{} GB frei", nearlyFull: "SPEICHER FAST VOLL: {} GB frei",
     waiting: "{} warten", live: "live", lost: "KEINE VERBINDUNG, neuer Versuch",
+    drift: "DIE LETZTEN {} FELDER SIND ANDERS ALS DIE TRAININGSBILDER: FÄRBUNG, LAMPE ODER FOKUS VERÄNDERT? Am ehesten: {}",
+    changes: {
+      darker: "dunkler", lighter: "heller", "out of focus": "unscharf", bluer: "blauer", redder: "röter", larger: "größer", smaller: "kleiner",
+      "more haematoxylin": "mehr Hämatoxylin", "more eosin": "mehr Eosin",
+    },
     notReplaced: "NEUES BÜNDEL NICHT LADBAR, das alte antwortet",
   },
 };

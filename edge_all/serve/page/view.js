@@ -167,7 +167,9 @@ function row([name, count, share]) {
 export function health(found, connected) {
   const gigabytes = found.disk_free_bytes === null ? null : found.disk_free_bytes / 1e9;
   const full = gigabytes !== null && gigabytes < 1, failed = found.probe !== null && !found.probe.passed;
+  const drifting = found.drift.filter((state) => state.over);
   const parts = [
+    ...drifting.map((state) => t("drift", state.run, texts.changes[state.change] || state.change) + (state.source && ` (${state.source})`)),
     t(connected ? "live" : "lost"), ...(found.problem ? [t("notReplaced")] : []), `${found.name} (${found.digest.slice(0, 8)})`, `${found.precision}, ${found.engine}`,
     found.probe === null ? t("noProbe") : failed ? t("probeFailed") : t("probe", found.probe.same_label, found.probe.images),
     ...(gigabytes === null ? [] : [t(full ? "nearlyFull" : "free", gigabytes.toFixed(full ? 1 : 0))]), t("waiting", found.waiting),
@@ -175,5 +177,5 @@ export function health(found, connected) {
   ];
   const text = parts.join(" · ");
   if ($("health").textContent !== text) $("health").textContent = text;
-  $("health").classList.toggle("bad", full || failed || !connected || found.problem !== "");
+  $("health").classList.toggle("bad", full || failed || !connected || found.problem !== "" || drifting.length > 0);
 }
