@@ -53,6 +53,8 @@ UNCHANGED = "as they are"
 READ = "head/variable"
 """What the classifier of an SVM's graph reads."""
 
+WANTED = [READ, "probabilities", "unfamiliarity", "deviation"]
+
 Outputs = Mapping[str, np.ndarray]
 """Of a graph, by name, ``[N, ...]`` each."""
 
@@ -80,7 +82,7 @@ def main(data: Path, path: Path, report: Path | None) -> None:
     bundle, dataset = bundles.load(path), read(data)
     known = bundle.training_images()
     unseen = np.array([digest[:16] not in known for digest in dataset.digests])
-    precisions = {name: _outputs(bundle, name, dataset) for name in bundle.precisions("cpu")}
+    precisions = _outputs(bundle, dataset)
     numbers = folds(dataset, drift.PROTOCOL)
     own = {
         name: {change: _own(dataset, numbers, unseen, given) for change, given in by_change.items()}
@@ -96,19 +98,25 @@ def main(data: Path, path: Path, report: Path | None) -> None:
         report.write_text(json.dumps(content | {"own": own, "rotated": rotated}, indent=1) + "\n", encoding="utf-8")
 
 
-def _outputs(bundle: Bundle, precision: str, data: Dataset) -> dict[str, Outputs]:
-    """What a graph gives for all images, by change."""
+def _outputs(bundle: Bundle, data: Dataset) -> dict[str, dict[str, Outputs]]:
+    """What the graphs give for all images, by precision and change."""
+    sessions = {name: _session(bundle, name) for name in bundle.precisions("cpu")}
+    given: dict[str, dict[str, Outputs]] = {name: {} for name in sessions}
+    for change in (None, *CHANGES, *drift.CHANGES):
+        rows: dict[str, list[list[np.ndarray]]] = {name: [] for name in sessions}
+        for image in _images(data, bundle.input_size, change):
+            for name, session in sessions.items():
+                rows[name].append(session.run(WANTED, {"image": image[np.newaxis]}))
+        for name, of_change in rows.items():
+            outputs = map(np.concatenate, zip(*of_change, strict=True))
+            given[name][change.name if change else UNCHANGED] = dict(zip(WANTED, outputs, strict=True))
+    return given
+
+
+def _session(bundle: Bundle, precision: str) -> ort.InferenceSession:
     model = edit.copy(onnx.load_from_string(bundle.read(bundle.model_file("cpu", precision))))
     model.graph.output.append(onnx.ValueInfoProto(name=READ))
-    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-    wanted = [READ, "probabilities", "unfamiliarity", "deviation"]
-    given: dict[str, Outputs] = {}
-    for change in (None, *CHANGES, *drift.CHANGES):
-        rows = [session.run(wanted, {"image": image[np.newaxis]}) for image in _images(data, bundle.input_size, change)]
-        given[change.name if change else UNCHANGED] = dict(
-            zip(wanted, map(np.concatenate, zip(*rows, strict=True)), strict=True)
-        )
-    return given
+    return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
 def _images(data: Dataset, size: tuple[int, int], change: Change | None) -> Iterator[np.ndarray]:
@@ -139,13 +147,13 @@ def _own(data: Dataset, numbers: np.ndarray, unseen: np.ndarray, given: Outputs)
 def _rotated(
     data: Dataset, numbers: np.ndarray, fp32: Mapping[str, Outputs], judged: Mapping[str, Outputs]
 ) -> dict[str, Row]:
-    """Fit on four fifths, by FP32, and judge the fifth; the answers of its four fifths are taken as labelled."""
+    """Fit on four fifths, by FP32, and judge the fifth; all answers are those of the head that ships."""
     parts: dict[str, list[Row]] = {change: [] for change in judged}
     for fold in np.unique(numbers):
         training, runs = numbers != fold, _neighbours(data, numbers == fold)
         fields = Fields(
             fp32[UNCHANGED][READ][training].astype(float),
-            np.eye(len(data.classes))[data.labels[training]],
+            fp32[UNCHANGED]["probabilities"][training].astype(float),
             data.labels[training],
             numbers[training],
         )
