@@ -91,6 +91,7 @@ def colour_record() -> dict[str, Any]:
         "gate",
         "robustness",
         "drift",
+        "scale",
     ):
         del record[name]
     figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "macro_f1": 88.0, "recall": dict.fromkeys(CLASSES, 89.0)}
