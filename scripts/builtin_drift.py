@@ -13,6 +13,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
@@ -26,6 +27,7 @@ from edge_all.export.graph import edit
 from edge_all.export.graph.names import PROBABILITIES
 from edge_all.export.head import drift
 from edge_all.export.head.drift import Drift, Fields
+from edge_all.record import RecordBody
 
 READ = "head/variable"
 """What the classifier of these graphs reads."""
@@ -42,11 +44,12 @@ def main(root: Path) -> None:
     names = {name for precisions in bundle.record["models"].values() for name in precisions.values()}
     graphs = {name: onnx.load_from_string(bundle.read(name)) for name in names}
     found = _fit(graphs["model.fp32.onnx"], data, bundle.input_size)
-    record = dict(bundle.record)
-    contents = {name: bundle.read(name) for name in record.pop("files")}
+    known_fields = {name: value for name, value in bundle.record.items() if name != "files"}
+    added = {"drift": found.record, "scale": bundles.RED_CELL_UM / 16}
+    record = cast(RecordBody, known_fields | added)
+    contents = {name: bundle.read(name) for name in bundle.record["files"]}
     for name, graph in graphs.items():
         contents[name] = _extended(graph, found).SerializeToString(deterministic=True)
-    record |= {"drift": found.record, "scale": bundles.RED_CELL_UM / 16}
     contents["MODEL_CARD.md"] = card.write(record).encode()
     bundles.write(bundles.BUILTIN, record, contents)
 
