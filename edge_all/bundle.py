@@ -20,7 +20,7 @@ from edge_all.bundle_files import RECORD, SIGNATURE
 from edge_all.bundle_place import check_writable
 from edge_all.errors import BundleError
 from edge_all.progress import Tell
-from edge_all.record import FileEntry, Record, RecordBody
+from edge_all.record import DriftRecord, FileEntry, Record, RecordBody
 
 TRAINING_IMAGES = "training_images.txt"
 """Bundle file with the first 16 hex digits of the SHA-256 of every image that the head was fitted on."""
@@ -75,6 +75,11 @@ class Bundle:
         It is 0 where the record has no ``referral``.
         """
         return self.record.get("referral", {}).get("threshold", 0.0)
+
+    @property
+    def drift(self) -> DriftRecord | None:
+        """How runs of fields are judged; None where they are not."""
+        return self.record.get("drift")
 
     @property
     def digest(self) -> str:

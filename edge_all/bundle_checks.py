@@ -73,7 +73,8 @@ def check_graphs(path: Path, record: Record) -> None:
     Raises:
         BundleError: A graph is missing, damaged, or not as the record says.
     """
-    wanted = graph_check.Wanted((record["input"]["height"], record["input"]["width"]), len(record["classes"]))
+    size, changes = (record["input"]["height"], record["input"]["width"]), record.get("drift", {}).get("changes", ())
+    wanted = graph_check.Wanted(size, len(record["classes"]), len(changes))
     for name in sorted(graphs(record)):
         try:
             graph_check.check(bundle_files.read_checked(path, name, record["files"][name]), wanted)

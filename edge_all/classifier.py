@@ -39,6 +39,8 @@ class Prediction:
             bundle's graph does not say.
         threshold: Where the most probable class is less probable than this, `status` is ``refer``.
         sha256: Of the bytes that were classified, in hexadecimal digits; None where it was not asked for.
+        deviation: What the image adds to the scores of its run (`edge_all.drift`); empty where the bundle's graph does
+            not say.
     """
 
     label: str | None
@@ -51,6 +53,7 @@ class Prediction:
     threshold: float = 0.0
     size: tuple[int, int] | None = None
     sha256: str | None = None
+    deviation: tuple[float, ...] = ()
 
 
 _Decoded = tuple[float, tuple[int, int], str | None]
@@ -197,8 +200,9 @@ class Classifier:
         status = "unfamiliar" if distance > 1 else "refer" if most < self._least else "ok"
         named = dict(zip(self._classes, probabilities, strict=True))
         label = None if status == "unfamiliar" else top
+        deviation = () if answers.deviation is None else tuple(answers.deviation[0].tolist())
         ms = decode_ms + (time.perf_counter() - start) * 1e3
-        return Prediction(label, status, top, named, ms, graph_ms, unfamiliarity, self._least, size, sha256)
+        return Prediction(label, status, top, named, ms, graph_ms, unfamiliarity, self._least, size, sha256, deviation)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.

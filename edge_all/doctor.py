@@ -12,6 +12,7 @@ from edge_all import bench, machine, targets
 from edge_all.bench.rows import ProbeResult
 from edge_all.bundle import Bundle
 from edge_all.errors import EdgeAllError, TargetError
+from edge_all.journal import Journal
 from edge_all.record import MachineRecord
 from edge_all.targets import EngineOptions
 
@@ -47,6 +48,15 @@ class Recommendation(TypedDict):
     why: str
 
 
+class LastRun(TypedDict):
+    """The last run of fields that this bundle answered here, by the journal."""
+
+    time: str  # Of its last field
+    file: str  # Its last field
+    score: float  # Above 1 the run is unlike the training images
+    run: int  # How many fields it has
+
+
 class Examination(TypedDict):
     """What `examine` gives, and ``edge-all doctor --json`` prints."""
 
@@ -57,6 +67,7 @@ class Examination(TypedDict):
     digest: str  # Of the bundle's record
     checks: Sequence[Check]
     recommendation: Recommendation
+    drift: LastRun | None  # Null where the journal has no run of this bundle
 
 
 def examine(bundle: Bundle, chosen: Sequence[str] = (), options: EngineOptions = targets.DEFAULT) -> Examination:
@@ -88,7 +99,16 @@ def examine(bundle: Bundle, chosen: Sequence[str] = (), options: EngineOptions =
         "digest": bundle.digest,
         "checks": checks,
         "recommendation": recommend(checks),
+        "drift": None,
     }
+
+
+def last_run(bundle: Bundle, journal: Journal) -> LastRun | None:
+    """The last run of fields that a bundle answered here; None where there is none."""
+    entry, drift = journal.last_run(bundle.digest), bundle.drift
+    if not drift or not entry or entry.drift is None:
+        return None
+    return {"time": entry.time, "file": entry.file, "score": entry.drift, "run": drift["run"]}
 
 
 def _check(row: bench.Row | bench.FailedRow) -> Check:

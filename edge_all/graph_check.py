@@ -78,10 +78,12 @@ class Wanted:
     Attributes:
         size: Height and width of the input.
         classes: How many classes there are.
+        changes: How many changes runs of fields are judged for; 0 where they are not.
     """
 
     size: tuple[int, int]
     classes: int
+    changes: int = 0
 
 
 def check(content: bytes, wanted: Wanted) -> None:
@@ -231,11 +233,13 @@ def _check_interface(graph: Fields, initializers: set[str], wanted: Wanted) -> N
     named = {name: (kind, shape) for name, kind, shape in outputs}
     if len(named) < len(outputs) or len(inputs) + len(outputs) > 100:
         raise GraphError("an output is named twice")
-    known = {
+    known: dict[str, tuple[int, tuple[int | None, ...]]] = {
         "probabilities": (_FLOAT, (None, wanted.classes)),
         "label": (_INT64, (None,)),
         "unfamiliarity": (_FLOAT, (None,)),
     }
+    if wanted.changes:
+        known["deviation"] = (_FLOAT, (None, wanted.changes))
     if named.get("probabilities") != known["probabilities"]:
         raise GraphError(f"wanted probabilities, float32 [N, {wanted.classes}]; it has {_named(outputs)}")
     if wrong := [value for value in outputs if value[0] in known and value[1:] != known[value[0]]]:

@@ -19,13 +19,24 @@ from typing import TYPE_CHECKING, Any, cast
 from edge_all import journal_file
 from edge_all.clock import now
 from edge_all.errors import JournalError
-from edge_all.journal_entry import COLUMNS, STATUSES, Entry, Session, from_row, stored
+from edge_all.journal_entry import COLUMNS, NO_CLASS, NO_CLASS_COUNTED, STATUSES, Entry, Session, from_row, stored
 from edge_all.progress import Tell
 
 if TYPE_CHECKING:
     from edge_all.classifier import Classifier, Prediction
 
-__all__ = ["LONGEST_NAME", "STATUSES", "Entry", "Journal", "Session", "answered", "now", "refused"]
+__all__ = [
+    "LONGEST_NAME",
+    "NO_CLASS",
+    "NO_CLASS_COUNTED",
+    "STATUSES",
+    "Entry",
+    "Journal",
+    "Session",
+    "answered",
+    "now",
+    "refused",
+]
 
 LONGEST_NAME = 60
 """Characters that the name of a session may have."""
@@ -131,6 +142,12 @@ class Journal:
         found = self._select(where, stored(file), size, mtime_ns)
         return found[0] if found else None
 
+    def last_run(self, bundle_digest: str) -> Entry | None:
+        """The last entry of a bundle that ends a run of fields."""
+        where = "WHERE bundle_digest = ? AND drift IS NOT NULL ORDER BY id DESC LIMIT 1"
+        found = self._select(where, bundle_digest)
+        return found[0] if found else None
+
     def entries(  # noqa: PLR0913 - one argument a filter
         self,
         *,
@@ -174,14 +191,15 @@ class Journal:
 
         Args:
             number: The entry's id.
-            label: One of its classes; None takes back what was said.
+            label: One of its classes, or `NO_CLASS` where it shows none of them; None takes back what was said.
 
         Raises:
             JournalError: There is no such entry, it was refused, or it has no such class.
         """
         with self.exclusive():
             entry = self.entry(number)
-            if label is not None and label not in entry.probabilities:
+            allowed = {*entry.probabilities, NO_CLASS} if entry.probabilities else ()
+            if label is not None and label not in allowed:
                 wanted = ", ".join(entry.probabilities) or "none, for it was refused"
                 raise JournalError(f"entry {number}: {label!r} is none of its classes; wanted one of: {wanted}")
             entry = replace(entry, review=label, review_time=None if label is None else now())
@@ -198,7 +216,8 @@ class Journal:
     def counts(self, *, since: str | None = None, session: int | None = None) -> dict[str, int]:
         """How many entries have each label, the reviewed one before the answered one.
 
-        What nobody has reviewed counts as ``refer``, ``unfamiliar`` or ``refused`` where that is its status.
+        What nobody has reviewed counts as ``refer``, ``unfamiliar`` or ``refused`` where that is its status, and what
+        was found to show none of the classes as `NO_CLASS_COUNTED`.
         """
         counted: Counter[str] = Counter(dict.fromkeys(STATUSES[1:], 0))
         for review, status, label, count in self._rows(
@@ -208,7 +227,8 @@ class Journal:
             session,
             session,
         ):
-            counted[review if review is not None else label if status == "ok" else status] += count
+            answered = label if status == "ok" else status
+            counted[answered if review is None else review or NO_CLASS_COUNTED] += count
         return dict(counted)
 
     def start_session(self, name: str) -> Session:

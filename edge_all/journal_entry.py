@@ -8,6 +8,12 @@ from typing import Any
 
 STATUSES = ("ok", "refer", "unfamiliar", "refused")
 
+NO_CLASS = ""
+"""What a review says where an image shows none of the classes; no class has an empty name."""
+
+NO_CLASS_COUNTED = "no class"
+"""What such images are counted as."""
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -34,9 +40,11 @@ class Entry:
         ms: From the bytes to the label, in milliseconds.
         time: Of the answer, UTC in ISO 8601 with milliseconds; empty becomes the time at which it is added.
         id: Rises with every entry, whatever the clock does; 0 before it is added.
-        review: The class that a person confirmed or put in its place; None where nobody has.
+        review: The class that a person confirmed or put in its place, or `NO_CLASS`; None where nobody has.
         review_time: When.
         session: The session that was open when it was added, or None.
+        drift: Score of the run of fields that ends with this one (`edge_all.drift`); above 1 it is unlike the training
+            images. None where there was no run yet, or none is judged.
         mtime_ns: The file's time of modification when it was read, in nanoseconds; 0 where there was no file.
     """
 
@@ -63,6 +71,7 @@ class Entry:
     review_time: str | None = None
     session: int | None = None
     mtime_ns: int = 0
+    drift: float | None = None
 
 
 @dataclass(frozen=True)

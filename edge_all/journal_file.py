@@ -13,8 +13,12 @@ from edge_all import places
 from edge_all.errors import JournalError
 from edge_all.progress import Tell
 
-SCHEMA = 1
-"""Version of the form; it is SQLite's ``user_version``."""
+SCHEMA = 3
+"""Version of the form; it is SQLite's ``user_version``. An older form is brought to this one when it is opened."""
+
+_UPGRADES = {1: (), 2: ("ALTER TABLE entries ADD COLUMN drift REAL",)}
+"""Statements that make the next form of each. Form 2 may hold the review `edge_all.journal.NO_CLASS`, which the readers
+of form 1 would take for the name of a class."""
 
 _APPLICATION = 0x65646761
 """SQLite's ``application_id``, by which a journal is told from another program's file: "edga"."""
@@ -34,7 +38,8 @@ CREATE TABLE entries (
     mtime_ns INTEGER NOT NULL, time TEXT NOT NULL, label TEXT, status TEXT NOT NULL, top TEXT,
     probabilities TEXT NOT NULL, unfamiliarity REAL, threshold REAL NOT NULL, error NOT NULL, bundle TEXT NOT NULL,
     bundle_digest TEXT NOT NULL, target TEXT NOT NULL, precision TEXT NOT NULL, version TEXT NOT NULL,
-    engine TEXT NOT NULL, ms REAL NOT NULL, review TEXT, review_time TEXT, session INTEGER REFERENCES sessions
+    engine TEXT NOT NULL, ms REAL NOT NULL, review TEXT, review_time TEXT, session INTEGER REFERENCES sessions,
+    drift REAL
 );
 CREATE UNIQUE INDEX one_answer ON entries (sha256, status = 'refused') WHERE sha256 <> '';
 CREATE UNIQUE INDEX one_refusal ON entries (file, error) WHERE sha256 = '';
@@ -169,15 +174,19 @@ def _check(path: Path, connection: sqlite3.Connection) -> None:
 
 
 def _make_tables(connection: sqlite3.Connection) -> None:
-    """Make the tables in one transaction, unless another process was quicker."""
-    if connection.execute("PRAGMA user_version").fetchone()[0]:
+    """Make the tables, or bring them to the present form, in one transaction, unless another process was quicker."""
+    if connection.execute("PRAGMA user_version").fetchone()[0] == SCHEMA:
         return
     with transaction(connection):
-        if not connection.execute("PRAGMA user_version").fetchone()[0]:
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if not version:
             for statement in filter(str.strip, _TABLES.split(";")):
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
+        for form in range(version or SCHEMA, SCHEMA):
+            for statement in _UPGRADES[form]:
+                connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA}")
 
 
 @contextmanager

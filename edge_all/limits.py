@@ -73,6 +73,9 @@ Limit = Range | Length | Pattern
 Side = Annotated[int, Range(32, 2048)]
 """Height or width of a graph's input, in pixels."""
 
+Run = Annotated[int, Range(2, 1000)]
+"""How many fields are judged together."""
+
 Percent = Annotated[float, Range(0, 100)]
 
 Share = Annotated[float, Range(0, 1)]

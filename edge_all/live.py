@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ from edge_all import bundle as bundles
 from edge_all import bundle_files
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
+from edge_all.drift import Runs
 from edge_all.errors import EdgeAllError
 from edge_all.progress import Tell
 
@@ -19,10 +21,12 @@ _AGAIN_SECONDS = 2.0
 
 
 class Live:
-    """A classifier, and the files that it was loaded from.
+    """A classifier, and the files that it was loaded from. Several threads may use it.
 
     Attributes:
         classifier: What answers now.
+        runs: The last fields of each source.
+        wrong: Why the files that are there now are not used; empty where they are.
     """
 
     def __init__(self, path: Path, load: Callable[[Bundle], Classifier], tell: Tell, keys: Path | None = None) -> None:
@@ -40,11 +44,24 @@ class Live:
         bundle = bundles.load(path, keys)
         self._path, self._keys, self._load, self._tell = bundle.path, keys, load, tell
         self._stamp = _stamp(bundle.path)
-        self._wrong, self._again = "", 0.0
+        self._again, self._lock = 0.0, threading.Lock()
+        self.wrong = ""
+        self.runs = Runs(tell)
         self.classifier = load(bundle)
 
     def refresh(self) -> None:
-        """Load the bundle again if it was replaced; what cannot be loaded is said, and the old one stays."""
+        """Load the bundle again if it was replaced; what cannot be loaded is said, and the old one stays.
+
+        While one thread loads, the others go on with the old one.
+        """
+        if not self._lock.acquire(blocking=False):
+            return
+        try:
+            self._refresh()
+        finally:
+            self._lock.release()
+
+    def _refresh(self) -> None:
         stamp = _stamp(self._path)
         if stamp == self._stamp or time.monotonic() < self._again:
             return
@@ -54,12 +71,14 @@ class Live:
                 self.classifier = self._load(bundle)
                 self._tell(f"{self._path}: replaced: {bundle.name} ({bundle.digest[:16]}) answers now")
         except (EdgeAllError, OSError) as error:
-            if self._wrong != str(error):
+            if _stamp(self._path) != stamp:  # replaced once more, while it was read
+                return
+            if self.wrong != str(error):
                 old = self.classifier.bundle
                 self._tell(f"{error}; until then {old.name} ({old.digest[:16]}), loaded before, goes on answering")
-            self._wrong, self._again = str(error), time.monotonic() + _AGAIN_SECONDS
+            self.wrong, self._again = str(error), time.monotonic() + _AGAIN_SECONDS
         else:
-            self._stamp, self._wrong = stamp, ""
+            self._stamp, self.wrong = stamp, ""
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:

@@ -73,6 +73,16 @@ class Familiarity(TypedDict):
     accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
 
 
+class DriftRecord(TypedDict):
+    """How runs of fields are told from the training images; the graph's ``deviation`` is divided by the limits."""
+
+    run: limits.Run  # How many fields are judged together
+    changes: limits.Names  # What is looked for, in the order of the output's columns
+    protocol: str  # The split protocol of the runs that the limits were set on
+    runs: limits.Count  # How many runs these were, each judged without its own fold
+    margin: float  # How many times the largest score of these runs a limit is
+
+
 class CoveragePoint(TypedDict):
     """One point of the risk-coverage curve."""
 
@@ -282,6 +292,7 @@ class RecordBody(TypedDict):
     robustness: Robustness  # What changes of light, focus and orientation cost
     familiarity: Familiarity  # The limit beyond which a picture is called unfamiliar
     referral: Referral  # When an image is referred to a person
+    drift: NotRequired[DriftRecord]  # How runs of fields are judged; absent where they are not
     gate: Gate  # What became of INT8
     verified: Mapping[str, Verified]  # Fused graphs compared with their parts, by "target.precision"
     dataset: DatasetRecord  # The images that the head was fitted on

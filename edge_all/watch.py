@@ -194,7 +194,9 @@ class Watcher:
             waiting.due = time.monotonic() + _ENGINE_SECONDS
         else:
             self._notices.well(_ENGINE)
-            self._finish(path, self._record(path, journal.answered(classifier, str(path), len(data), prediction)))
+            drift = self._live.runs.add(str(waiting.root), classifier.bundle, prediction.deviation)
+            entry = replace(journal.answered(classifier, str(path), len(data), prediction), drift=drift)
+            self._finish(path, self._record(path, entry))
 
     def _unreadable(self, path: Path, error: str) -> None:
         """A file that cannot be read may be readable later, for a network can fail; it is recorded after a while."""

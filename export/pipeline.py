@@ -26,7 +26,8 @@ from .graph import weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
-from .head import evaluate, familiarity, reference, robustness
+from .head import drift, evaluate, familiarity, reference, robustness
+from .head.drift import Drift
 from .head.fit import Head, HeadSpec
 from .head.reference import Reference
 from .head.robustness import Answering
@@ -63,7 +64,9 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     robust = _measure_robustness(fp32, shipped, console)
     head = _fit_head(fp32, console)
     familiar = variants.measure_familiarity(fp32, shipped)
-    graphs = variants.build(fp32, head, shipped, half, familiar["limit"], record.pipeline_name(recipe))
+    drifting = _measure_drift(fp32, head, console)
+    checks = variants.Checks(familiar["limit"], drifting)
+    graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
         verified = verify_fused(graphs, recipe.targets, images.training, fp32.size)
@@ -72,7 +75,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
-            robustness=robust, familiarity=familiar, head=head, variants=graphs, verified=verified, held_out=held_out,
+            robustness=robust, familiarity=familiar, drift=drifting, head=head, variants=graphs, verified=verified,
+            held_out=held_out,
         )
     )  # fmt: skip
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
@@ -219,6 +223,17 @@ def _fit_head(fp32: Reference, console: Console) -> Head:
     """The head that ships: fitted on all training images."""
     with console.step("Fitting the head"):
         return evaluate.fit(fp32.rows, fp32.data.labels, fp32.spec)
+
+
+def _measure_drift(fp32: Reference, head: Head, console: Console) -> Drift | None:
+    with console.step("Measuring runs of fields") as progress:
+        drifting = drift.measure(fp32, head, progress)
+    if not drifting:
+        console.tell(
+            f"runs of fields are not judged for drift: that takes {drift.LEAST_RUNS} runs of {drift.RUN} neighbouring "
+            "images of a class"
+        )
+    return drifting
 
 
 def _score_held_out(

@@ -50,6 +50,7 @@ class Recipe:
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
         hold_out: Keep the last of the five ``block`` folds out of the training, and measure the finished bundle on it.
+        scale: Micrometres of the smear that a pixel of the graph's input shows; None where it is not known.
         source: Where the images come from, in words, for the model card.
         scheme: The one INT8 scheme to try, for every target; None searches.
         thorough: Try every scheme and keep the fastest that passes the gate; else the first that passes.
@@ -68,6 +69,7 @@ class Recipe:
     targets: tuple[str, ...] = ("cpu", "openvino")
     out: Path | None = None
     hold_out: bool = False
+    scale: float | None = None
     source: str = ""
     scheme: str | None = None
     thorough: bool = False

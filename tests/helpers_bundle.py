@@ -80,7 +80,19 @@ def colour_record() -> dict[str, Any]:
     It refers nothing: no image has to be clear to be answered.
     """
     record = json.loads((bundles.BUILTIN / "bundle.json").read_text("utf-8"))
-    for name in ("protocol", "files", "digest", "referral", "familiarity", "taps", "cut", "gate", "robustness"):
+    for name in (
+        "protocol",
+        "files",
+        "digest",
+        "referral",
+        "familiarity",
+        "taps",
+        "cut",
+        "gate",
+        "robustness",
+        "drift",
+        "scale",
+    ):
         del record[name]
     figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "macro_f1": 88.0, "recall": dict.fromkeys(CLASSES, 89.0)}
     compared = figures | {"images": 30, "agreement_fp32": 99.0}

@@ -14,11 +14,12 @@ from edge_all.bundle import Bundle
 from edge_all.camera import Source
 from edge_all.classifier import start
 from edge_all.journal import Journal
+from edge_all.live import Live
 from edge_all.serve import app, server
 from edge_all.serve.camera import Camera
 from edge_all.serve.records import Records
 from edge_all.serve.security import Rules
-from edge_all.serve.service import Service
+from edge_all.serve.service import Service, shared
 from edge_all.targets import EngineOptions
 
 TOKEN = "a-token-that-nobody-guesses"
@@ -51,8 +52,9 @@ def serving(
     rules = rules or Rules(rate=10_000, public=app.PUBLIC)
     listening = server.bind("127.0.0.1", 0)
     told: list[str] = [] if said is None else said
+    load = lambda loaded: shared(start(loaded, EngineOptions()))  # noqa: E731
     with Journal.open(journal) as opened:
-        service = Service(start(bundle, EngineOptions()), told.append)
+        service = Service(Live(bundle.path, load, told.append), told.append)
         records = Records(opened, told.append)
         seen = Camera(camera, journal.parent / "frames", service, records.hub) if camera else None
         running = server.Server(app.make(service, records, rules, camera=seen), service, records)

@@ -27,7 +27,7 @@ from edge_all.export.dataset import folds, groups, read
 from edge_all.export.features import Rows
 from edge_all.export.graph import weights
 from edge_all.export.graph.build import backbone_graph
-from edge_all.export.head import evaluate
+from edge_all.export.head import drift, evaluate
 from edge_all.export.head.fit import HeadSpec, to_onnx
 from edge_all.export.quantize import calibration, gate, search
 
@@ -45,6 +45,8 @@ def exported(tinted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bu
     done = run_program(*words, cwd=out.parent, timeout=600)
     assert done.returncode == 0, done.stderr
     assert "untrained" in done.stderr, "random weights must be said aloud"
+    assert "not stated" in (out / "MODEL_CARD.md").read_text("utf-8")
+    assert "not judged for drift: that takes 20 runs of 20 neighbouring images" in done.stderr
     return bundles.load(out), json.loads(done.stdout.splitlines()[-1])
 
 
@@ -110,6 +112,23 @@ def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, 
 
 
 @pytest.mark.usefixtures("untimed")
+def test_runs_of_fields_are_judged_where_there_are_enough(
+    edge_all: Command, tinted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in {"RUN": 2, "STRIDE": 1, "LEAST_RUNS": 8}.items():
+        monkeypatch.setattr(drift, name, value)
+    done = edge_all("export", *FEW, "--data", tinted, "--target", "cpu", "--cell", 15, "--out", "judged")
+    assert done.returncode == 0 and "not judged" not in done.stderr
+    bundle = bundles.load(tmp_path / "judged")
+    assert bundle.um_per_px == 0.5 and "0.5 µm" in bundle.read("MODEL_CARD.md").decode()
+    assert bundle.drift and bundle.drift["run"] == 2 and len(bundle.drift["changes"]) == len(drift.CHANGES)
+    for precision in bundle.precisions("cpu"):
+        classifier = load(bundle.path, precision=precision)
+        image = np.zeros((*bundle.input_size, 3), np.uint8)
+        assert len(classifier.classify_pixels(image).deviation) == len(drift.CHANGES)
+
+
+@pytest.mark.usefixtures("untimed")
 def test_strict_exits_3_where_the_gate_refuses(
     edge_all: Command, tinted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -135,6 +154,11 @@ REFUSED = {
     "too many features": (["--features", "5000"], "--features 5000"),
     "no such scheme": (["--scheme", "int4"], "--scheme int4"),
 }
+
+
+def test_two_scales_are_refused(edge_all: Command) -> None:
+    done = edge_all("export", "--backbone", "mobilenetv2", "--scale", 0.5, "--cell", 15)
+    assert done.returncode == 2 and "--scale and --cell say the same thing" in done.stderr
 
 
 @pytest.mark.parametrize("name", REFUSED)

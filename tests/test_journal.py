@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 
 from edge_all import journal, journal_file
 from edge_all.errors import JournalError
-from edge_all.journal import Entry, Journal
+from edge_all.journal import NO_CLASS, Entry, Journal
 
 ANSWER = Entry(
     "a.png", "a" * 64, 10, "ok", "Pro", "Pro", {"Pre": 0.1, "Pro": 0.9}, 0.3, 0.5, bundle="b", bundle_digest="d" * 64,
@@ -82,6 +83,24 @@ def test_a_review_is_one_of_the_classes_and_can_be_taken_back(path: Path) -> Non
         assert opened.review(1, None).review_time is None and opened.entry(1).review is None
         with pytest.raises(JournalError, match="'Other' is none of its classes; wanted one of: Pre, Pro"):
             opened.review(1, "Other")
+        assert opened.review(1, NO_CLASS).review_time and opened.entry(1).review == NO_CLASS
+        assert opened.entries(unreviewed=True) == []
+        assert opened.counts() == {"refer": 0, "unfamiliar": 0, "refused": 0, "no class": 1}
+        opened.add(answer(4, status="refused", label=None, probabilities={}))
+        with pytest.raises(JournalError, match="none, for it was refused"):
+            opened.review(2, NO_CLASS)
+
+
+def test_an_older_form_is_brought_to_this_one_and_keeps_its_entries(path: Path) -> None:
+    with Journal.open(path) as opened:
+        opened.add(ANSWER)
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("ALTER TABLE entries DROP COLUMN drift")
+        connection.execute("PRAGMA user_version = 1")
+    with Journal.open(path, create=False) as opened:
+        assert opened.review(1, NO_CLASS).sha256 == ANSWER.sha256
+    with closing(sqlite3.connect(path)) as connection:
+        assert connection.execute("PRAGMA user_version").fetchone()[0] == journal_file.SCHEMA
 
 
 def test_one_session_at_a_time(path: Path) -> None:
@@ -122,7 +141,7 @@ def test_threads_and_connections_lose_and_repeat_nothing(path: Path) -> None:
 def test_what_was_added_is_there_after_a_kill(path: Path) -> None:
     program = f"""
 import os, sys
-from edge_all.journal import Entry, Journal
+from edge_all.journal import NO_CLASS, Entry, Journal
 with Journal.open(__import__("pathlib").Path({str(path)!r})) as opened:
     for number in range(5):
         opened.add(Entry("x", f"{{number:064x}}", 1, "ok"))

@@ -13,8 +13,11 @@ from urllib.parse import urlsplit
 import pytest
 from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
 from helpers_camera import LOST_AND_FOUND, Scene, tinted
+from helpers_drift import picture as drift_picture
+from helpers_drift import write_drift_bundle
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
+httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 
 from helpers_serve import TOKEN, serving  # noqa: E402
@@ -112,6 +115,27 @@ def test_an_image_is_dropped_read_and_reviewed_by_keyboard(watched: Watched) -> 
     page.click("#queue button")
     page.keyboard.press("Enter")
     api.expect(page.locator("#queue-empty")).to_be_visible()
+
+
+def test_an_image_that_shows_none_of_the_classes_is_reviewed_with_one_key(watched: Watched) -> None:
+    page = watched.page
+    page.fill("#name", "S-8")
+    page.keyboard.press("Enter")
+    watched.reads("#smear-name", "S-8")
+    watched.drop(0)
+    watched.reads("#queue-title", "(1)")
+    page.locator("#answer").focus()
+    page.keyboard.press("0")
+    api.expect(page.locator("#queue-empty")).to_be_visible()
+    watched.reads("#latest li", "✓ no class")
+    watched.reads("#reviewed", "Reviewed: no class")
+    watched.reads("#classes button[aria-pressed=true]", "0 None of these")
+    watched.reads("#counts tbody tr:last-child", "no class1")
+    page.select_option("#language", "de")
+    watched.reads("#reviewed", "keine Klasse")
+    watched.reads("#classes button:last-child", "0 Keine davon")
+    page.click("#undo")
+    watched.reads("#queue-title", "(1)")
 
 
 def test_a_smear_is_counted_and_downloaded(watched: Watched) -> None:
@@ -261,3 +285,20 @@ def test_the_camera_keeps_nobody_out(browser: Any, tmp_path: Path) -> None:
             scene.moves, scene.gone = 0, False
             api.expect(page.locator("#camera-state")).to_contain_text("Settled")
             context.close()
+
+
+def test_fields_that_look_unlike_the_training_images_are_said(browser: Any, tmp_path: Path) -> None:
+    with serving(write_drift_bundle(tmp_path / "bundle"), tmp_path / "journal.sqlite", said=[]) as address:
+        for number in range(4):
+            httpx.post(f"{address}/classify", content=drift_picture(number), timeout=20).raise_for_status()
+        opened = Watched(browser, address)
+        opened.reads("#health", "live")
+        assert "unlike" not in opened.page.locator("#health").inner_text().lower()
+        for number in range(4):
+            httpx.post(f"{address}/classify", content=drift_picture(number, 60), timeout=20).raise_for_status()
+        opened.page.reload()
+        opened.reads("#health", "THE LAST 4 FIELDS LOOK UNLIKE THE TRAINING IMAGES")
+        opened.reads("#health", "Most like: darker")
+        opened.page.select_option("#language", "de")
+        opened.reads("#health", "Am ehesten: dunkler")
+        opened.close()

@@ -104,7 +104,7 @@ def test_what_is_not_so_is_noticed(path: tuple[str | int, ...], value: object) -
     assert list(problems(record, SCHEMA))
 
 
-@pytest.mark.parametrize("name", list(RECORD))
+@pytest.mark.parametrize("name", sorted({*RECORD} - Record.__optional_keys__))
 def test_every_field_is_wanted(name: str) -> None:
     assert list(problems({key: value for key, value in RECORD.items() if key != name}, SCHEMA)) == [
         f".{name} is missing"

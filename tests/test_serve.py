@@ -9,20 +9,27 @@ import json
 import os
 import signal
 import subprocess
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
-from helpers_bundle import CLASSES, SIZE
+from helpers_bundle import CLASSES, SIZE, write_colour_bundle
 from helpers_command import PROGRAM, Command
+from helpers_drift import BRIGHTNESS, write_drift_bundle
+from helpers_drift import picture as drift_picture
 from PIL import Image
 
+from edge_all import bundle as bundles
 from edge_all.bundle import Bundle
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 
-from helpers_serve import picture  # noqa: E402
+from helpers_serve import picture, serving  # noqa: E402
 
 from edge_all.journal import Entry, Journal  # noqa: E402
 from edge_all.serve import app, uploads  # noqa: E402
@@ -219,3 +226,85 @@ def test_the_command_serves_and_watches_a_folder(served: Bundle, tmp_path: Path)
         assert running.wait(20) == 128 + signal.SIGTERM
         assert running.stderr
         assert "Traceback" not in running.stderr.read()
+
+
+def test_a_bundle_that_is_replaced_is_followed(tmp_path: Path) -> None:
+    told: list[str] = []
+    old = write_colour_bundle(tmp_path / "colour")
+    with serving(old, tmp_path / "j.sqlite", said=told) as url, httpx.Client(base_url=url, timeout=20) as client:
+
+        def answered_by() -> str:
+            answer = client.post("/classify", content=picture(1))
+            assert (answer.status_code, answer.json()["label"]) == (200, CLASSES[1])
+            return str(answer.json()["bundle_digest"])
+
+        assert answered_by() == old.digest
+        new = write_colour_bundle(old.path, known=("1" * 64,))
+        assert _soon(lambda: answered_by() == new.digest != old.digest)
+        health = client.get("/api/health").json()
+        assert (health["digest"], health["problem"], health["probe"]["passed"]) == (new.digest, "", True)
+        (old.path / "bundle.json").write_text("{}")
+        assert {answered_by() for _ in range(3)} == {new.digest}
+        assert _soon(lambda: "bundle.json" in client.get("/api/health").json()["problem"])
+        assert ["answers now" in line for line in told] == [True, False]
+        assert "goes on answering" in told[1]
+
+
+def test_while_bundles_take_turns_each_answer_says_which_gave_it(tmp_path: Path) -> None:
+    old = write_colour_bundle(tmp_path / "colour")
+    content, record = {name: old.read(name) for name in old.record["files"]}, dict(old.record)
+    done, digests = threading.Event(), {"colour": old.digest}
+    with serving(old, tmp_path / "j.sqlite", said=[]) as url, httpx.Client(base_url=url, timeout=20) as client:
+
+        def ask() -> set[tuple[str, str]]:
+            pairs = set()
+            with httpx.Client(base_url=url, timeout=20) as own:
+                while not done.is_set():
+                    answer = own.post("/classify", content=picture(2)).json()
+                    pairs.add((answer["bundle"], answer["bundle_digest"]))
+            return pairs
+
+        with ThreadPoolExecutor(3) as pool:
+            asked = [pool.submit(ask) for _ in range(3)]
+            try:
+                for turn in ("one", "two", "three", "four"):
+                    digests[turn] = bundles.write(old.path, cast(Any, record | {"name": turn}), content).digest
+                    assert _soon(lambda turn=turn: client.get(f"/v2/models/{turn}").status_code == 200)
+            finally:
+                done.set()
+        assert client.get("/v2/models/colour").status_code == 404
+        pairs = set[tuple[str, str]]().union(*(part.result() for part in asked))
+        assert len(pairs) > 1
+        assert pairs <= set(digests.items())
+
+
+def _soon(holds: Callable[[], bool]) -> bool:
+    """Whether it holds within a while: the new bundle is loaded beside the answers of the old one."""
+    until = time.monotonic() + 20
+    while not (now := holds()) and time.monotonic() < until:
+        time.sleep(0.02)
+    return now
+
+
+def test_a_changed_lamp_is_said_by_the_server_its_health_and_its_figures(tmp_path: Path) -> None:
+    told: list[str] = []
+    bundle = write_drift_bundle(tmp_path / "bundle")
+    with (
+        serving(bundle, tmp_path / "j.sqlite", said=told) as url,
+        httpx.Client(base_url=url, timeout=20) as client,
+    ):
+        entry = {}
+        for number in range(12):
+            brightness = BRIGHTNESS + (40 if 4 <= number < 8 else 0)
+            sent = client.post("/classify", params={"record": True}, content=drift_picture(number, brightness))
+            entry[number] = client.get(f"/api/entries/{sent.headers['Edge-All-Entry']}").json()
+            if number in (2, 7):
+                state = client.get("/api/health").json()["drift"]
+                score = pytest.approx(2, abs=0.01)
+                over = {"source": "", "score": score, "change": "lighter", "run": 4, "over": True}
+                assert state == ([] if number == 2 else [over])
+                assert ('edge_all_drift{source=""}' in client.get("/metrics").text) == (number == 7)
+        assert [entry[number]["drift"] for number in (2, 7)] == [None, score]
+        assert not client.get("/api/health").json()["drift"][0]["over"]
+    assert ["again" in line for line in told] == [False, True]
+    assert "stain, lamp or focus changed?" in told[0]

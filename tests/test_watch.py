@@ -416,7 +416,7 @@ def test_reviewed_images_are_exported_into_class_folders(
     fill(tmp_path, 4)
     edge_all(*words(tmp_path, colour_bundle, "--once"))
     with Journal.open(tmp_path / "j.sqlite") as journal:
-        for number, label in ((1, "Réd"), (2, "Blue"), (3, "Blue")):
+        for number, label in ((1, "Réd"), (2, "Blue"), (3, "Blue"), (4, "")):
             journal.review(number, label)
     (tmp_path / "in/002.png").write_bytes(png(9))
     (tmp_path / "out/Blue").mkdir(parents=True)
@@ -424,11 +424,17 @@ def test_reviewed_images_are_exported_into_class_folders(
     export = ("results", "--journal", tmp_path / "j.sqlite", "--export", "out")
     done = edge_all(*export)
     assert done.returncode == 1 and "002.png: holds another image" in done.stderr
-    assert "2 copied to out, 0 there already, 1 not found as answered, of 3 reviewed images" in done.stderr
+    assert (
+        "2 copied to out, 0 there already, 1 not found as answered, 1 of no class left out, of 4 reviewed"
+        in done.stderr
+    )
     found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
     assert found == {"Réd/000.png", "Blue/001.png", "Blue/001-2.png"}
     assert (tmp_path / "out/Blue/001-2.png").read_bytes() == png(1)
     assert "0 copied to out, 2 there already, 1 not found" in edge_all(*export).stderr
+    assert "reviewed: no class" in edge_all("results", "--journal", "j.sqlite").stdout
+    counts = json.loads(edge_all("results", "--journal", "j.sqlite", "--counts", "--json").stdout)
+    assert counts["no class"] == 1
 
 
 def test_the_table_is_mended_and_never_another_file(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:

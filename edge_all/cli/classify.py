@@ -19,6 +19,7 @@ from edge_all.cli.tiled import Counts, Source
 from edge_all.cli.writers import open_writer
 
 if TYPE_CHECKING:
+    from edge_all.bundle import Bundle
     from edge_all.classifier import Classifier, Prediction
     from edge_all.cli.writers import Answered, Refused
     from edge_all.errors import ImageError
@@ -97,7 +98,7 @@ def command(
         else:
             whole = open_writer(form, classifier, write)
             with closing(_predictions(classifier, sources, streams, digest=form is not None)) as predictions:
-                counts = _classify(sources, predictions, whole, bundle.input_size, progress)
+                counts = _classify(sources, predictions, whole, bundle, progress)
     _sum_up(counts, not_looked_at, len(sources), for_people=form is None)
     if counts.answered < len(sources):
         sys.exit(1)
@@ -107,21 +108,28 @@ def _classify(
     sources: Sequence[Source],
     predictions: Iterable[Prediction | ImageError],
     writer: tuple[Answered, Refused],
-    input_size: tuple[int, int],
+    bundle: Bundle,
     progress: Progress,
 ) -> Counts:
     """Write the answer to each image as a whole."""
     from edge_all import tiles
+    from edge_all.drift import Runs
     from edge_all.errors import ImageError
 
-    counts, (answered, refused) = Counts(), writer
+    counts, (answered, refused), runs = Counts(), writer, Runs()
     for i, (source, prediction) in enumerate(zip(sources, predictions, strict=True), 1):
         if isinstance(prediction, ImageError):
             refused(source.name, str(prediction))
         else:
             counts.answered += 1
             counts.statuses[prediction.status] += 1
-            counts.squeezed += tiles.is_far_larger(prediction.size, input_size)
+            counts.squeezed += tiles.is_far_larger(prediction.size, bundle.input_size)
+            if (score := runs.add("", bundle, prediction.deviation)) is not None:
+                counts.runs += 1
+                (state,) = runs.states()
+                counts.drifted += score > 1
+                if score > max(1.0, counts.worst.score if counts.worst else 0.0):
+                    counts.worst = state
             answered(source.name, prediction)
         progress(i, len(sources))
     return counts
@@ -215,6 +223,11 @@ def _sum_up(counts: Counts, not_looked_at: Counter[str], asked: int, *, for_peop
         tell(
             f"{counts.squeezed} frames are far larger than a field: they were squeezed; "
             "see --tile, if they show more than one field"
+        )
+    if worst := counts.worst:
+        tell(
+            f"{counts.drifted} of {counts.runs} runs of {worst.run} neighbouring fields look unlike the training "
+            f"images (most like: {worst.change}): stain, lamp or focus changed?"
         )
     if for_people:
         say(NOTICE, err=True)

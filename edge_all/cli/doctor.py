@@ -13,7 +13,8 @@ from edge_all.cli.output import json_text, print_table, progress, say, tell
 from edge_all.errors import GateError
 
 if TYPE_CHECKING:
-    from edge_all.doctor import Check, Examination
+    from edge_all.bundle import Bundle
+    from edge_all.doctor import Check, Examination, LastRun
 
 
 @click.command("doctor")
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 @options.device
 @options.threads
 @options.keys
+@options.journal
 def command(
     path: Path | None,
     chosen: tuple[str, ...],
@@ -36,12 +38,14 @@ def command(
     device: str | None,
     threads: int | None,
     keys: Path | None,
+    journal_path: Path | None,
 ) -> None:
     """Check that a bundle answers correctly on this machine.
 
     The CPU and the engines are shown, and every graph of the bundle answers the bundle's probe. The exit status is 3 if
     an answer differs from that of the machine that made the bundle, or if a graph cannot be run. classify --precision
-    auto goes by these verdicts.
+    auto goes by these verdicts. Where there is a journal, the last fields that were answered here are looked at, too: a
+    changed lamp, stain or focus shows in them together.
     """
     from edge_all import bundle, doctor
     from edge_all.targets import EngineOptions
@@ -49,6 +53,7 @@ def command(
     loaded = bundle.load(path or bundle.default(tell), keys)
     with progress("Checking the bundle"):
         report = doctor.examine(loaded, chosen, EngineOptions(device=device, threads=threads))
+    report["drift"] = _last_run(loaded, journal_path)
     if as_json:
         say(json_text(report))
     else:
@@ -61,6 +66,21 @@ def command(
         )
     if unjudged := _names(c for c in report["checks"] if c["precision"] and not c["available"]):
         raise GateError(f"{loaded.name}: {unjudged} could not be run here now, so nothing is known of the answers")
+
+
+def _last_run(bundle: Bundle, path: Path | None) -> LastRun | None:
+    """The last fields by a journal; nobody needs to have the default one."""
+    from edge_all import doctor, journal_file
+    from edge_all.errors import JournalError
+    from edge_all.journal import Journal
+
+    try:
+        with Journal.open(path or journal_file.default(), create=False) as journal:
+            return doctor.last_run(bundle, journal)
+    except JournalError as error:
+        if path or "no journal yet" not in str(error):
+            tell(f"{error}: the last fields are not looked at")
+        return None
 
 
 def _names(checks: Iterable[Check]) -> str:
@@ -90,6 +110,10 @@ def _print(report: Examination) -> None:
             say(f"{check['target']} {check['precision'] or ''}: {check['error']}")
     if note := remark(machine["instruction_sets"]):
         say(note)
+    if last := report["drift"]:
+        unlike = last["score"] > 1
+        look = "look unlike the training images: stain, lamp or focus changed?" if unlike else "look familiar"
+        say(f"The last {last['run']} fields, up to {last['time']}, {look} ({last['score']:.2f} of the limit)")
     best = report["recommendation"]
     use = f"--target {best['target']} --precision {best['precision']}" if best["target"] else "none of it"
     say()

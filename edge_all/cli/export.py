@@ -84,6 +84,18 @@ if TYPE_CHECKING:
 @click.option(
     "--hold-out", is_flag=True, help="Train on four fifths of the images, and test the finished bundle on the others."
 )
+@click.option(
+    "--scale",
+    type=click.FloatRange(min=0, min_open=True),
+    metavar="UM",
+    help="Micrometres of the smear that a pixel shows, once the images have the size of the graph's input.",
+)
+@click.option(
+    "--cell",
+    type=click.FloatRange(min=1),
+    metavar="PX",
+    help="Instead of --scale: how many of these pixels a red cell (7.5 um) is across.",
+)
 @click.option("--source", default="", metavar="TEXT", help="Where the images come from, for the model card.")
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the bundle's probe, and none of the data set.")
 @click.option(
@@ -117,6 +129,8 @@ def command(
     recipe_option: str | None,
     strict: bool,
     hold_out: bool,
+    scale: float | None,
+    cell: float | None,
     source: str,
     drawn_probe: bool,
     study: Path | None,
@@ -139,6 +153,7 @@ def command(
         raise click.UsageError(f"--from-study {study} decides {decided}: leave it out, or leave --from-study out")
     if report and (study or tap != "auto"):
         raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
+    um_per_px = options.um_per_px(scale, cell)
     signer = _signer(sign) if sign else None
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
@@ -164,6 +179,7 @@ def command(
         targets=targets or ("cpu", "openvino"),
         out=out,
         hold_out=hold_out,
+        scale=um_per_px,
         source=source,
         scheme=scheme or recipe_option,
         thorough=effort == "full",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 import pkgutil
 import re
 from collections.abc import Callable
@@ -247,6 +248,23 @@ def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., 
         return collected
 
     return decorate
+
+
+def um_per_px(scale: float | None, cell_px: float | None) -> float | None:
+    """Micrometres that a pixel shows, by ``--scale`` or ``--cell``; None where neither was given.
+
+    Raises:
+        click.UsageError: Both were given, or no number.
+    """
+    if any(value is not None and not math.isfinite(value) for value in (scale, cell_px)):
+        raise click.UsageError("--scale and --cell want a number such as 0.47 and 16")
+    if scale is not None and cell_px is not None:
+        raise click.UsageError("--scale and --cell say the same thing; give one of them")
+    if cell_px is None:
+        return scale
+    from edge_all.bundle import RED_CELL_UM
+
+    return RED_CELL_UM / cell_px
 
 
 def _image_size(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, int] | None:

@@ -34,7 +34,11 @@ def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> str
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values with a header.")
 @click.option("--counts", is_flag=True, help="Print how many images have each label, and no answers.")
 @click.option(
-    "--export", "folder", type=options.PATH, metavar="DIR", help="Copy the reviewed images there, one folder a class."
+    "--export",
+    "folder",
+    type=options.PATH,
+    metavar="DIR",
+    help="Copy the reviewed images that show a class there, one folder a class.",
 )
 def command(journal_path: Path | None, since: str | None, form: str | None, counts: bool, folder: Path | None) -> None:
     """Show the answers of edge-all watch, or copy the images that people have reviewed.
@@ -57,10 +61,12 @@ _REVIEW = ("review", "review_time", "session", "id")
 
 
 def _table(journal: Journal, since: str | None) -> None:
+    from edge_all.journal import NO_CLASS_COUNTED
+
     for entry in journal.each(since=since):
         label = f"{entry.label}?" if entry.status == "refer" else entry.label or entry.status
         share = f"{entry.probabilities[entry.label]:.1%}" if entry.label else "-"
-        review = f"  reviewed: {entry.review}" if entry.review else ""
+        review = "" if entry.review is None else f"  reviewed: {entry.review or NO_CLASS_COUNTED}"
         say(f"{entry.id:>6}  {entry.time}  {label:<12}  {share:>6}  {entry.file}{review}")
 
 
@@ -94,14 +100,17 @@ def _counts(counts: dict[str, int], form: str | None) -> None:
 
 
 def _export(journal: Journal, since: str | None, folder: Path) -> None:
-    """Copy reviewed images into one folder a class, and say how many."""
+    """Copy reviewed images that show a class into one folder a class, and say how many."""
+    from edge_all.journal import NO_CLASS, NO_CLASS_COUNTED
+
     done: Counter[str] = Counter()
     for entry in journal.each(since=since):
         if entry.review is not None:
-            done[_copy(entry, entry.review, folder)] += 1
+            done["none" if entry.review == NO_CLASS else _copy(entry, entry.review, folder)] += 1
+    left_out = f"{done['none']} of {NO_CLASS_COUNTED} left out, " if done["none"] else ""
     tell(
         f"{done['copied']} copied to {folder}, {done['there']} there already, {done['lost']} not found as answered, "
-        f"of {done.total()} reviewed images"
+        f"{left_out}of {done.total()} reviewed images"
     )
     if done["lost"]:
         sys.exit(1)

@@ -103,28 +103,35 @@ def command(
     from edge_all import journal_file, self_check
     from edge_all.camera.micromanager import open_camera
     from edge_all.journal import Journal
+    from edge_all.live import Live
     from edge_all.serve import app, server, watching
     from edge_all.serve.camera import Camera
     from edge_all.serve.records import Records
     from edge_all.serve.security import Rules
-    from edge_all.serve.service import Service
+    from edge_all.serve.service import Service, shared
     from edge_all.targets import EngineOptions
 
     watching.check(folders)
     rules = Rules(host, _token(token_file), names, rate, app.PUBLIC)
     rules.check()
     listening = server.bind(host, port)
-    bundle = bundles.load(path or bundles.default(tell), keys)
-    classifier = self_check.load(bundle, EngineOptions(target, device, threads), precision, tell)
+    engine = EngineOptions(target, device, threads)
+    live = Live(
+        path or bundles.default(tell),
+        lambda bundle: shared(self_check.load(bundle, engine, precision, tell)),
+        tell,
+        keys,
+    )
+    classifier = live.classifier
     with Journal.open(journal_path or journal_file.default(), tell=tell) as opened:
-        service, records = Service(classifier, tell), Records(opened, tell)
+        service, records = Service(live, tell), Records(opened, tell)
         camera = None
         if configuration:
             frames = keep or opened.path.parent / "frames"
             camera = Camera(partial(open_camera, configuration), frames, service, records.hub)
         watched = [str(folder) for folder in folders]
         running = server.Server(app.make(service, records, rules, watched, camera), service, records)
-        say(f"{bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
+        say(f"{classifier.bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
         say(NOTICE, err=True)
         say(server.address(host, listening))
         watching.begin(folders, opened.path, service)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import click
 
+from edge_all.cli import options
 from edge_all.cli.output import json_text, tell
 from edge_all.cli.text import cell, shown
 from edge_all.errors import EdgeAllError
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from edge_all.classifier import Classifier
+    from edge_all.drift import State
     from edge_all.progress import Progress
     from edge_all.tiles import Frame
 
@@ -47,6 +48,9 @@ class Counts:
         answered: How many images were answered.
         statuses: How many images, or tiles, have each status.
         squeezed: How many images are far larger than a field and were answered whole.
+        runs: How many runs of neighbouring images were judged together.
+        drifted: How many of them look unlike the training images.
+        worst: The one that does so most; None where none does.
         unit: What `statuses` counts, before a number; empty for images.
         told: The statuses that are told at the end.
     """
@@ -54,6 +58,9 @@ class Counts:
     answered: int = 0
     statuses: Counter[str] = field(default_factory=Counter)
     squeezed: int = 0
+    runs: int = 0
+    drifted: int = 0
+    worst: State | None = None
     unit: str = ""
     told: tuple[str, ...] = ("ok", "refer", "unfamiliar")
 
@@ -89,17 +96,12 @@ def wanted(
     named = [name for name, value in given.items() if value is not None]
     if not tile and named:
         raise click.UsageError(f"{named[0]} is for frames that are cut into tiles; add --tile")
-    if any(value is not None and not math.isfinite(value) for value in (scale, cell_px)):
-        raise click.UsageError("--scale and --cell want a number such as 0.47 and 16")
-    if scale is not None and cell_px is not None:
-        raise click.UsageError("--scale and --cell say the same thing; give one of them")
+    um_per_px = options.um_per_px(scale, cell_px)
     if not tile:
         return None
-    from edge_all.bundle import RED_CELL_UM
-
     if out:
         _check_out(out, inputs)
-    return Wanted(RED_CELL_UM / cell_px if cell_px else scale, out)
+    return Wanted(um_per_px, out)
 
 
 def _check_out(out: Path, inputs: Sequence[str]) -> None:

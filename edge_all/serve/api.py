@@ -61,32 +61,35 @@ async def classify(
     with service.place(request):
         upload = await uploads.read(request)
         try:
-            prediction = await service.classify(upload.data)
+            given = await service.classify(upload.data)
         except ImageError as error:
             return Json({"file": upload.name, "error": str(error)}, 422)
         headers = {}
         if record:
-            entry = service.entry(upload.name, len(upload.data), prediction)
+            entry = given.entry(upload.name, len(upload.data))
             headers["Edge-All-Entry"] = str(await records_of(request).add(entry, upload.data))
-    return Json(service.answer(upload.name, prediction), headers=headers)
+    return Json({"file": upload.name, **given.classifier.trace(given.prediction)}, headers=headers)
 
 
 @router.get("/api/health", tags=["page"], responses=schemas.answers(schemas.Health))
 async def health(request: Request) -> Response:
     """What answers, on what machine, and whether it is well."""
     service, camera = service_of(request), request.app.state.camera
-    classifier, figures = service.classifier, service.figures
+    classifier, figures = await service.run(service.refresh), service.figures
+    verdict = service.verdict(classifier)
     free = records_of(request).disk_free()
     return Json(
         {
-            "name": service.bundle.name,
-            "digest": service.bundle.digest,
-            "classes": service.bundle.classes,
+            "name": classifier.bundle.name,
+            "digest": classifier.bundle.digest,
+            "problem": service.live.wrong,
+            "classes": classifier.bundle.classes,
             "target": classifier.target,
             "precision": classifier.precision,
             "engine": classifier.engine.description,
             "version": __version__,
-            "probe": asdict(service.verdict) if service.verdict else None,
+            "probe": asdict(verdict) if verdict else None,
+            "drift": [asdict(state) for state in service.live.runs.states()],
             "disk_free_bytes": free,
             "disk_low": free is not None and free < disk.LOW_BYTES,
             "waiting": figures.waiting,

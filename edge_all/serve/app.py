@@ -54,15 +54,16 @@ def make(
 
     @asynccontextmanager
     async def while_running(app: FastAPI) -> AsyncIterator[None]:
-        following = asyncio.create_task(records.follow())
+        following = [asyncio.create_task(part.follow()) for part in (records, service)]
         if camera:
             camera.start(asyncio.get_running_loop())
         yield
         if camera:
             await asyncio.to_thread(camera.close)
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
+        for task in following:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
     app = FastAPI(
         title="edge_all",

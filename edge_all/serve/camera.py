@@ -92,7 +92,6 @@ class Camera:
         self._notices = Notices(service.tell)
         self._name, self._state, self._error = "", "opening", ""
         self._answer: dict[str, Any] | None = None
-        self._pixels = np.empty((*service.bundle.input_size, 3), np.uint8)
         self._said: tuple[object, ...] = ()
         self._said_at = 0.0
         self._pause = _FIRST_PAUSE
@@ -174,10 +173,11 @@ class Camera:
 
     def _classify(self, frame: Frame, picture: Image.Image) -> None:
         """Answer a frame from the pixels that its PNG would be answered from."""
-        image.fit(picture, self._pixels)
         classifier = self._service.classifier
+        pixels = np.empty((*classifier.bundle.input_size, 3), np.uint8)
+        image.fit(picture, pixels)
         try:
-            prediction = classifier.classify_pixels(self._pixels)
+            prediction = classifier.classify_pixels(pixels)
         except TargetError as error:
             self._notices.say("engine", f"camera: {error}; trying again")
             self._error, self._answer = str(error), None

@@ -63,21 +63,22 @@ async def keep(request: Request) -> Response:
                 raise refusal(503, "the camera gives no image now", {"Retry-After": "5"})
             data = await service.run(partial(png, newest.pixels))
             try:
-                prediction = await service.classify(data)
+                given = await service.classify(data)
             except ImageError as error:
                 raise refusal(422, str(error)) from None
-            known = await records.ask(partial(Journal.by_digest, sha256=prediction.sha256 or ""))
+            sha256 = given.prediction.sha256 or ""
+            known = await records.ask(partial(Journal.by_digest, sha256=sha256))
             has_file = await service.run(partial(_has_file, known))
             if known and has_file:
                 return Json(as_json(known))
-            file = await service.run(partial(_put, data, camera.keep, prediction.sha256 or "", service.tell))
-            number = await records.add(service.entry(str(file), len(data), prediction), None)
+            file = await service.run(partial(_put, data, camera.keep, sha256, service.tell))
+            number = await records.add(given.entry(str(file), len(data)), None)
             if known:  # its image was only sent, or is gone
                 await records.ask(partial(Journal.moved, number=number, file=str(file)))
     camera.figures.kept += 1
-    entry = await records.entry(number)
-    assert entry
-    return Json(as_json(entry))
+    kept = await records.entry(number)
+    assert kept
+    return Json(as_json(kept))
 
 
 def _has_file(entry: Entry | None) -> bool:

@@ -22,8 +22,8 @@ def text(service: Service, disk_free: int | None, camera: Camera | None) -> str:
     """
     figures, classifier = service.figures, service.classifier
     about = {
-        "bundle": service.bundle.name,
-        "digest": service.bundle.digest,
+        "bundle": classifier.bundle.name,
+        "digest": classifier.bundle.digest,
         "target": classifier.target,
         "precision": classifier.precision,
         "version": __version__,
@@ -36,8 +36,12 @@ def text(service: Service, disk_free: int | None, camera: Camera | None) -> str:
     lines += _metric("answer_seconds_total", "counter", "Time that answers took, waiting included.", figures.seconds)
     lines += _metric("waiting", "gauge", "Requests with an image that are in hand.", figures.waiting)
     lines += _metric("uptime_seconds", "gauge", "Since the start.", round(time.time() - figures.started, 3))
-    if service.verdict:
-        lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(service.verdict.passed))
+    if verdict := service.verdict(classifier):
+        lines += _metric("probe_passed", "gauge", "Whether the probe was answered right.", int(verdict.passed))
+    if states := service.live.runs.states():
+        scores = [({"source": state.source}, round(state.score, 4)) for state in states]
+        about_runs = "The last fields of a source together; above 1 they are unlike the training images."
+        lines += _metric("drift", "gauge", about_runs, scores)
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
         lines += _metric("disk_low", "gauge", "Whether that disk is nearly full.", int(disk_free < disk.LOW_BYTES))
@@ -59,7 +63,7 @@ def _camera(camera: Camera) -> list[str]:
     ]
 
 
-def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], int]]) -> list[str]:
+def _metric(name: str, kind: str, about: str, values: float | Sequence[tuple[Mapping[str, str], float]]) -> list[str]:
     name = f"edge_all_{name}"
     head = [f"# HELP {name} {about}", f"# TYPE {name} {kind}"]
     if isinstance(values, (int, float)):

@@ -77,6 +77,7 @@ class Entry(BaseModel):
     review: str | None
     review_time: str | None
     session: int | None
+    drift: float | None
 
 
 class Entries(BaseModel):
@@ -89,7 +90,9 @@ class Review(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     id: Annotated[int, BeforeValidator(_whole)] = Field(strict=True, ge=1, le=_MOST_ID)
-    label: str | None = Field(description="A class of the bundle that answered; null takes back what was said.")
+    label: str | None = Field(
+        description="A class of the bundle that answered; empty for none of them; null takes back what was said."
+    )
 
 
 class Session(BaseModel):
@@ -136,15 +139,27 @@ class Camera(BaseModel):
     answer: dict[str, Any] | None
 
 
+class Drift(BaseModel):
+    """The last fields of a source together; above 1 they are unlike the training images."""
+
+    source: str
+    score: float
+    change: str
+    run: int
+    over: bool
+
+
 class Health(BaseModel):
     name: str
     digest: str
+    problem: str
     classes: list[str]
     target: str
     precision: str
     engine: str
     version: str
     probe: Probe | None
+    drift: list[Drift]
     disk_free_bytes: int | None
     disk_low: bool
     waiting: int

@@ -112,7 +112,7 @@ async def _tell_systemd() -> None:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Bind a socket for the server; port 0 takes any free one.
+    """Bind a socket for the server; port 0 takes any free one. Who connects now is answered when the server runs.
 
     Raises:
         ServeError: The address is not this machine's, or the port is taken.

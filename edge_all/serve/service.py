@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
 import numpy as np
@@ -16,10 +17,11 @@ import numpy.typing as npt
 from starlette.requests import Request
 
 from edge_all import journal, probe
-from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier, Prediction
+from edge_all.drift import REQUESTS
 from edge_all.errors import BundleError, ImageError
 from edge_all.journal import Entry
+from edge_all.live import Live
 from edge_all.probe import Verdict
 from edge_all.progress import Tell
 from edge_all.serve.replies import busy
@@ -38,27 +40,83 @@ MAX_WAITING_BYTES = 4 * MAX_BODY
 """Bytes of their bodies together."""
 
 
-class Service:
-    """A loaded classifier, for many clients at once.
+_FOLLOW_SECONDS = 1.0
+"""Between two looks whether the bundle was replaced, where no image comes."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """An answer.
 
     Attributes:
-        bundle: The bundle.
-        classifier: Its graph; several threads may call it.
-        verdict: How it answered the probe at the start; None where the bundle has no answers for it.
+        prediction: The answer.
+        classifier: What gave it; the bundle may be replaced at any time.
+        drift: Score of the run of fields that ends with it (`edge_all.drift`).
+    """
+
+    prediction: Prediction
+    classifier: Classifier
+    drift: float | None
+
+    def entry(self, file: str, size: int) -> Entry:
+        """What the journal records of it.
+
+        Args:
+            file: What the image is called.
+            size: How many bytes the file has.
+        """
+        return replace(journal.answered(self.classifier, file, size, self.prediction), drift=self.drift)
+
+
+def shared(classifier: Classifier) -> Classifier:
+    """The same classifier for several threads."""
+    engine = _OneAtATime(classifier.engine)
+    return Classifier(classifier.bundle, classifier.target, classifier.precision, engine)
+
+
+class Service:
+    """A classifier that follows its bundle, for many clients at once.
+
+    Attributes:
+        live: What answers, made by `shared`.
         figures: What was done so far.
         tell: Says in a line, where the server runs, what went wrong.
     """
 
-    def __init__(self, classifier: Classifier, tell: Tell) -> None:
+    def __init__(self, live: Live, tell: Tell) -> None:
         self.tell = tell
-        self.bundle: Bundle = classifier.bundle
-        self.classifier = Classifier(
-            classifier.bundle, classifier.target, classifier.precision, _OneAtATime(classifier.engine)
-        )
-        self.verdict = _verdict(classifier)
+        self.live = live
         self.figures = Figures()
+        self._judged = live.classifier, _verdict(live.classifier)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="classify")
         self._waiting_bytes = 0
+
+    @property
+    def classifier(self) -> Classifier:
+        """What answers now; a request that needs it twice keeps it."""
+        return self.live.classifier
+
+    def verdict(self, classifier: Classifier) -> Verdict | None:
+        """How a classifier answered the probe; None where its bundle has no answers for it, or is being judged."""
+        judged, verdict = self._judged
+        return verdict if judged is classifier else None
+
+    def refresh(self) -> Classifier:
+        """Follow a bundle that was replaced; it takes time, so it is done in a thread of the pool."""
+        self.live.refresh()
+        classifier = self.live.classifier
+        if self._judged[0] is not classifier:
+            self._judged = classifier, _verdict(classifier)
+        return classifier
+
+    async def follow(self) -> None:
+        """Look whether the bundle was replaced, until this is cancelled."""
+        while True:
+            await asyncio.sleep(_FOLLOW_SECONDS)
+            try:
+                await self.run(self.refresh)
+            except Exception as error:  # the old one goes on answering
+                self.tell(f"the bundle cannot be followed: {type(error).__name__}: {error}")
 
     @contextmanager
     def place(self, request: Request) -> Iterator[None]:
@@ -85,35 +143,34 @@ class Service:
         """Do something that takes time in a thread of the pool."""
         return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
-    async def classify(self, image: bytes | npt.NDArray[np.uint8]) -> Prediction:
-        """Classify an image file's bytes, or pixels in the size of the graph's input, and count the answer.
+    async def classify(self, image: bytes | npt.NDArray[np.uint8], chosen: Classifier | None = None) -> Given:
+        """Classify an image and count the answer.
+
+        Args:
+            image: An image file's bytes, or pixels in the size of the graph's input.
+            chosen: What is to answer; None is the bundle that is there now.
 
         Raises:
             ImageError: It is not an image that can be classified.
         """
         start = time.perf_counter()
-        classifier = self.classifier
+
+        def work() -> Given:
+            classifier = chosen or self.refresh()
+            if isinstance(image, bytes):
+                prediction = classifier.classify(image, digest=True)
+            else:
+                prediction = classifier.classify_pixels(image)
+            drift = self.live.runs.add(REQUESTS, classifier.bundle, prediction.deviation)
+            return Given(prediction, classifier, drift)
+
         try:
-            prediction = await self.run(
-                lambda: (
-                    classifier.classify(image, digest=True)
-                    if isinstance(image, bytes)
-                    else classifier.classify_pixels(image)
-                )
-            )
+            given = await self.run(work)
         except ImageError:
             self.figures.refused["image"] += 1
             raise
-        self.figures.count(prediction, time.perf_counter() - start)
-        return prediction
-
-    def answer(self, name: str, prediction: Prediction) -> dict[str, object]:
-        """An answer as `edge-all classify --json` prints it."""
-        return {"file": name, **self.classifier.trace(prediction)}
-
-    def entry(self, name: str, size: int, prediction: Prediction) -> Entry:
-        """An answer as the journal keeps it."""
-        return journal.answered(self.classifier, name, size, prediction)
+        self.figures.count(given.prediction, time.perf_counter() - start)
+        return given
 
     def close(self) -> None:
         """End the threads, once they have done what they are doing."""

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge_all import __version__
-from edge_all.classifier import Prediction
+from edge_all.classifier import Classifier, Prediction
 from edge_all.errors import ImageError
 from edge_all.serve import schemas, tensors
 from edge_all.serve.replies import Json, refusal
@@ -45,19 +45,19 @@ async def ready(request: Request) -> Response:
 @router.get("/models/{name}/versions/{version}", responses=schemas.answers(schemas.V2Model, 404))
 async def model(request: Request, name: str, version: str = _VERSION) -> Response:
     """The inputs and outputs of the bundle. Each request has one of the two inputs."""
-    service = _service(request, name, version)
-    height, width = service.bundle.input_size
+    classifier = await _classifier(request, name, version)
+    height, width = classifier.bundle.input_size
     return Json(
         {
             "name": name,
             "versions": [_VERSION],
-            "platform": f"edge_all_{service.classifier.target}_{service.classifier.precision}",
+            "platform": f"edge_all_{classifier.target}_{classifier.precision}",
             "inputs": [
                 {"name": "image", "datatype": "UINT8", "shape": [-1, height, width, 3]},
                 {"name": "encoded", "datatype": "BYTES", "shape": [-1]},
             ],
             "outputs": [
-                {"name": output, "datatype": kind, "shape": _shape(output, -1, len(service.bundle.classes))}
+                {"name": output, "datatype": kind, "shape": _shape(output, -1, len(classifier.bundle.classes))}
                 for output, kind in _OUTPUTS.items()
             ],
         }
@@ -68,7 +68,7 @@ async def model(request: Request, name: str, version: str = _VERSION) -> Respons
 @router.get("/models/{name}/versions/{version}/ready", responses=schemas.answers(schemas.V2ModelReady, 404))
 async def model_ready(request: Request, name: str, version: str = _VERSION) -> Response:
     """Whether the bundle of this name is loaded."""
-    _service(request, name, version)
+    await _classifier(request, name, version)
     return Json({"name": name, "ready": True})
 
 
@@ -85,22 +85,24 @@ async def infer(request: Request, name: str, version: str = _VERSION) -> Respons
 
     An empty ``label`` stands for no class. With the header ``Inference-Header-Content-Length`` tensors may be bytes.
     """
-    service = _service(request, name, version)
+    service: Service = request.app.state.service
+    classifier = await _classifier(request, name, version)
+    bundle = classifier.bundle
     with service.place(request):
         body = await request.body()
         length = request.headers.get(HEADER_LENGTH)
-        asked = await service.run(partial(tensors.read, body, length, service.bundle.input_size, tuple(_OUTPUTS)))
+        asked = await service.run(partial(tensors.read, body, length, bundle.input_size, tuple(_OUTPUTS)))
         del body
         answers = []
         for i, image in enumerate(asked.images):
             try:
-                answers.append(await service.classify(image))
+                answers.append((await service.classify(image, classifier)).prediction)
             except ImageError as error:
                 raise refusal(422, f"image {i}: {error}") from None
     head: dict[str, Any] = {"model_name": name, "model_version": version}
     if asked.id is not None:
         head["id"] = asked.id
-    outputs = [_output(output, answers, len(service.bundle.classes)) for output in asked.outputs]
+    outputs = [_output(output, answers, len(bundle.classes)) for output in asked.outputs]
     content, json_bytes = tensors.write(head, outputs, asked.outputs)
     if json_bytes is None:
         return Response(content, media_type="application/json")
@@ -120,8 +122,10 @@ def _shape(output: str, images: int, classes: int) -> list[int]:
     return [images, classes] if output == "probabilities" else [images]
 
 
-def _service(request: Request, name: str, version: str) -> Service:
+async def _classifier(request: Request, name: str, version: str) -> Classifier:
+    """What answers for the whole of a request, whatever becomes of the bundle meanwhile."""
     service: Service = request.app.state.service
-    if name != service.bundle.name or version != _VERSION:
-        raise refusal(404, f"there is no such model here; there is {service.bundle.name}, version {_VERSION}")
-    return service
+    classifier = await service.run(service.refresh)
+    if name != classifier.bundle.name or version != _VERSION:
+        raise refusal(404, f"there is no such model here; there is {classifier.bundle.name}, version {_VERSION}")
+    return classifier

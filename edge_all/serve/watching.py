@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_all import watch
-from edge_all.classifier import Classifier
 from edge_all.errors import ServeError
 from edge_all.journal import Journal
-from edge_all.live import Live
 from edge_all.serve.service import Service
 
 _AGAIN_SECONDS = 5.0
@@ -41,22 +39,12 @@ def begin(folders: Sequence[Path], journal: Path, service: Service) -> None:
         threading.Thread(target=_watch, args=(folders, journal, service), name="watch", daemon=True).start()
 
 
-class _Shared(Live):
-    """The server's own classifier, for its whole life."""
-
-    def __init__(self, classifier: Classifier) -> None:
-        self.classifier = classifier
-
-    def refresh(self) -> None:
-        """The server keeps the bundle that it was started with."""
-
-
 def _watch(folders: Sequence[Path], path: Path, service: Service) -> None:
     while True:
         try:
             with Journal.open(path, tell=service.tell) as journal:
-                live, report = _Shared(service.classifier), service.figures.count_entry
-                watch.Watcher(folders, journal, live, watch.Options(), service.tell, report).run()
+                report = service.figures.count_entry
+                watch.Watcher(folders, journal, service.live, watch.Options(), service.tell, report).run()
         except Exception as error:  # an image must not end it: the folder would be silent, and nobody knows
             service.tell(f"watching failed, and begins again: {type(error).__name__}: {error}")
         time.sleep(_AGAIN_SECONDS)

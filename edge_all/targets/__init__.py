@@ -48,10 +48,12 @@ class Answers(NamedTuple):
         probabilities: ``float32 [N, K]``.
         unfamiliarity: ``float32 [N]``, above 1 where a picture is not like the training images; None where the graph
             has no such output.
+        deviation: ``float32 [N, J]``, what each image adds to the score of its run (`edge_all.drift`); None likewise.
     """
 
     probabilities: npt.NDArray[np.float32]
-    unfamiliarity: npt.NDArray[np.float32] | None
+    unfamiliarity: npt.NDArray[np.float32] | None = None
+    deviation: npt.NDArray[np.float32] | None = None
 
 
 class Engine(Protocol):

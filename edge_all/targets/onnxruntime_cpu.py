@@ -72,14 +72,14 @@ class OnnxRuntimeEngine:
         self.description = f"onnxruntime {ort.__version__} {provider}"
 
         outputs = {output.name for output in self._session.get_outputs()}
-        self._wanted = [name for name in ("probabilities", "unfamiliarity") if name in outputs]
+        self._wanted = [name for name in Answers._fields if name in outputs]
 
     def run(self, images: npt.NDArray[np.uint8]) -> Answers:
         try:
-            probabilities, *unfamiliarity = self._session.run(self._wanted, {"image": images})
+            given = self._session.run(self._wanted, {"image": images})
         except Exception as error:  # onnxruntime's exceptions share no base class
             raise TargetError(f"ONNX Runtime failed to run the graph: {_first_line(error)}") from error
-        return Answers(probabilities, unfamiliarity[0] if unfamiliarity else None)
+        return Answers(**dict(zip(self._wanted, given, strict=True)))
 
     def count_nodes(self) -> Counter[tuple[str, str]]:
         """Answer a blank image; return how many nodes ran, by execution provider and operator."""

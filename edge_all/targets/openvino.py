@@ -19,7 +19,7 @@ except ImportError:
     raise TargetError(f"target openvino is not installed: {install_hint('openvino')}") from None
 
 
-_WANTED = ("probabilities", "unfamiliarity")
+_WANTED = Answers._fields
 """The label follows from the probabilities; in the engine it would take a fifth of the head's time."""
 
 _REQUESTS_PER_STREAM = 2
@@ -76,11 +76,9 @@ class OpenVinoEngine:
             raise TargetError(f"OpenVINO failed to run the graph: {_reason(error)}") from error
         finally:
             self._requests.put(request)
-        unfamiliarity = [answer.unfamiliarity for answer in answers if answer.unfamiliarity is not None]
-        return Answers(
-            np.concatenate([answer.probabilities for answer in answers]),
-            np.concatenate(unfamiliarity) if unfamiliarity else None,
-        )
+        given = [answer._asdict() for answer in answers]
+        there = [name for name, values in given[0].items() if values is not None]
+        return Answers(**{name: np.concatenate([each[name] for each in given]) for name in there})
 
 
 class _Bound:
@@ -89,9 +87,8 @@ class _Bound:
     def __init__(self, compiled: ov.CompiledModel) -> None:
         self._request = compiled.create_infer_request()
         self._image: npt.NDArray[np.uint8] | None = None
-        self._probabilities = self._request.get_tensor("probabilities").data
-        has_unfamiliarity = any("unfamiliarity" in output.names for output in compiled.outputs)
-        self._unfamiliarity = self._request.get_tensor("unfamiliarity").data if has_unfamiliarity else None
+        there = {name for output in compiled.outputs for name in output.names}
+        self._bound = {name: self._request.get_tensor(name).data for name in _WANTED if name in there}
 
     def run(self, image: npt.NDArray[np.uint8]) -> Answers:
         """Answer one image, ``uint8 [1, H, W, 3]``; its memory is read in place."""
@@ -100,8 +97,7 @@ class _Bound:
             self._request.set_tensor("image", ov.Tensor(plain, shared_memory=True))
             self._image = plain  # the tensor holds no reference that would keep the memory alive
         self._request.infer(share_outputs=True)
-        unfamiliarity = None if self._unfamiliarity is None else self._unfamiliarity.copy()
-        return Answers(self._probabilities.copy(), unfamiliarity)
+        return Answers(**{name: values.copy() for name, values in self._bound.items()})
 
 
 def _compiled(

@@ -40,6 +40,7 @@ def write(record: RecordBody) -> str:
         f"| classifier | {r['classifier']}{_setting(r)} |",
         f"| histogram equalisation | {'yes' if r['input']['equalize'] else 'no'} |",
         f"| scale bar's corner masked | {'yes' if r['input']['mask_corner'] else 'no'} |",
+        f"| a pixel shows | {_scale(record)} |",
         f"| made | {r['created']} by edge_all {r['tools']['edge-all']}, seed {r['seed']} |",
         "",
         "## Training data",
@@ -162,6 +163,23 @@ def _limits(record: RecordBody) -> list[str]:
         "| answered, % | least probability | error among them, % |",
         "|---|---|---|",
         *curve,
+        "",
+        *_runs(record),
+    ]
+
+
+def _scale(record: RecordBody) -> str:
+    return f"{record['scale']:.3g} µm" if "scale" in record else "not stated"
+
+
+def _runs(record: RecordBody) -> list[str]:
+    drift = record.get("drift")
+    if not drift:
+        return []
+    return [
+        f"Runs of {drift['run']} neighbouring images are judged together, for a microscope that has changed "
+        f"({', '.join(drift['changes'])}). The limits are {drift['margin']:g} times the largest scores of "
+        f"{drift['runs']} runs of training images, each judged without its own fold of `{drift['protocol']}`.",
         "",
     ]
 

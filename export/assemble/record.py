@@ -27,6 +27,7 @@ from ..backbones import Backbone, Place
 from ..dataset import kaggle, leaks
 from ..graph.weights import Weights
 from ..head import familiarity
+from ..head.drift import Drift
 from ..head.fit import Head
 from ..head.reference import Reference
 from ..quantize.attempt import SearchResult
@@ -52,6 +53,7 @@ class Export:
         half: What FP16 lost; None where it was not tried.
         robustness: Accuracy under the battery.
         familiarity: The limit of what is familiar.
+        drift: How runs of fields are judged; None where they are not.
         head: The head that ships.
         variants: The fused graphs.
         verified: How these agree with their parts.
@@ -69,6 +71,7 @@ class Export:
     half: Half | None
     robustness: Robustness
     familiarity: Familiarity
+    drift: Drift | None
     head: Head
     variants: Sequence[Variant]
     verified: Mapping[str, Verified]
@@ -78,7 +81,7 @@ class Export:
 def build(e: Export) -> RecordBody:
     """All of the record but what writing the bundle adds: protocol, files and digest."""
     recipe, conditions, reference = e.recipe, e.recipe.conditions, e.reference
-    return {
+    body: RecordBody = {
         "name": pipeline_name(recipe),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "classes": list(reference.data.classes),
@@ -110,6 +113,11 @@ def build(e: Export) -> RecordBody:
         "tools": versions(),
         "machine": machine.describe(),
     }
+    if recipe.scale:
+        body["scale"] = recipe.scale
+    if e.drift:
+        body["drift"] = e.drift.record
+    return body
 
 
 def pipeline_name(recipe: Recipe) -> str:

@@ -11,7 +11,8 @@ import onnx
 from edge_all.record import Familiarity
 
 from ..features import Rows
-from ..head import familiarity
+from ..head import drift, familiarity
+from ..head.drift import Drift
 from ..head.familiarity import Gaussian
 from ..head.fit import Head
 from ..head.reference import Reference
@@ -45,24 +46,41 @@ class Variant:
     file: str
 
 
+@dataclass(frozen=True)
+class Checks:
+    """What a graph says beside its answer.
+
+    Attributes:
+        limit: The distance beyond which a picture is unfamiliar.
+        drift: How runs of fields are judged; None where they are not.
+    """
+
+    limit: float
+    drift: Drift | None
+
+
 def build(
-    reference: Reference, head: Head, shipped: Mapping[str, Attempt], half: Half | None, limit: float, name: str
+    reference: Reference, head: Head, shipped: Mapping[str, Attempt], half: Half | None, checks: Checks, name: str
 ) -> list[Variant]:
-    """Cut, add the unfamiliarity output, and fuse.
+    """Cut, add the outputs of the checks, and fuse.
+
+    A refitted head reads other features than those that runs were judged by, so its graph has no deviation.
 
     Args:
         reference: The FP32 pipeline.
         head: The head that ships, fitted on all images.
         shipped: The INT8 backbone of each target that has one.
         half: What FP16 lost; None where it was not tried.
-        limit: The distance beyond which a picture is unfamiliar.
+        checks: What a graph says beside its answer.
         name: Name of the graphs.
     """
     gaussian = familiarity.fit(head, reference.rows)
 
     def fused(parts: Cut, of: Head, backbone: onnx.ModelProto, distribution: Gaussian) -> bytes:
-        with_distance = familiarity.with_output(parts.head, of, distribution, limit)
-        model: bytes = fuse(backbone, with_distance, name=name).SerializeToString(deterministic=True)
+        extended = familiarity.with_output(parts.head, of, distribution, checks.limit)
+        if checks.drift and distribution is gaussian:
+            extended = drift.with_output(extended, of, checks.drift)
+        model: bytes = fuse(backbone, extended, name=name).SerializeToString(deterministic=True)
         return model
 
     parts = cut(reference.graph, head)

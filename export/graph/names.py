@@ -1,7 +1,7 @@
 """Names that every graph of the toolchain uses: tensors between its parts, and prefixes of the nodes of each part.
 
 image -> preprocess/... -> normalized -> backbone/... -> map_0, map_1, ... -> pooling/... -> features
-features -> head/... -> probabilities, label, unfamiliarity
+features -> head/... -> probabilities, label, unfamiliarity, deviation
 """
 
 from __future__ import annotations
@@ -31,6 +31,10 @@ LABEL = "label"
 
 UNFAMILIARITY = "unfamiliarity"
 """``float32 [N]``: squared distance to the training images, divided by its limit."""
+
+DEVIATION = "deviation"
+"""``float32 [N, J]``: what a field adds to the score of its run for each change that is looked for, as a share of the
+limit."""
 
 PREPROCESS = "preprocess/"
 """Prefix of the nodes from the image to `NORMALIZED`."""

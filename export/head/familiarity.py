@@ -110,7 +110,8 @@ def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: f
         The same with ``float32 [N]`` "unfamiliarity": the squared distance divided by the limit, so that a picture is
         unfamiliar above 1.
     """
-    affine = _to_gaussian(head, gaussian, limit, edit.width(model.graph.input[0]))
+    whitening = gaussian.whitening / np.sqrt(limit)
+    affine = from_features(head, gaussian.mean, whitening, edit.width(model.graph.input[0]))
     nodes, inner, node_name = edit.Nodes(), f"{UNFAMILIARITY}/", f"{HEAD}{UNFAMILIARITY}_"
     shift = nodes.constant(f"{inner}shift", affine.shift.astype(np.float32))
     factor = nodes.constant(f"{inner}factor", affine.factor.astype(np.float32))
@@ -125,17 +126,23 @@ def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: f
     return extended
 
 
-def _to_gaussian(head: Head, gaussian: Gaussian, limit: float, channels: int) -> Affine:
-    """From the graph's features, ``[N, channels]``, to whitened ones, whose squared length is 1 at the limit."""
-    scaler, whitening = head.pipeline["scaler"], gaussian.whitening / np.sqrt(limit)
-    kept = head.kept
+def from_features(head: Head, centre: np.ndarray, matrix: np.ndarray, channels: int) -> Affine:
+    """A map of what a classifier reads, as a map of the features of its graph.
+
+    Args:
+        head: Scales and selects.
+        centre: ``[F]``, of what the classifier reads.
+        matrix: ``[F, M]``: what is wanted is ``(inputs - centre) @ matrix``.
+        channels: How many features the graph has: all, or only those that the head keeps.
+    """
+    scaler, kept = head.pipeline["scaler"], head.kept
     if kept is None:
         projection = Affine.projection(scaler, head.pipeline["selector"])
-        # (x - shift) @ factor - mean = (x - shift - back) @ factor, since factor has full column rank
-        back = np.linalg.lstsq(projection.factor.T, gaussian.mean, rcond=None)[0]
-        return Affine(projection.shift + back, projection.factor @ whitening)
+        # (x - shift) @ factor - centre = (x - shift - back) @ factor, since factor has full column rank
+        back = np.linalg.lstsq(projection.factor.T, centre, rcond=None)[0]
+        return Affine(projection.shift + back, projection.factor @ matrix)
     mean, scale = scaler.mean_[kept], scaler.scale_[kept]
-    shift, factor = mean + scale * gaussian.mean, whitening / scale[:, np.newaxis]
+    shift, factor = mean + scale * centre, matrix / scale[:, np.newaxis]
     if channels == len(kept):
         return Affine(shift, factor)
     uncut = Affine(np.zeros(channels), np.zeros((channels, factor.shape[1])))

@@ -1,7 +1,7 @@
 // The page: what it knows, and what happens at an event, a click or a key.
 import { camera, keep } from "/camera.js";
 import { classify, json, listen, onToken } from "/server.js";
-import { $, answer, heat, health, list, queue, rows, smear, speak, t, title } from "/view.js";
+import { $, NO_CLASS, answer, heat, health, list, queue, rows, smear, speak, t, title } from "/view.js";
 
 const MOST = 100, LATEST = 12;
 const state = { health: null, connected: false, shown: null, following: true, latest: [], queue: [], sessions: [], smear: null, overlay: false };
@@ -154,7 +154,7 @@ function onKey(event) {
   if (busy || event.ctrlKey || event.altKey || event.metaKey || event.repeat) return;
   if ((event.key === "Enter" || event.key === " ") && event.target.closest("button, a, label")) return;
   const classes = state.shown ? Object.keys(state.shown.probabilities) : [];
-  const digit = /^[1-9]$/.test(event.key) ? classes[Number(event.key) - 1] : undefined;
+  const digit = event.key === "0" ? NO_CLASS : /^[1-9]$/.test(event.key) ? classes[Number(event.key) - 1] : undefined;
   const does = digit === undefined ? KEYS[event.key.length === 1 ? event.key.toLowerCase() : event.key] : () => review(digit);
   if (!does) return;
   event.preventDefault();

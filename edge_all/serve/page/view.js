@@ -3,6 +3,7 @@ import { TEXTS } from "/texts.js";
 import { ask } from "/server.js";
 
 export const $ = (id) => document.getElementById(id);
+export const NO_CLASS = ""; // a review: the image shows none of the classes
 let texts = TEXTS.en, language = "en", picture = 0;
 
 export function t(key, ...values) {
@@ -76,12 +77,13 @@ function bars(entry) {
 }
 
 function review(entry) {
-  $("reviewed").textContent = entry.review === null ? t("notReviewed") : t("reviewed", entry.review);
+  $("reviewed").textContent = entry.review === null ? t("notReviewed") : t("reviewed", entry.review || t("noClass"));
   $("confirm").disabled = entry.label === null;
   $("confirm").textContent = entry.label === null ? t("nothingToConfirm") : t("confirm", entry.label);
   $("undo").hidden = entry.review === null;
-  const buttons = Object.keys(entry.probabilities).map((name, i) => {
-    const button = make("button", i < 9 ? `${i + 1} ${name}` : name, { type: "button" });
+  const buttons = [...Object.keys(entry.probabilities), NO_CLASS].map((name, i) => {
+    const text = name === NO_CLASS ? `0 ${t("noneOfThese")}` : i < 9 ? `${i + 1} ${name}` : name;
+    const button = make("button", text, { type: "button" });
     button.setAttribute("aria-pressed", String(entry.review === name));
     button.dataset.class = name;
     return button;
@@ -116,7 +118,7 @@ export function list(id, entries, shown) {
     button.dataset.id = entry.id;
     button.dataset.status = entry.status;
     if (shown && shown.id === entry.id) button.setAttribute("aria-current", "true");
-    const said = entry.review === null ? "" : ` ✓ ${entry.review === entry.label ? "" : entry.review}`;
+    const said = entry.review === null ? "" : ` ✓ ${entry.review === entry.label ? "" : entry.review || t("noClass")}`;
     button.append(make("b", title(entry) + said), make("span", entry.label === null ? "" : percent(entry.probabilities[entry.label])));
     button.append(make("small", `${time(entry)} · ${base(entry.file)}`));
     row.append(button);
@@ -133,14 +135,17 @@ export function queue(entries, most, shown) {
   $("queue-empty").hidden = entries.length > 0;
 }
 
+// What is counted beside the classes, and its text.
+const WITHOUT_CLASS = { refer: "refer", unfamiliar: "unfamiliar", refused: "refused", "no class": "noClass" };
+
 // Rows of a smear's counts: [name, images, share of those with a class, or null].
 export function rows(counts, classes) {
-  const named = [...classes, ...Object.keys(counts).filter((name) => !classes.includes(name) && !["refer", "unfamiliar", "refused"].includes(name))];
+  const named = [...classes, ...Object.keys(counts).filter((name) => !classes.includes(name) && !(name in WITHOUT_CLASS))];
   const total = named.reduce((sum, name) => sum + (counts[name] || 0), 0);
   const share = (count) => (total ? count / total : 0);
   return {
     body: named.map((name) => [name, counts[name] || 0, share(counts[name] || 0)]),
-    rest: ["refer", "unfamiliar", "refused"].map((name) => [t(name), counts[name] || 0, null]),
+    rest: Object.entries(WITHOUT_CLASS).map(([name, key]) => [t(key), counts[name] || 0, null]),
     total: [t("total"), total, share(total)],
   };
 }
@@ -168,13 +173,15 @@ function row([name, count, share]) {
 export function health(found, connected) {
   const gigabytes = found.disk_free_bytes === null ? null : found.disk_free_bytes / 1e9;
   const full = found.disk_low, failed = found.probe !== null && !found.probe.passed;
+  const drifting = found.drift.filter((state) => state.over);
   const parts = [
-    t(connected ? "live" : "lost"), `${found.name} (${found.digest.slice(0, 8)})`, `${found.precision}, ${found.engine}`,
+    ...drifting.map((state) => t("drift", state.run, texts.changes[state.change] || state.change) + (state.source && ` (${state.source})`)),
+    t(connected ? "live" : "lost"), ...(found.problem ? [t("notReplaced")] : []), `${found.name} (${found.digest.slice(0, 8)})`, `${found.precision}, ${found.engine}`,
     found.probe === null ? t("noProbe") : failed ? t("probeFailed") : t("probe", found.probe.same_label, found.probe.images),
     ...(gigabytes === null ? [] : [t(full ? "nearlyFull" : "free", gigabytes.toFixed(full ? 1 : 0))]), t("waiting", found.waiting),
     ...found.watched,
   ];
   const text = parts.join(" · ");
   if ($("health").textContent !== text) $("health").textContent = text;
-  $("health").classList.toggle("bad", full || failed || !connected);
+  $("health").classList.toggle("bad", full || failed || !connected || found.problem !== "" || drifting.length > 0);
 }
