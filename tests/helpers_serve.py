@@ -15,6 +15,7 @@ from edge_all.camera import Source
 from edge_all.classifier import start
 from edge_all.journal import Journal
 from edge_all.live import Live
+from edge_all.progress import Tell
 from edge_all.serve import app, server
 from edge_all.serve.camera import Camera
 from edge_all.serve.records import Records
@@ -28,6 +29,11 @@ TOKEN = "a-token-that-nobody-guesses"
 def picture(channel: int, seed: int = 0) -> bytes:
     """A picture for the bundle of `helpers_bundle`, as a PNG file."""
     return encoded(colour_picture(channel, seed), "PNG")
+
+
+def service_of(bundle: Bundle, tell: Tell) -> Service:
+    """What answers for a bundle."""
+    return Service(Live(bundle.path, lambda loaded: shared(start(loaded, EngineOptions())), tell), tell)
 
 
 @contextmanager
@@ -52,9 +58,8 @@ def serving(
     rules = rules or Rules(rate=10_000, public=app.PUBLIC)
     listening = server.bind("127.0.0.1", 0)
     told: list[str] = [] if said is None else said
-    load = lambda loaded: shared(start(loaded, EngineOptions()))  # noqa: E731
     with Journal.open(journal) as opened:
-        service = Service(Live(bundle.path, load, told.append), told.append)
+        service = service_of(bundle, told.append)
         records = Records(opened, told.append)
         seen = Camera(camera, journal.parent / "frames", service, records.hub) if camera else None
         running = server.Server(app.make(service, records, rules, camera=seen), service, records)

@@ -22,21 +22,18 @@ from PIL import Image, ImageFilter
 
 from edge_all.bundle import Bundle
 from edge_all.camera.micromanager import open_camera
-from edge_all.classifier import start
 from edge_all.errors import TargetError
-from edge_all.targets import EngineOptions
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")
 
-from helpers_serve import TOKEN, serving  # noqa: E402
+from helpers_serve import TOKEN, service_of, serving  # noqa: E402
 
 from edge_all.serve import app  # noqa: E402
 from edge_all.serve import camera as serve_camera  # noqa: E402
 from edge_all.serve.camera import Camera  # noqa: E402
 from edge_all.serve.events import Hub  # noqa: E402
 from edge_all.serve.security import Rules  # noqa: E402
-from edge_all.serve.service import Service  # noqa: E402
 
 
 def until(holds: Callable[[], Any], seconds: float = 20) -> Any:
@@ -225,7 +222,7 @@ class Here:
 def alone(served: Bundle, tmp_path: Path, scene: Scene) -> Iterator[tuple[Camera, list[str]]]:
     """A camera without a server, not begun yet, and what is told."""
     told: list[str] = []
-    service = Service(start(served, EngineOptions()), told.append)
+    service = service_of(served, told.append)
     camera = Camera(scene.open, tmp_path, service, Hub())
     yield camera, told
     camera.close()
