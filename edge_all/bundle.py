@@ -28,6 +28,9 @@ TRAINING_IMAGES = "training_images.txt"
 RED_CELL_UM = 7.5
 """Diameter of a red cell on a smear, in micrometres."""
 
+_FAR_LARGER = 4
+"""A frame with so many times the pixels of the graph's input on each side may hold more than a field."""
+
 BUILTIN = Path(__file__).with_name("builtin")
 """The bundle inside the wheel, with which ``edge-all classify`` works offline at once; scripts/builtin makes it."""
 
@@ -67,6 +70,11 @@ class Bundle:
         Where the record has no ``scale``, it is that of the public set: a red cell, 7.5 µm, is 16 pixels across.
         """
         return self.record.get("scale", RED_CELL_UM / 16)
+
+    def squeezes(self, size: tuple[int, int] | None) -> bool:
+        """Whether an image of this width and height is so large that it may show more than a field; None is no."""
+        height, width = self.input_size
+        return size is not None and size[0] >= _FAR_LARGER * width and size[1] >= _FAR_LARGER * height
 
     @property
     def least_probability(self) -> float:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import TypedDict
 
 from edge_all.record import MachineRecord
 
@@ -32,27 +33,38 @@ _ENGINES = ("onnxruntime", "onnxruntime-gpu", "openvino")
 @cache
 def describe() -> MachineRecord:
     """Describe the CPU, the memory, the system and the inference engines."""
-    return {
-        "cpu": _cpu_name() or platform.processor() or platform.machine(),
-        "instruction_sets": instruction_sets(),
-        "limited_to": os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA"),
-        "cores": usable_cores(),
-        "memory_mb": _memory_mb(),
-        "system": f"{platform.system()} {platform.machine()}",
-        "python": platform.python_version(),
-        "engines": engines(),
-    }
-
-
-def identity() -> dict[str, object]:
-    """Everything that may change what an engine does with a graph on this machine."""
-    here = describe()
+    here = identity()
     return {
         "cpu": here["cpu"],
         "instruction_sets": here["instruction_sets"],
         "limited_to": here["limited_to"],
+        "cores": usable_cores(),
+        "memory_mb": _memory_mb(),
         "system": here["system"],
+        "python": platform.python_version(),
         "engines": here["engines"],
+    }
+
+
+class Identity(TypedDict):
+    """Everything that may change what an engine does with a graph on this machine; as in `MachineRecord`."""
+
+    cpu: str
+    instruction_sets: list[str]
+    limited_to: str | None
+    system: str
+    engines: dict[str, str]
+
+
+@cache
+def identity() -> Identity:
+    """What `Identity` says of this machine."""
+    return {
+        "cpu": _cpu_name() or platform.processor() or platform.machine(),
+        "instruction_sets": instruction_sets(),
+        "limited_to": os.environ.get("ONEDNN_MAX_CPU_ISA") or os.environ.get("DNNL_MAX_CPU_ISA"),
+        "system": f"{platform.system()} {platform.machine()}",
+        "engines": engines(),
     }
 
 

@@ -22,9 +22,6 @@ from edge_all.bundle import RED_CELL_UM, Bundle
 from edge_all.classifier import Classifier, Prediction
 from edge_all.errors import EdgeAllError, ImageError
 
-FAR_LARGER = 4
-"""A frame with so many times the pixels of the graph's input on each side may hold more than a field."""
-
 EMPTY = "empty"
 """What stands in the place of a status for a tile that was not answered."""
 
@@ -101,17 +98,6 @@ class Frame:
         """How many tiles with status ``ok`` have each label."""
         predictions = [tile.prediction for tile in self.tiles if tile.prediction]
         return Counter(answer.label for answer in predictions if answer.label and answer.status == "ok")
-
-
-def is_far_larger(size: tuple[int, int] | None, input_size: tuple[int, int]) -> bool:
-    """Whether an image may hold more than a field, where its scale is not known.
-
-    Args:
-        size: Its width and height; None says that they are not known, which is no.
-        input_size: Height and width of the graph's input.
-    """
-    height, width = input_size
-    return size is not None and size[0] >= FAR_LARGER * width and size[1] >= FAR_LARGER * height
 
 
 def tile_size(bundle: Bundle, um_per_px: float) -> tuple[int, int]:

@@ -99,7 +99,7 @@ def test_a_verdict_is_cached(colour_bundle: Bundle, monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(probe, "check", never)
     assert self_check.choose(colour_bundle, EngineOptions(), said.append).precision == "int8"
-    monkeypatch.setitem(machine.describe(), "cpu", "another CPU")
+    monkeypatch.setitem(machine.identity(), "cpu", "another CPU")
     with pytest.raises(AssertionError, match="run again"):
         self_check.choose(colour_bundle, EngineOptions(), said.append)
 

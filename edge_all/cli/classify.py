@@ -112,7 +112,6 @@ def _classify(
     progress: Progress,
 ) -> Counts:
     """Write the answer to each image as a whole."""
-    from edge_all import tiles
     from edge_all.drift import Runs
     from edge_all.errors import ImageError
 
@@ -123,7 +122,7 @@ def _classify(
         else:
             counts.answered += 1
             counts.statuses[prediction.status] += 1
-            counts.squeezed += tiles.is_far_larger(prediction.size, bundle.input_size)
+            counts.squeezed += bundle.squeezes(prediction.size)
             if (score := runs.add("", bundle, prediction.deviation)) is not None:
                 counts.runs += 1
                 (state,) = runs.states()

@@ -115,7 +115,7 @@ def command(
     rules = Rules(host, _token(token_file), names, rate, app.PUBLIC)
     rules.check()
     listening = server.bind(host, port)
-    engine = EngineOptions(target, device, threads)
+    engine = EngineOptions(target, device, threads, pauses=True)
     live = Live(
         path or bundles.default(tell),
         lambda bundle: shared(self_check.load(bundle, engine, precision, tell)),

@@ -83,7 +83,7 @@ def command(
     for folder in folders:
         if not folder.is_dir():
             raise DataError(f"{folder}: there is no such folder; wanted a folder to watch")
-    engine = EngineOptions(target, device, threads)
+    engine = EngineOptions(target, device, threads, pauses=True)
     live = Live(
         path or bundles.default(tell), lambda bundle: self_check.load(bundle, engine, precision, tell), tell, keys
     )

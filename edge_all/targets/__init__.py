@@ -29,6 +29,7 @@ class EngineOptions:
         threads: Threads for all inferences together; None leaves it to the engine, which takes the physical cores.
         streams: Inferences at the same time: 1 answers one image soonest, more answer many images soonest.
         reuse: Whether what an earlier process compiled may be loaded from the cache.
+        pauses: Whether images come one by one: the engine's threads then sleep between two, and do not wait busily.
     """
 
     target: str = "cpu"
@@ -36,6 +37,7 @@ class EngineOptions:
     threads: int | None = None
     streams: int = 1
     reuse: bool = True
+    pauses: bool = False
 
 
 DEFAULT = EngineOptions()

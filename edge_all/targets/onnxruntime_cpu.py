@@ -26,7 +26,7 @@ ProviderOptions = Mapping[str, bool | str]
 _ERRORS_ONLY = 3  # ONNX Runtime's severity level; its warnings about hardware discovery do not help the user
 
 _NO_SPINNING = ("session.force_spinning_stop", "1")
-"""Between two images its threads sleep: waiting busily, they take a third of a core when images come 15 a second."""
+"""Its threads sleep between two images: waiting busily, they take a third of a core when images come 15 a second."""
 
 
 class OnnxRuntimeEngine:
@@ -42,6 +42,7 @@ class OnnxRuntimeEngine:
         threads: int | None,
         profile: Path | None = None,
         reuse: bool = True,
+        pauses: bool = False,
     ) -> None:
         """Load a graph.
 
@@ -51,6 +52,7 @@ class OnnxRuntimeEngine:
             threads: For one inference; None leaves it to ONNX Runtime.
             profile: First part of a file's path; the nodes that run are recorded there until `count_nodes` is called.
             reuse: Whether the CPU's cached form of the graph may be loaded.
+            pauses: Whether threads sleep between two images.
 
         Raises:
             TargetError: ONNX Runtime refuses the graph, or the first provider does not start.
@@ -59,7 +61,8 @@ class OnnxRuntimeEngine:
         if profile:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         options.log_severity_level = _ERRORS_ONLY
-        options.add_session_config_entry(*_NO_SPINNING)
+        if pauses:
+            options.add_session_config_entry(*_NO_SPINNING)
         if threads is not None:
             options.intra_op_num_threads = threads
         try:
@@ -131,7 +134,7 @@ def _first_line(error: Exception) -> str:
 def open_engine(model: bytes, options: EngineOptions) -> OnnxRuntimeEngine:
     """Load a graph. With several streams, each caller's own thread does all the work for its image."""
     threads = 1 if options.streams > 1 else options.threads
-    return OnnxRuntimeEngine(model, {PROVIDER: {}}, threads, reuse=options.reuse)
+    return OnnxRuntimeEngine(model, {PROVIDER: {}}, threads, reuse=options.reuse, pauses=options.pauses)
 
 
 def check_available(precision: str | None = None) -> None:
