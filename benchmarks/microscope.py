@@ -264,8 +264,8 @@ def _times(seconds: Sequence[float]) -> str:
 
 
 def _slopes(states: Sequence[State], every: int) -> str:
-    """Slopes over the last three quarters."""
-    late = np.array(states[len(states) // 4 :])
+    """Slopes over the last quarter, when the server's room for sent images is full and the engines' memory is there."""
+    late = np.array(states[3 * len(states) // 4 :])
     slope = np.polyfit(np.arange(len(late)) * every / 1000, late, 1)[0]
     return (
         f"a thousand change memory by {slope[0]:+.1f} kB, files by {slope[1]:+.3f}, threads by {slope[2]:+.3f}; "
