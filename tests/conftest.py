@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ def pytest_configure(config: pytest.Config) -> None:
         folder = tempfile.mkdtemp(prefix="edge-all-graphs-")
         os.environ["EDGE_ALL_TEST_GRAPHS"] = folder
         config.add_cleanup(partial(shutil.rmtree, folder))
-    if worker.startswith("gw") and hasattr(os, "sched_setaffinity"):
+    if worker.startswith("gw") and sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
 

@@ -6,15 +6,16 @@ import io
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 from PIL import Image
 
 from edge_all import bundle as bundles
-from edge_all import probe
+from edge_all import bundle_checks, probe
 from edge_all.bundle import Bundle
+from edge_all.record import RecordBody
 from edge_all.targets import EngineOptions, open_engine
 
 CLASSES = ("Blue", "Green", "Réd")
@@ -45,7 +46,7 @@ def colour_graph(gain: float = 8.0) -> bytes:
         ],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def colour_picture(channel: int, seed: int = 0, size: tuple[int, int] = SIZE) -> Image.Image:
@@ -71,7 +72,8 @@ def write_colour_bundle(out: Path, known: tuple[str, ...] = ()) -> Bundle:
     }
     training = "".join(f"{digest[:16]}\n" for digest in known).encode()
     packed = probe.pack(inputs, answers)
-    return bundles.write(out, colour_record(), graphs | {probe.FILE: packed, "training_images.txt": training})
+    others = {probe.FILE: packed, "training_images.txt": training}
+    return bundles.write(out, cast(RecordBody, colour_record()), graphs | others)
 
 
 def colour_record() -> dict[str, Any]:
@@ -79,7 +81,7 @@ def colour_record() -> dict[str, Any]:
 
     It refers nothing: no image has to be clear to be answered.
     """
-    record = json.loads((bundles.BUILTIN / "bundle.json").read_text("utf-8"))
+    record: dict[str, Any] = json.loads((bundles.BUILTIN / "bundle.json").read_text("utf-8"))
     for name in (
         "protocol",
         "files",
@@ -120,19 +122,19 @@ def rewritten(bundle: Bundle, change: Callable[[dict[str, Any]], object]) -> Non
     place = bundle.path / "bundle.json"
     record = json.loads(place.read_text("utf-8"))
     change(record)
-    record["digest"] = bundles.digest(record)
+    record["digest"] = bundle_checks.digest(record)
     place.write_text(json.dumps(record), encoding="utf-8")
 
 
 def exchanged(bundle: Bundle, name: str, content: bytes) -> Bundle:
     """The same bundle where it is, digests valid, with another content of one file."""
-    record = dict(bundle.record)
-    files = {name: bundle.read(name) for name in record.pop("files")}
-    return bundles.write(bundle.path, record, files | {name: content})
+    record = {key: value for key, value in bundle.record.items() if key != "files"}
+    files = {name: bundle.read(name) for name in bundle.record["files"]}
+    return bundles.write(bundle.path, cast(RecordBody, record), files | {name: content})
 
 
 def refused_graph() -> bytes:
     """A graph that is as a record wants it, and that every engine refuses: it has an operator that there is not."""
     model = ModelProto.FromString(colour_graph())
     model.graph.node[0].op_type = "Nonsense"
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())

@@ -64,7 +64,7 @@ def run_program(*words: object, cwd: Path, timeout: float = 120, **changed: str)
 @contextlib.contextmanager
 def every_core() -> Iterator[None]:
     """Let a program that is started here use all cores, although a worker of pytest-xdist has one of its own."""
-    if not _CORES:
+    if sys.platform != "linux" or not _CORES:
         yield
         return
     here = os.sched_getaffinity(0)

@@ -41,7 +41,7 @@ def graph(columns: int = 2) -> bytes:
     )
     model.graph.initializer.append(numpy_helper.from_array(np.array([1], np.int64), "one"))
     model.graph.output.append(helper.make_tensor_value_info("deviation", TensorProto.FLOAT, ["N", columns]))
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def picture(number: int, brightness: int = BRIGHTNESS) -> bytes:

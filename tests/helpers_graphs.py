@@ -8,7 +8,7 @@ import os
 from collections.abc import Callable
 from functools import cache, wraps
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -112,7 +112,7 @@ def _shared(convolutions: Callable[[build.Trunk, tuple[int, int]], onnx.GraphPro
         file = Path(os.environ["EDGE_ALL_TEST_GRAPHS"], f"{key.hexdigest()}.onnx")
         if not file.exists():
             files.write(file, convolutions(trunk, size).SerializeToString())
-        return onnx.GraphProto.FromString(file.read_bytes())
+        return cast(onnx.GraphProto, onnx.GraphProto.FromString(file.read_bytes()))
 
     return cached
 

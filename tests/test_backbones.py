@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+
 import numpy as np
 import onnx
 import pytest
@@ -39,7 +41,9 @@ def test_taps_are_what_the_network_says(name: str) -> None:
 
     def count(module: torch.nn.Module, inputs: object, output: torch.Tensor) -> None:
         nonlocal macs
-        macs += output.numel() * module.weight[0].numel()
+        weight = module.weight
+        assert isinstance(weight, torch.Tensor)
+        macs += output.numel() * weight[0].numel()
 
     with torch.device("meta"):
         values = torch.empty(1, 3, *backbone.input_size)
@@ -104,7 +108,7 @@ def test_cut_at_a_tap_of_another_size() -> None:
 
 
 def test_same_inputs_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_convolutions", build._convolutions.__wrapped__)  # not those of an earlier test
+    monkeypatch.setattr(build, "_convolutions", inspect.unwrap(build._convolutions))  # not those of an earlier test
     backbone = backbones.load("mobilenetv2")
     models = [backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2") for _ in range(2)]
     assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(deterministic=True)

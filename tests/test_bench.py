@@ -7,6 +7,7 @@ import hashlib
 import json
 import shutil
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +19,7 @@ from PIL import Image
 from edge_all import bench, probe
 from edge_all.bench import plot, verdict
 from edge_all.bench.labels import labels
+from edge_all.bench.rows import Row
 from edge_all.bundle import Bundle
 from edge_all.errors import DataError, TargetError
 from edge_all.targets import EngineOptions
@@ -165,12 +167,13 @@ def test_report_that_cannot_be_written(edge_all: Command, colour_bundle: Bundle,
     assert done.returncode == 1 and "report.json" in done.stderr
 
 
-def row(accuracy: float, ms: float, agreement: float = 100.0, passed: bool = True, on: str = "unseen images") -> dict:  # type: ignore[type-arg]
-    return {
+def row(accuracy: float, ms: float, agreement: float = 100.0, passed: bool = True, on: str = "unseen images") -> Row:
+    given = {
         "bundle": "b", "tap": "t", "target": "cpu", "precision": "int8", "accuracy": accuracy, "images": 10,
         "agreement_fp32": agreement, "latency_ms": {"p50": ms}, "probe": {"passed": passed}, "rss_mb": 9.0,
         "accuracy_on": on,
     }  # fmt: skip
+    return cast(Row, given)
 
 
 def test_the_pareto_front() -> None:
@@ -216,7 +219,9 @@ def test_a_row_that_dies_costs_only_itself(edge_all: Command, colour_bundle: Bun
 
 def test_a_child_that_is_killed_is_an_error(colour_bundle: Bundle) -> None:
     job = {"bundle": str(colour_bundle.path), "target": "cpu", "precision": "fp32", "device": None, "threads": 1}
-    with bench.Child(job | {"digest": colour_bundle.digest, "files": None, "queries": 10, "seconds": 1.0}) as child:
+    with bench.Child(
+        cast(Any, job) | {"digest": colour_bundle.digest, "files": None, "queries": 10, "seconds": 1.0}
+    ) as child:
         child._process.kill()
         with pytest.raises(TargetError, match="died while it was measured"):
             child.turn(0.1)

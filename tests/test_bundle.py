@@ -14,7 +14,7 @@ import pytest
 from helpers_bundle import rewritten, write_colour_bundle
 
 from edge_all import bundle as bundles
-from edge_all import machine
+from edge_all import bundle_checks, machine
 from edge_all.bundle import Bundle
 from edge_all.bundle_checks import parse_record
 from edge_all.bundle_place import check_writable
@@ -64,7 +64,7 @@ def test_every_flipped_byte_of_the_record_is_noticed(colour_bundle: Bundle) -> N
 def test_a_newer_protocol_asks_for_a_newer_edge_all(colour_bundle: Bundle) -> None:
     path = colour_bundle.path / "bundle.json"
     record = json.loads(path.read_text())
-    path.write_text(json.dumps(record | {"protocol": bundles.PROTOCOL + 1, "shape_of_things_to_come": []}))
+    path.write_text(json.dumps(record | {"protocol": bundle_checks.PROTOCOL + 1, "shape_of_things_to_come": []}))
     with pytest.raises(BundleError, match="install a newer edge_all"):
         bundles.load(colour_bundle.path)
 
@@ -123,6 +123,8 @@ def test_disk_full_leaves_nothing_and_keeps_the_old(colour_bundle: Bundle, tmp_p
     )
 
     def small_disk() -> None:
+        if sys.platform == "win32":
+            pytest.skip("POSIX has it, Windows has not")
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,10 @@ class TestPixels:
 class TestGate:
     """On a drawn field, of which each frame has noise of its own."""
 
-    def look(self, judge: Gate, picture: Image.Image, light: float = 1.0) -> list[str]:
+    def look(self, judge: Gate, picture: Image.Image, light: float = 1.0) -> Sequence[str]:
         """Six frames of one picture."""
-        rng, pixels, states = np.random.default_rng(0), np.asarray(picture, np.float32), []
+        rng, pixels = np.random.default_rng(0), np.asarray(picture, np.float32)
+        states: list[str] = []
         for _ in range(6):
             noisy = np.clip(pixels * light + rng.normal(0, 5, pixels.shape), 0, 255).astype(np.uint8)
             states.append(judge.look(Image.fromarray(noisy)))
@@ -97,7 +99,7 @@ class TestMicroManager:
     """The demo camera, through Micro-Manager's own core."""
 
     def frames(self, source: Any, count: int) -> list[Frame]:
-        found = []
+        found: list[Frame] = []
         while len(found) < count:
             if frame := source.next(2):
                 found.append(frame)
@@ -122,7 +124,7 @@ class TestMicroManager:
         source = open_camera(demo(tmp_path, "Artificial Waves", PixelType=kind, BitDepth=bits))
         try:
             (frame,) = self.frames(source, 1)
-            assert (frame.pixels.dtype, frame.pixels.shape) == (np.uint8, (512, 512, 3))
+            assert frame.pixels.dtype == np.uint8 and frame.pixels.shape == (512, 512, 3)
             assert frame.pixels.std() > 1
         finally:
             source.close()

@@ -9,6 +9,7 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ class Stub:
 
 def answers_of(bundle: Bundle, engine: Stub) -> tuple[Callable[[], object], Callable[[], object]]:
     """Both ways to ask a classifier."""
-    classifier = Classifier(bundle, "cpu", "int8", engine)
+    classifier = Classifier(bundle, "cpu", "int8", cast(Any, engine))
     picture = encoded(colour_picture(0), "PNG")
     blank = np.zeros((1, 48, 64, 3), np.uint8)
     return lambda: classifier.classify(picture), lambda: classifier.probabilities(blank)
@@ -247,7 +248,8 @@ def test_damaged_bundle_is_one_line(edge_all: Command, colour_bundle: Bundle, co
 def test_debug_shows_the_traceback(tmp_path: Path) -> None:
     import sys
 
-    command = [Path(sys.executable).with_name("edge-all"), "--debug", "classify", "x", "--bundle", "nowhere"]
+    command: list[str | Path] = [Path(sys.executable).with_name("edge-all"), "--debug", "classify", "x"]
+    command += ["--bundle", "nowhere"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
     assert "Traceback" in done.stderr and "BundleError" in done.stderr
 

@@ -194,7 +194,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)
 def test_transparency_takes_no_further_copies(tmp_path: Path) -> None:
     (tmp_path / "small.png").write_bytes(encoded(FIELD.convert("RGBA"), "PNG"))
     Image.new("RGBA", (4000, 3000), (200, 180, 190, 128)).save(tmp_path / "large.png")
-    words = [sys.executable, "-c", _PEAK, tmp_path / "small.png", tmp_path / "large.png"]
+    words: list[str | Path] = [sys.executable, "-c", _PEAK, tmp_path / "small.png", tmp_path / "large.png"]
     peak = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
     assert peak < 12_000_000 * 8 * 1.4
 
@@ -210,7 +210,7 @@ def test_only_regular_files_of_a_bounded_size_are_read(tmp_path: Path) -> None:
     with open(tmp_path / "sparse.tif", "wb") as file:
         file.truncate(6_000_000_000)
     refused(tmp_path / "sparse.tif", "6000 MB is over the limit of 256 MB")
-    if os.name == "nt":
+    if sys.platform == "win32":
         return
     os.mkfifo(tmp_path / "pipe.png")
     refused(tmp_path / "pipe.png", "it is a pipe")

@@ -87,7 +87,8 @@ def test_serve_answers_on_a_full_disk_and_loses_nothing_silently(small_disk: Pat
     httpx = pytest.importorskip("httpx", reason="httpx is not installed")
     from helpers_serve import picture, serving
 
-    journal, said = small_disk / "journal.sqlite", []
+    journal = small_disk / "journal.sqlite"
+    said: list[str] = []
 
     def ask(client: Any, seed: int, record: bool) -> Any:
         return client.post("/classify", params={"record": record}, content=picture(1, seed))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,8 +135,8 @@ def test_the_limits_of_a_cpu_are_told() -> None:
 
 
 def test_a_system_that_does_not_tell_the_instruction_sets(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "7-bit" in str(doctor.remark([])) or doctor.sys.platform != "linux"
-    monkeypatch.setattr(doctor.sys, "platform", "win32")
+    assert "7-bit" in str(doctor.remark([])) or sys.platform != "linux"
+    monkeypatch.setattr(sys, "platform", "win32")
     assert doctor.remark([]) is None
 
 

@@ -14,7 +14,7 @@ from helpers_drift import BRIGHTNESS, DRIFT, RUN, graph, picture, write_drift_bu
 from helpers_graphs import ENGINES, Engine
 
 from edge_all import bundle as bundles
-from edge_all import graph_check, load
+from edge_all import bundle_checks, graph_check, load
 from edge_all.bundle import Bundle
 from edge_all.drift import Runs
 from edge_all.errors import BundleError
@@ -155,7 +155,8 @@ def test_sources_and_bundles_are_kept_apart(bundle: Bundle, tmp_path: Path) -> N
 
 
 def test_many_threads_lose_nothing(bundle: Bundle) -> None:
-    runs, scores = Runs(), []
+    runs = Runs()
+    scores: list[float | None] = []
 
     def work() -> None:
         scores.extend(runs.add("", bundle, (0.5, -0.5)) for _ in range(200))
@@ -219,7 +220,7 @@ def test_watch_says_it_and_doctor_reads_it_in_the_journal(edge_all: Command, bun
 def test_a_wrong_record_is_refused(drift: object, said: str, bundle: Bundle) -> None:
     place = bundle.path / "bundle.json"
     record = json.loads(place.read_text()) | {"drift": drift}
-    record["digest"] = bundles.digest(record)
+    record["digest"] = bundle_checks.digest(record)
     place.write_text(json.dumps(record))
     with pytest.raises(BundleError) as caught:
         bundles.load(bundle.path)

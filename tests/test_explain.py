@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_hottest_patch_is_what_decides(colour_bundle: Bundle, target: str, s
     found = explain.explain(classifier, encoded(blue_spot(), "PNG"), threads=3)
     assert found.prediction.label == "Blue"
     assert found.map.shape == (14, 14) and found.map.dtype == np.float32
-    assert np.unravel_index(found.map.argmax(), found.map.shape) == (ROW, COLUMN)
+    assert tuple(map(int, np.unravel_index(found.map.argmax(), found.map.shape))) == (ROW, COLUMN)
     assert 0 < found.map.max() < 1
     alone = explain.explain(classifier, encoded(blue_spot(), "PNG"), threads=1)
     np.testing.assert_allclose(found.map, alone.map, atol=1e-7)
@@ -74,7 +75,7 @@ def test_a_gpu_answers_in_batches(colour_bundle: Bundle) -> None:
             return engine.run(images)
 
     data = encoded(blue_spot(), "PNG")
-    found = explain.explain(Classifier(colour_bundle, "gpu", "fp32", Counted()), data)
+    found = explain.explain(Classifier(colour_bundle, "gpu", "fp32", cast(Any, Counted())), data)
     assert max(sizes) > 8
     wanted = explain.explain(Classifier(colour_bundle, "cpu", "fp32", engine), data)
     np.testing.assert_allclose(found.map, wanted.map, atol=1e-6)
@@ -90,7 +91,7 @@ def test_small_changes_of_a_sure_answer_are_not_lost(colour_bundle: Bundle) -> N
             other = 1e-10 * (1 + (images.reshape(len(images), -1) != 7).any(axis=1))
             return Answers(np.stack([1 - other, other, 0 * other], axis=1).astype(np.float32), None)
 
-    classifier = Classifier(colour_bundle, "cpu", "fp32", Sure())
+    classifier = Classifier(colour_bundle, "cpu", "fp32", cast(Any, Sure()))
     pixels = np.full((*SIZE, 3), 7, np.uint8)
     found = explain.occlude(classifier, pixels, pixels + 1, top=0)
     np.testing.assert_allclose(found, 1e-10, rtol=1e-3)
@@ -103,7 +104,7 @@ def test_what_is_unfamiliar_is_said(colour_bundle: Bundle) -> None:
         def run(self, images: np.ndarray) -> Answers:
             return Answers(np.array([[0.2, 0.7, 0.1]], np.float32), np.array([3.0], np.float32))
 
-    found = explain.explain(Classifier(colour_bundle, "cpu", "int8", Strange()), encoded(blue_spot(), "PNG"))
+    found = explain.explain(Classifier(colour_bundle, "cpu", "int8", cast(Any, Strange())), encoded(blue_spot(), "PNG"))
     assert found.prediction.label is None and not found.map.any()
     assert explain.UNFAMILIAR in found.notes and explain.MEANING in found.notes
     assert any("No patch alone decides" in note for note in found.notes)

@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
-import signal
 import subprocess
 import time
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx
 import pytest
 from helpers_command import PROGRAM, SMALL, Command, run_program
 from helpers_graphs import check_standard
-from helpers_sign import Keys, minisign
+from helpers_sign import Keys
 from PIL import Image
 
 from edge_all import bundle as bundles
@@ -30,6 +31,7 @@ from edge_all.export.graph.build import backbone_graph
 from edge_all.export.head import drift, evaluate
 from edge_all.export.head.fit import HeadSpec, to_onnx
 from edge_all.export.quantize import calibration, gate, search
+from edge_all.record import Score
 
 pytestmark = pytest.mark.slow
 
@@ -100,12 +102,13 @@ def test_bench_of_an_export(
 @pytest.mark.usefixtures("untimed")
 def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, tmp_path: Path) -> None:
     out = tmp_path / "held.zip"
-    keys = Keys(tmp_path, "maker") if minisign else None
+    keys = Keys(tmp_path, "maker") if find_spec("minisign") else None
     words = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes", "--target", "cpu")
     signing = ("--sign", keys.secret) if keys else ()
     done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words, *signing)
     assert done.returncode == 0, done.stderr
-    record = bundles.load(out, keys and keys.public).record
+    record = bundles.load(out, keys.public if keys else None).record
+    assert record["held_out"]
     assert record["input"]["equalize"] and record["held_out"]["images"] == 8
     assert record["dataset"]["images"] <= 40 and set(record["models"]) == {"cpu"}
     assert edge_all("classify", tinted / "Pro", "--bundle", out, "--json").returncode == 0
@@ -189,7 +192,7 @@ def test_killed_in_the_middle_leaves_no_bundle(drawn: Path, tmp_path: Path) -> N
             if line.startswith("Extracting"):
                 break
         time.sleep(0.5)
-        child.send_signal(signal.SIGKILL)
+        child.kill()
     assert bundles.newest(tmp_path / "models") is None
 
 
@@ -267,9 +270,10 @@ def test_scaling_and_selection_see_training_folds_only() -> None:
     assert evaluate.score(labels, leaked.predict_proba(rows), list("abcd"))["accuracy"] > 45
 
 
-def _scores(accuracies: list[float], agreement: float) -> dict[str, object]:
+def _scores(accuracies: list[float], agreement: float) -> Score:
     named = dict(zip("abcd", accuracies, strict=True))
-    return {"balanced_accuracy": float(np.mean(accuracies)), "recall": named, "agreement_fp32": agreement}
+    scores = {"balanced_accuracy": float(np.mean(accuracies)), "recall": named, "agreement_fp32": agreement}
+    return cast(Score, scores)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -105,10 +106,10 @@ def test_referral_keeps_the_share_that_it_says() -> None:
 def careful(tmp_path: Path) -> Bundle:
     """The bundle of colours, which refers what is under 60 %."""
     made = write_colour_bundle(tmp_path / "careful")
-    record = dict(made.record)
-    files = {name: made.read(name) for name in record.pop("files")}
+    record = {key: value for key, value in made.record.items() if key != "files"}
+    files = {name: made.read(name) for name in made.record["files"]}
     referral = {"threshold": 0.6, "coverage": 95.0, "error": 1.0, "protocol": "block", "curve": []}
-    return bundles.write(made.path, record | {"referral": referral}, files)
+    return bundles.write(made.path, cast(Any, record | {"referral": referral}), files)
 
 
 def test_undecided_is_said(careful: Bundle, edge_all: Command, tmp_path: Path) -> None:
@@ -142,7 +143,7 @@ def test_unfamiliar_has_no_label_and_the_accuracy_counts_the_top(
     careful: Bundle, coloured_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     files = [str(path) for path in sorted(coloured_folder.rglob("*.png"))]
-    classifier = Classifier(careful, "cpu", "fp32", Stranger())
+    classifier = Classifier(careful, "cpu", "fp32", cast(Any, Stranger()))
     prediction = classifier.classify(files[0])
     assert (prediction.label, prediction.status, prediction.top) == (None, "unfamiliar", "Green")
     monkeypatch.setattr(worker, "start", lambda *args: classifier)

@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from strategies import FORMS, archives, images, mutated, names, records, seed
 
 from edge_all import bundle as bundles
-from edge_all import image, load
+from edge_all import bundle_checks, image, load
 from edge_all.bundle import BUILTIN
 from edge_all.bundle_files import RECORD
+from edge_all.classifier import Classifier
 from edge_all.errors import BundleError, DataError, EdgeAllError, ImageError
 
 settings.register_profile(
@@ -59,7 +60,7 @@ def test_any_image_is_answered_or_refused(target: str, data: st.DataObject) -> N
     assert abs(sum(answer.probabilities.values()) - 1) < 1e-3 and answer.status in ("ok", "refer", "unfamiliar")
 
 
-_classifiers: dict[str, object] = {}
+_classifiers: dict[str, Classifier] = {}
 
 
 @given(record=records())
@@ -67,7 +68,7 @@ def test_any_record_is_loaded_or_refused(record: dict[str, object], tmp_path_fac
     folder = tmp_path_factory.getbasetemp() / "record"
     shutil.copytree(BUILTIN, folder, dirs_exist_ok=True)
     try:
-        record["digest"] = bundles.digest(record)
+        record["digest"] = bundle_checks.digest(record)
     except ValueError:  # NaN is not written
         return
     (folder / RECORD).write_text(json.dumps(record))

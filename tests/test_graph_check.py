@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import onnx
@@ -27,7 +28,7 @@ WANTED = Wanted(SIZE, len(CLASSES))
 def changed(change: Callable[[ModelProto], object]) -> bytes:
     model = ModelProto.FromString(GRAPH)
     change(model)
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def nested(kind: str) -> Callable[[ModelProto], object]:
@@ -40,7 +41,7 @@ def nested(kind: str) -> Callable[[ModelProto], object]:
     return change
 
 
-def tensor(name: str, kind: int, dims: list[int], **values: object) -> Callable[[ModelProto], object]:
+def tensor(name: str, kind: int, dims: list[int], **values: Any) -> Callable[[ModelProto], object]:
     """Add a tensor by hand."""
     return lambda model: model.graph.initializer.append(TensorProto(name=name, data_type=kind, dims=dims, **values))
 
@@ -102,7 +103,7 @@ REFUSED: dict[str, tuple[Callable[[ModelProto], object], str]] = {
     "inner graph": (nested("Anything"), "holds a graph"),
     "no operator": (lambda m: m.graph.node[0].ClearField("op_type"), "without an operator"),
     "reference": (
-        lambda m: m.graph.node[0].attribute.append(AttributeProto(name="to", ref_attr_name="x", type=2)),
+        lambda m: m.graph.node[0].attribute.add(name="to", ref_attr_name="x", type=AttributeProto.INT),
         "holds a graph, or something else",
     ),
     "graph type": (
@@ -187,14 +188,14 @@ def encoded(value: int) -> bytes:
 
 
 def graph_of(model: bytes) -> bytes:
-    return ModelProto.FromString(model).graph.SerializeToString()
+    return bytes(ModelProto.FromString(model).graph.SerializeToString())
 
 
 def with_graph(model: bytes, graph: bytes) -> bytes:
     """The model with a graph that is given as bytes."""
     head = ModelProto.FromString(model)
     head.ClearField("graph")
-    return head.SerializeToString() + protobuf_field(7, graph)
+    return bytes(head.SerializeToString()) + protobuf_field(7, graph)
 
 
 @pytest.mark.parametrize(

@@ -106,7 +106,12 @@ def test_a_large_jpeg_is_decoded_small_and_looks_the_same(turned: int) -> None:
 def test_a_jpeg_has_pillows_pixels(mode: str, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[bytes] = []
     real = simplejpeg.decode_jpeg
-    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda data, **given: (asked.append(data), real(data, **given))[1])
+
+    def decode(data: bytes, **given: object) -> object:
+        asked.append(data)
+        return real(data, **given)
+
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", decode)
     rng = np.random.default_rng(0)
     noise = Image.fromarray(rng.integers(0, 256, (57, 83, 3), dtype=np.uint8)).resize((331, 227))
     data = encoded(noise.convert(mode), "JPEG", **options)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import onnx
@@ -24,6 +24,7 @@ from edge_all.export.head.reference import measure
 from edge_all.export.quantize import calibration, heads, schemes, search
 from edge_all.export.quantize.attempt import Attempt, SearchResult
 from edge_all.progress import Console, Progress, ignore
+from edge_all.record import FailedScheme, TriedHead
 
 pytestmark = pytest.mark.slow
 
@@ -55,6 +56,12 @@ def case(tinted: Path) -> search.Quantizer:
     return search.Quantizer(reference, calibration.halves(block, near))
 
 
+def _tried_heads(found: SearchResult) -> list[TriedHead]:
+    """Every attempt, none of which failed."""
+    assert all("head" in record for record in found.tried)
+    return cast(list[TriedHead], list(found.tried))
+
+
 def searched(case: search.Quantizer, said: list[str], target: str = "cpu", **kw: Any) -> SearchResult:
     return search.search(target, replace(case, graphs={}), Console(_step, said.append), **kw)
 
@@ -65,7 +72,7 @@ def test_each_target_gets_int8_that_passes(case: search.Quantizer) -> None:
         found = searched(case, said, target)
         assert found.shipped and found.shipped.scheme == schemes.SCHEMES[target][0], said
         assert (found.shipped.graph_ms is None) == (target == "gpu"), "nothing here tells what a GPU would take"
-        assert [record["head"] for record in found.tried] == ["fp32", "realigned"]
+        assert [record["head"] for record in _tried_heads(found)] == ["fp32", "realigned"]
         assert found.shipped.head.scores["block"]["agreement_fp32"] >= 95
 
 
@@ -78,7 +85,7 @@ def test_a_spoiled_calibration_is_refused(case: search.Quantizer, monkeypatch: p
     monkeypatch.setattr(search, "quantize", _spoiled)
     said: list[str] = []
     found = searched(case, said, schemes=(schemes.Scheme("spoiled", "none"),))
-    plain = [record for record in found.tried if record["head"] == "fp32"]
+    plain = [record for record in _tried_heads(found) if record["head"] == "fp32"]
     assert plain and not any(record["passed"] for record in plain)
     if not found.shipped:
         assert any("refused by the gate" in line for line in said) and "FP32 ships" in said[-1]
@@ -108,7 +115,7 @@ def test_nothing_ships_that_no_head_can_read(case: search.Quantizer, monkeypatch
     said: list[str] = []
     found = searched(case, said, schemes=(schemes.Scheme("blind", "none"),))
     assert found.best and not found.shipped and "FP32 ships" in said[-1]
-    assert not any(record["passed"] for record in found.tried)
+    assert not any(record["passed"] for record in _tried_heads(found))
 
 
 def test_a_scheme_that_fails_is_no_end(case: search.Quantizer, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -154,7 +161,7 @@ def test_a_graph_that_kills_the_engine_is_a_failed_scheme(
     monkeypatch.setattr(timing, "_PROGRAM", ("-c", "import os, signal; os.kill(os.getpid(), signal.SIGSEGV)"))
     said: list[str] = []
     found = searched(case, said, schemes=schemes.SCHEMES["cpu"][:1])
-    assert found.best is None and "signal 11" in found.tried[0]["failed"]
+    assert found.best is None and "signal 11" in cast(FailedScheme, found.tried[0])["failed"]
 
 
 def test_the_worst_layers_go_back_to_float(case: search.Quantizer, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -220,7 +220,8 @@ def test_no_encoding_stops_a_run(form: str | None, encoding: str | None, colour_
     where = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("LC_", "LANG", "PYTHONIO", "PYTHONUTF8"))}
     environment |= {"PYTHONIOENCODING": encoding, "PYTHONUTF8": "1"} if encoding else where
-    command = [PROGRAM, "classify", ".", "gone ☃.png", "--bundle", colour_bundle.path, *([form] if form else [])]
+    command: list[str | Path] = [PROGRAM, "classify", ".", "gone ☃.png", *([form] if form else [])]
+    command += ["--bundle", colour_bundle.path]
     done = subprocess.run(command, capture_output=True, cwd=tmp_path, env=environment)
     lines = done.stdout.splitlines()
     assert done.returncode == 1 and b"2 answered, 1 refused" in done.stderr and b"Traceback" not in done.stderr

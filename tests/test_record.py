@@ -8,11 +8,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from copy import deepcopy
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from edge_all import bundle, machine
+from edge_all import bundle, bundle_checks, machine
 from edge_all.bench.accuracy import exported_accuracy
 from edge_all.bundle_checks import parse_record
 from edge_all.errors import BundleError
@@ -129,8 +129,8 @@ def edited(path: Sequence[str | int], value: object) -> dict[str, Any]:
         inner[path[-1]] = value
     if path != ("digest",):
         with suppress(ValueError):
-            record["digest"] = bundle.digest(record)
-    return record
+            record["digest"] = bundle_checks.digest(record)
+    return cast(dict[str, Any], record)
 
 
 GONE = object()
@@ -155,7 +155,11 @@ def places(value: Any, path: tuple[str | int, ...] = ()) -> Iterator[tuple[str |
             yield from places(item, (*path, number))
 
 
-STRANGE = (GONE, None, True, -1, 0, 2.5, 10**400, "", "\x1b[2J", "x", [], {}, [1, [2]], {"a": {"b": None}})
+Json = list[object] | dict[str, object]
+
+EMPTY: tuple[Json, ...] = ([], {})
+
+STRANGE = (GONE, None, True, -1, 0, 2.5, 10**400, "", "\x1b[2J", "x", *EMPTY, [1, [2]], {"a": {"b": None}})
 
 
 def test_no_edit_of_the_record_ends_in_another_error() -> None:
@@ -267,5 +271,5 @@ def test_a_record_of_the_first_exports_of_protocol_1() -> None:
     for attempt in record["gate"]["targets"]["openvino"]["tried"]:
         for name in ("head", "block", "fp32_graph_ms", "graph_ms"):
             attempt.pop(name, None)
-    record["digest"] = bundle.digest(record)
+    record["digest"] = bundle_checks.digest(record)
     assert bundle.Bundle(PLACE, read(record)).least_probability == 0

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -269,13 +270,17 @@ def test_while_bundles_take_turns_each_answer_says_which_gave_it(tmp_path: Path)
             try:
                 for turn in ("one", "two", "three", "four"):
                     digests[turn] = bundles.write(old.path, cast(Any, record | {"name": turn}), content).digest
-                    assert _soon(lambda turn=turn: client.get(f"/v2/models/{turn}").status_code == 200)
+                    assert _soon(partial(_is_served, client, turn))
             finally:
                 done.set()
         assert client.get("/v2/models/colour").status_code == 404
         pairs = set[tuple[str, str]]().union(*(part.result() for part in asked))
         assert len(pairs) > 1
         assert pairs <= set(digests.items())
+
+
+def _is_served(client: Any, name: str) -> bool:
+    return bool(client.get(f"/v2/models/{name}").status_code == 200)
 
 
 def _soon(holds: Callable[[], bool]) -> bool:

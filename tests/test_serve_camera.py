@@ -22,6 +22,7 @@ from PIL import Image, ImageFilter
 
 from edge_all.bundle import Bundle
 from edge_all.camera.micromanager import open_camera
+from edge_all.classifier import Prediction
 from edge_all.errors import TargetError
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
@@ -252,7 +253,12 @@ def test_a_slow_graph_takes_half_of_the_time_at_most(alone: tuple[Camera, list[s
     camera, _ = alone
     classifier = camera._service.classifier
     plain = classifier.classify_pixels
-    classifier.classify_pixels = lambda pixels: (time.sleep(0.2), plain(pixels))[1]  # type: ignore[method-assign]
+
+    def slow(pixels: np.ndarray) -> Prediction:
+        time.sleep(0.2)
+        return plain(pixels)
+
+    classifier.classify_pixels = slow  # type: ignore[method-assign]
     camera.start(Here())  # type: ignore[arg-type]
     until(lambda: camera.figures.settled)
     before = camera.figures.settled

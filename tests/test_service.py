@@ -276,6 +276,8 @@ def test_the_server_says_that_it_is_ready(
     pytest.importorskip("fastapi", reason="the extra serve is not installed")
     from helpers_serve import serving
 
+    if sys.platform == "win32":
+        pytest.skip("POSIX has it, Windows has not")
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager_of_units:
         manager_of_units.bind(str(tmp_path / "n"))
         manager_of_units.settimeout(20)

@@ -145,8 +145,8 @@ def test_minisign_itself_checks_it(signed: Bundle, tmp_path: Path, edge_all: Com
 
 
 def _parts(bundle: Bundle) -> tuple[Any, dict[str, bytes]]:
-    record = dict(bundle.record)
-    return record, {name: bundle.read(name) for name in record.pop("files")}
+    record = {key: value for key, value in bundle.record.items() if key != "files"}
+    return record, {name: bundle.read(name) for name in bundle.record["files"]}
 
 
 @needs_minisign

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from edge_all.export.assemble import tap_report
 from edge_all.export.dataset import Dataset, augment, folds, read
 from edge_all.export.dataset.synthetic import draw
 from edge_all.export.features import Rows
+from edge_all.export.graph import timing
 from edge_all.export.graph.build import Trunk, backbone_graph
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head import evaluate, robustness
@@ -102,7 +104,7 @@ def _search(data: Dataset, least: int | None = None) -> taps.Search:
 
 
 def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(taps.timing, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
+    monkeypatch.setattr(timing, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
     search = _search(data)
     name, table = taps.choose(search, "balanced", lambda done, total: None)
     named = {candidate["tap"] for candidate in table["candidates"]}
@@ -117,7 +119,7 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
 
     record = {"taps": table, "backbone": "mobilenetv2", "selector": "anova", "classifier": "naive_bayes"}
     tap_report.check(tmp_path / "report")
-    tap_report.write(tmp_path / "report", record)
+    tap_report.write(tmp_path / "report", cast(Any, record))
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"taps.md", "taps.json", "taps.png"}
 
 

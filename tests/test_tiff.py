@@ -56,7 +56,8 @@ def forms(bits: int) -> Iterator[tuple[str, dict[str, Any]]]:
         for order in "<>":
             for tile in (None, (32, 48)):
                 for big in (False, True):
-                    options = {"compression": compression, "predictor": predictor, "byteorder": order, "bigtiff": big}
+                    options: dict[str, Any] = {"compression": compression, "predictor": predictor}
+                    options |= {"byteorder": order, "bigtiff": big}
                     options |= {"tile": tile} if tile else {"rowsperstrip": 32}
                     yield f"{compression} {predictor} {order} {tile} {big}", options
 

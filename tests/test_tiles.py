@@ -168,7 +168,7 @@ def test_the_geojson_is_as_its_rules_say(colour_bundle: Bundle) -> None:
     assert set(features[0]["properties"]["measurements"]) == {f"p {name}" for name in CLASSES}
     assert features[0]["geometry"]["coordinates"][0][2] == [WIDTH, HEIGHT]
     if find_spec("shapely"):
-        from shapely.geometry import shape  # type: ignore[import-not-found]
+        from shapely.geometry import shape
 
         assert all(shape(feature["geometry"]).is_valid for feature in features)
 

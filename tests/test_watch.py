@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import time
@@ -21,7 +20,7 @@ import pytest
 from helpers_bundle import colour_picture, encoded, write_colour_bundle
 from helpers_command import PROGRAM, Command
 
-from edge_all import arrivals, filing, image, self_check, watch
+from edge_all import filing, image, self_check, watch
 from edge_all.bundle import Bundle
 from edge_all.cli.appended import Appended
 from edge_all.errors import JournalError, TargetError
@@ -185,7 +184,15 @@ def test_two_watchers_share_a_folder(make: Callable[..., Bench]) -> None:
         one.put(f"{number}.png", png(number))
         one.idle(1)
         two.idle(1)
-    one.until(lambda: len(one.journal.entries()) == 12 and not (one.idle(3) or two.idle(3)))
+
+    def all_are_answered() -> bool:
+        if len(one.journal.entries()) != 12:
+            return False
+        one.idle(3)
+        two.idle(3)
+        return True
+
+    one.until(all_are_answered)
     assert len(one.reported) + len(two.reported) == 12
     assert len({entry.sha256 for entry in one.journal.entries()}) == 12
 
@@ -316,7 +323,8 @@ def test_an_image_that_another_watcher_moves_is_no_failure(
 
 @posix
 def test_a_move_that_was_killed_is_ended(tmp_path: Path) -> None:
-    source, calls = tmp_path / "a.png", []
+    calls: list[Path] = []
+    source = tmp_path / "a.png"
     source.write_bytes(b"x")
     (tmp_path / "to").mkdir()
     os.link(source, tmp_path / "to/a.png")
@@ -361,7 +369,7 @@ def test_the_clock_going_back_disorders_nothing(make: Callable[..., Bench], monk
     bench = make()
     bench.put("a.png", png(0))
     bench.until(lambda: len(bench.reported) == 1)
-    monkeypatch.setattr(arrivals.time, "time", lambda: 1e9)
+    monkeypatch.setattr(time, "time", lambda: 1e9)
     os.utime(bench.put("b.png", png(1)), (5e8, 5e8))
     bench.until(lambda: len(bench.reported) == 2)
     assert [entry.id for entry in bench.journal.entries()] == [1, 2]
@@ -495,7 +503,7 @@ def test_kills_at_any_moment_lose_and_repeat_nothing(edge_all: Command, colour_b
         for _ in range(chance.randrange(1, 15)):  # it has then answered some
             answered += bool(child.stdout.readline())
         time.sleep(chance.random() * 0.02)
-        child.send_signal(signal.SIGKILL)
+        child.kill()
         child.communicate()
         (tmp_path / "in" / f"late{attempt}.png").write_bytes(png(100 + attempt))
     assert answered > 4

@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -77,11 +78,11 @@ def small() -> weights.Weights:
     return random_weights("mobilenetv2")
 
 
-def _under(prefix: str, state: dict) -> dict:
+def _under(prefix: str, state: dict[str, Any]) -> dict[str, Any]:
     return {prefix + key: value for key, value in state.items()}
 
 
-FORMS: dict[str, Callable[[dict], object]] = {
+FORMS: dict[str, Callable[[dict[str, Any]], object]] = {
     "plain": lambda state: state,
     "under state_dict": lambda state: {"epoch": 3, "state_dict": state},
     "under model": lambda state: {"model": state},
@@ -139,12 +140,12 @@ def test_safetensors_and_half(small: weights.Weights, tmp_path: Path) -> None:
     assert all(value.dtype == torch.float32 for value in loaded.state.values() if value.is_floating_point())
 
 
-def _without(state: dict, key: str) -> dict:
+def _without(state: dict[str, Any], key: str) -> dict[str, Any]:
     return {k: v for k, v in state.items() if k != key}
 
 
 KEY, VARIANCE = "features.3.conv.0.0.weight", "features.0.1.running_var"
-UNFIT: dict[str, tuple[Callable[[dict], object], str]] = {
+UNFIT: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "missing": (lambda s: _without(s, KEY), r"features\.3\.conv\.0\.0\.weight"),
     "misshapen": (lambda s: {**s, KEY: torch.zeros(5, 24, 1, 1)}, r"features\.3.*\(5, 24, 1, 1\).*\(144, 24, 1, 1\)"),
     "foreign": (lambda s: {**s, "layer1.0.conv1.weight": torch.zeros(1)}, r"layer1\.0\.conv1\.weight.*mobilenetv2"),
@@ -239,7 +240,7 @@ def test_what_is_no_file(tmp_path: Path) -> None:
 
 def test_no_code_runs(tmp_path: Path) -> None:
     class Evil:
-        def __reduce__(self) -> tuple:
+        def __reduce__(self) -> tuple[object, ...]:
             return Path.touch, (tmp_path / "ran",)
 
     for new in (True, False):
@@ -261,7 +262,7 @@ def test_unreadable_files_are_one_line(suffix: str, content: bytes | None, tmp_p
 
 
 def test_no_network_names_the_ways_out() -> None:
-    def unreachable() -> tuple[dict, str]:
+    def unreachable() -> tuple[dict[str, Any], str]:
         raise OSError("<urlopen error [Errno -2] Name or service not known>")
 
     backbone = replace(backbones.load("vgg19"), pretrained=unreachable)
@@ -271,7 +272,7 @@ def test_no_network_names_the_ways_out() -> None:
 
 
 def test_downloads_run_no_pickle(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: dict = {}
+    asked: dict[str, Any] = {}
     monkeypatch.setattr(torch.hub, "load_state_dict_from_url", lambda *a, **kw: asked.update(kw) or {})
     monkeypatch.setattr("torchvision.models._api.load_state_dict_from_url", torch.hub.load_state_dict_from_url)
     backbones.load("vgg19").pretrained()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 import zipfile
@@ -21,9 +22,7 @@ SCRIPTS = Path(__file__).parent.parent / "scripts"
 def wheelhouse(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     """The script as a module."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    import wheelhouse
-
-    return wheelhouse
+    return importlib.import_module("wheelhouse")
 
 
 def wheel(folder: Path, name: str, version: str, *needs: str) -> Path:
