@@ -132,6 +132,19 @@ def test_the_unit_opens_what_is_needed(system: Path) -> None:
 
 
 @linux
+def test_a_camera_is_opened_and_its_frames_are_kept(system: Path) -> None:
+    (system / "rig.cfg").touch()
+    (system / "frames").mkdir()
+    plan = made("--camera", "rig.cfg", "--keep", "frames", account="lab")
+    assert plan.devices == {"camera"} and system / "rig.cfg" in plan.reads and plan.writes == (system / "frames",)
+    settings = lines(unit.text(plan, system=True))
+    assert "char-video4linux rw" in settings["DeviceAllow"] and "AF_NETLINK" in settings["RestrictAddressFamilies"][0]
+    assert not made("--camera", "rig.cfg").writes
+    with pytest.raises(ServiceError, match="missing.cfg: there is no such file"):
+        made("--camera", "missing.cfg")
+
+
+@linux
 def test_watch_may_write_where_it_moves_to_and_has_no_network(system: Path) -> None:
     (system / "in %").mkdir()
     plan = made("watch", "in %", "--move", "--out", "answers.csv", account="lab")

@@ -48,6 +48,8 @@ def plan(words: Sequence[str], account: str | None, devices: frozenset[str], tel
     writes = {values[key].parent for key in _OUTPUTS if key in values}
     if values.get("move"):
         writes |= set(values["folders"])
+    if "keep" in values:
+        writes.add(values["keep"])
     made = Plan(
         words=(*_program(), name, *_words(given, {"token_file": unit.TOKEN} if system else {})),
         reads=tuple(_reads(values, secret=not system)),

@@ -60,7 +60,6 @@ _MOST_TOKEN_BYTES = 4096
 )
 @click.option(
     "--camera",
-    "configuration",
     type=options.LocalPath("a Micro-Manager configuration"),
     metavar="FILE",
     help="Show the camera of this Micro-Manager configuration live, and answer each field that is still and in focus.",
@@ -86,7 +85,7 @@ def command(
     rate: float,
     journal_path: Path | None,
     folders: tuple[Path, ...],
-    configuration: Path | None,
+    camera: Path | None,
     keep: Path | None,
     log_path: Path | None,
 ) -> None:
@@ -98,7 +97,7 @@ def command(
     if log_path:
         log_to(log_path)
     _check_installed("serve", ("fastapi", "uvicorn", "python_multipart"))
-    _check_camera(configuration, keep)
+    _check_camera(camera, keep)
     from edge_all import bundle as bundles
     from edge_all import journal_file, self_check
     from edge_all.camera.micromanager import open_camera
@@ -125,12 +124,12 @@ def command(
     classifier = live.classifier
     with Journal.open(journal_path or journal_file.default(), tell=tell) as opened:
         service, records = Service(live, tell), Records(opened, tell)
-        camera = None
-        if configuration:
+        live_view = None
+        if camera:
             frames = keep or opened.path.parent / "frames"
-            camera = Camera(partial(open_camera, configuration), frames, service, records.hub)
+            live_view = Camera(partial(open_camera, camera), frames, service, records.hub)
         watched = [str(folder) for folder in folders]
-        running = server.Server(app.make(service, records, rules, watched, camera), service, records)
+        running = server.Server(app.make(service, records, rules, watched, live_view), service, records)
         say(f"{classifier.bundle.name}, {classifier.target} {classifier.precision}, journal {opened.path}", err=True)
         say(NOTICE, err=True)
         say(server.address(host, listening))
