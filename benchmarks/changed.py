@@ -7,7 +7,6 @@ compression. Counted are the right labels, the statuses, and what can hurt someb
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
@@ -90,7 +89,8 @@ def main(data: Path, path: Path, target: str, report: Path | None) -> None:
 
 
 def _row(classifier: Classifier, data: Dataset, change: Change) -> Row:
-    answers = [classifier.classify_pixels(pixels) for pixels in _changed(data, classifier.bundle.input_size, change)]
+    images = features.changed(data, classifier.bundle.input_size, change)
+    answers = [classifier.classify_pixels(pixels) for pixels in images]
     right = np.array([data.classes[k] for k in data.labels]) == [answer.top for answer in answers]
     status = np.array([answer.status for answer in answers])
     ok = status == "ok"
@@ -101,11 +101,6 @@ def _row(classifier: Classifier, data: Dataset, change: Change) -> Row:
         "wrong_ok": 100 * float((ok & ~right).mean()),
         "wrong_of_ok": 100 * float((ok & ~right).sum() / max(1, ok.sum())),
     }
-
-
-def _changed(data: Dataset, size: tuple[int, int], change: Change) -> Iterator[np.ndarray]:
-    for pixels, digest in zip(features.decoded(data.paths, size), data.digests, strict=True):
-        yield change(pixels, digest)
 
 
 if __name__ == "__main__":

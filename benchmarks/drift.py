@@ -11,7 +11,7 @@ measured, on fields as they are and under changes of other kinds and strengths t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypedDict
 
@@ -104,7 +104,7 @@ def _outputs(bundle: Bundle, data: Dataset) -> dict[str, dict[str, Outputs]]:
     given: dict[str, dict[str, Outputs]] = {name: {} for name in sessions}
     for change in (None, *CHANGES, *drift.CHANGES):
         rows: dict[str, list[list[np.ndarray]]] = {name: [] for name in sessions}
-        for image in _images(data, bundle.input_size, change):
+        for image in features.changed(data, bundle.input_size, change):
             for name, session in sessions.items():
                 rows[name].append(session.run(WANTED, {"image": image[np.newaxis]}))
         for name, of_change in rows.items():
@@ -117,11 +117,6 @@ def _session(bundle: Bundle, precision: str) -> ort.InferenceSession:
     model = edit.copy(onnx.load_from_string(bundle.read(bundle.model_file("cpu", precision))))
     model.graph.output.append(onnx.ValueInfoProto(name=READ))
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
-
-
-def _images(data: Dataset, size: tuple[int, int], change: Change | None) -> Iterator[np.ndarray]:
-    for pixels, digest in zip(features.decoded(data.paths, size), data.digests, strict=True):
-        yield change(pixels, digest) if change else pixels
 
 
 def _neighbours(data: Dataset, chosen: np.ndarray) -> list[np.ndarray]:

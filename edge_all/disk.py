@@ -25,6 +25,11 @@ def free(path: Path) -> int | None:
         return None
 
 
+def is_low(free_bytes: int | None) -> bool:
+    """Whether so little is free that the disk is nearly full; where the system does not say, it is not."""
+    return free_bytes is not None and free_bytes < LOW_BYTES
+
+
 class Room:
     """Looks now and then at the disk that a file lies on."""
 
@@ -41,7 +46,7 @@ class Room:
         found = free(self._path)
         if found is None:
             return
-        if found < LOW_BYTES:
+        if is_low(found):
             self._notices.say(
                 _DISK,
                 f"{self._path.parent}: the disk is nearly full, less than {LOW_BYTES / 1e9:.0f} GB is free: make room; "

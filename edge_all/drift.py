@@ -20,6 +20,9 @@ from edge_all.record import DriftRecord
 
 BACK = 0.9
 
+QUESTION = "stain, lamp or focus changed?"
+"""What is asked where they do."""
+
 REQUESTS = ""
 """The source of images that come in no folder."""
 
@@ -118,7 +121,4 @@ def sentence(state: State) -> str:
     """What a state means, for people."""
     if not state.over:
         return f"the last {state.run} fields look like the training images again"
-    return (
-        f"the last {state.run} fields look unlike the training images (most like: {state.change}): "
-        "stain, lamp or focus changed?"
-    )
+    return f"the last {state.run} fields look unlike the training images (most like: {state.change}): {QUESTION}"

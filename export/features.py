@@ -100,10 +100,7 @@ def extract(
         with suppress(Exception):  # numpy raises many kinds for a damaged file; it is made again
             return np.asarray(np.load(io.BytesIO(cached), allow_pickle=False))
     rows = []
-    pixels = decoded(data.paths, size)
-    if change:
-        pixels = (change(image, digest) for image, digest in zip(pixels, data.digests, strict=True))
-    for done, row in enumerate(_RUN[target](graph, pixels), 1):
+    for done, row in enumerate(_RUN[target](graph, changed(data, size, change)), 1):
         rows.append(row)
         progress(done, len(data))
     features = np.stack(rows).astype(np.float32)
@@ -142,6 +139,14 @@ def training_rows(
 def engine_of(target: str) -> str:
     """The engine that computes features for a target here: OpenVINO for ``openvino``, else ONNX Runtime's CPU."""
     return target if target in _RUN else "cpu"
+
+
+def changed(data: Dataset, size: tuple[int, int], change: Changed | None) -> Iterator[np.ndarray]:
+    """Yield each image, ``uint8 [H, W, 3]``, with a change made to it; None is none."""
+    pixels = decoded(data.paths, size)
+    if change is None:
+        return pixels
+    return (change(image, digest) for image, digest in zip(pixels, data.digests, strict=True))
 
 
 def decoded(files: Sequence[Path], size: tuple[int, int]) -> Iterator[np.ndarray]:

@@ -66,13 +66,7 @@ def _fit(graph: onnx.ModelProto, data: Dataset, size: tuple[int, int]) -> Drift:
     inputs, probabilities = answers(features.decoded(data.paths, size))
     chosen = spread(np.arange(len(data)), drift.IMAGES)
     sample = data.take(chosen)
-    changed = {
-        change.name: answers(
-            change(pixels, digest)
-            for pixels, digest in zip(features.decoded(sample.paths, size), sample.digests, strict=True)
-        )
-        for change in drift.CHANGES
-    }
+    changed = {change.name: answers(features.changed(sample, size, change)) for change in drift.CHANGES}
     found = drift.solve(Fields(inputs, probabilities, data.labels, folds(data, drift.PROTOCOL)), chosen, changed)
     if not found:
         raise SystemExit("there are too few neighbouring fields")

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_all.bundle import Bundle
     from edge_all.classifier import Classifier, Prediction
     from edge_all.cli.writers import Answered, Refused
+    from edge_all.drift import Runs
     from edge_all.errors import ImageError
     from edge_all.progress import Progress
 
@@ -123,15 +124,23 @@ def _classify(
             counts.answered += 1
             counts.statuses[prediction.status] += 1
             counts.squeezed += bundle.squeezes(prediction.size)
-            if (score := runs.add("", bundle, prediction.deviation)) is not None:
-                counts.runs += 1
-                (state,) = runs.states()
-                counts.drifted += score > 1
-                if score > max(1.0, counts.worst.score if counts.worst else 0.0):
-                    counts.worst = state
+            _judge_run(runs, bundle, prediction, counts)
             answered(source.name, prediction)
         progress(i, len(sources))
     return counts
+
+
+def _judge_run(runs: Runs, bundle: Bundle, prediction: Prediction, counts: Counts) -> None:
+    """Count the run of fields that ends with a prediction, if one does."""
+    from edge_all.drift import REQUESTS
+
+    score = runs.add(REQUESTS, bundle, prediction.deviation)
+    if score is None:
+        return
+    counts.runs += 1
+    counts.drifted += score > 1
+    if score > (counts.worst.score if counts.worst else 1):
+        (counts.worst,) = runs.states()
 
 
 _STDIN = "-"
@@ -224,9 +233,11 @@ def _sum_up(counts: Counts, not_looked_at: Counter[str], asked: int, *, for_peop
             "see --tile, if they show more than one field"
         )
     if worst := counts.worst:
+        from edge_all.drift import QUESTION
+
         tell(
             f"{counts.drifted} of {counts.runs} runs of {worst.run} neighbouring fields look unlike the training "
-            f"images (most like: {worst.change}): stain, lamp or focus changed?"
+            f"images (most like: {worst.change}): {QUESTION}"
         )
     if for_people:
         say(NOTICE, err=True)

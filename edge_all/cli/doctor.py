@@ -75,11 +75,13 @@ def _last_run(bundle: Bundle, path: Path | None) -> LastRun | None:
     from edge_all.journal import Journal
 
     try:
-        with Journal.open(path or journal_file.default(), create=False) as journal:
+        place = path or journal_file.default()
+        if not path and not place.exists():
+            return None
+        with Journal.open(place, create=False) as journal:
             return doctor.last_run(bundle, journal)
     except JournalError as error:
-        if path or "no journal yet" not in str(error):
-            tell(f"{error}: the last fields are not looked at")
+        tell(f"{error}: the last fields are not looked at")
         return None
 
 
@@ -111,8 +113,10 @@ def _print(report: Examination) -> None:
     if note := remark(machine["instruction_sets"]):
         say(note)
     if last := report["drift"]:
+        from edge_all.drift import QUESTION
+
         unlike = last["score"] > 1
-        look = "look unlike the training images: stain, lamp or focus changed?" if unlike else "look familiar"
+        look = f"look unlike the training images: {QUESTION}" if unlike else "look familiar"
         say(f"The last {last['run']} fields, up to {last['time']}, {look} ({last['score']:.2f} of the limit)")
     best = report["recommendation"]
     use = f"--target {best['target']} --precision {best['precision']}" if best["target"] else "none of it"

@@ -91,7 +91,7 @@ async def health(request: Request) -> Response:
             "probe": asdict(verdict) if verdict else None,
             "drift": [asdict(state) for state in service.live.runs.states()],
             "disk_free_bytes": free,
-            "disk_low": free is not None and free < disk.LOW_BYTES,
+            "disk_low": disk.is_low(free),
             "waiting": figures.waiting,
             "most_waiting": MAX_WAITING,
             "uptime_seconds": round(time.time() - figures.started, 3),

@@ -44,7 +44,7 @@ def text(service: Service, disk_free: int | None, camera: Camera | None) -> str:
         lines += _metric("drift", "gauge", about_runs, scores)
     if disk_free is not None:
         lines += _metric("disk_free_bytes", "gauge", "Free where the journal is.", disk_free)
-        lines += _metric("disk_low", "gauge", "Whether that disk is nearly full.", int(disk_free < disk.LOW_BYTES))
+        lines += _metric("disk_low", "gauge", "Whether that disk is nearly full.", int(disk.is_low(disk_free)))
     if camera:
         lines += _camera(camera)
     return "\n".join(lines) + "\n"

@@ -30,7 +30,7 @@ from .. import features
 from ..dataset import spread
 from ..dataset.changes import Change
 from ..graph import edit
-from ..graph.names import DEVIATION, FEATURES, HEAD, PROBABILITIES
+from ..graph.names import DEVIATION, HEAD, PROBABILITIES
 from . import evaluate, familiarity
 from .fit import Head
 from .reference import Reference
@@ -218,12 +218,8 @@ def with_output(model: onnx.ModelProto, head: Head, drift: Drift) -> onnx.ModelP
         The same with ``float32 [N, J]`` "deviation".
     """
     affine = familiarity.from_features(head, drift.centre, drift.factor, edit.width(model.graph.input[0]))
-    nodes, inner, node_name = edit.Nodes(), f"{DEVIATION}/", f"{HEAD}{DEVIATION}_"
-    shift = nodes.constant(f"{inner}shift", affine.shift.astype(np.float32))
-    factor = nodes.constant(f"{inner}factor", affine.factor.astype(np.float32))
-    centred = nodes.add("Sub", [FEATURES, shift], f"{inner}centred", f"{node_name}Sub")
-    projected = nodes.add("MatMul", [centred, factor], f"{inner}projected", f"{node_name}MatMul")
-    return appended(model, nodes, projected, drift)
+    nodes = edit.Nodes()
+    return appended(model, nodes, familiarity.mapped(nodes, affine, DEVIATION, "projected"), drift)
 
 
 def appended(model: onnx.ModelProto, nodes: edit.Nodes, projected: str, drift: Drift) -> onnx.ModelProto:

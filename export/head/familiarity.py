@@ -112,18 +112,24 @@ def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: f
     """
     whitening = gaussian.whitening / np.sqrt(limit)
     affine = from_features(head, gaussian.mean, whitening, edit.width(model.graph.input[0]))
-    nodes, inner, node_name = edit.Nodes(), f"{UNFAMILIARITY}/", f"{HEAD}{UNFAMILIARITY}_"
-    shift = nodes.constant(f"{inner}shift", affine.shift.astype(np.float32))
-    factor = nodes.constant(f"{inner}factor", affine.factor.astype(np.float32))
-    axes = nodes.constant(f"{inner}axes", np.array([1]))
-    centred = nodes.add("Sub", [FEATURES, shift], f"{inner}centred", f"{node_name}Sub")
-    whitened = nodes.add("MatMul", [centred, factor], f"{inner}whitened", f"{node_name}MatMul")
-    nodes.add("ReduceSumSquare", [whitened, axes], UNFAMILIARITY, f"{node_name}ReduceSumSquare", keepdims=0)
+    nodes = edit.Nodes()
+    whitened = mapped(nodes, affine, UNFAMILIARITY, "whitened")
+    axes = nodes.constant(f"{UNFAMILIARITY}/axes", np.array([1]))
+    last = f"{HEAD}{UNFAMILIARITY}_ReduceSumSquare"
+    nodes.add("ReduceSumSquare", [whitened, axes], UNFAMILIARITY, last, keepdims=0)
     extended = edit.copy(model)
     nodes.append_to(extended.graph)
     extended.graph.output.append(helper.make_tensor_value_info(UNFAMILIARITY, TensorProto.FLOAT, ["N"]))
     onnx.checker.check_model(extended, full_check=True)
     return extended
+
+
+def mapped(nodes: edit.Nodes, affine: Affine, output: str, result: str) -> str:
+    """Add what maps a graph's features, on their way to an output of this name; the name of the result."""
+    shift = nodes.constant(f"{output}/shift", affine.shift.astype(np.float32))
+    factor = nodes.constant(f"{output}/factor", affine.factor.astype(np.float32))
+    centred = nodes.add("Sub", [FEATURES, shift], f"{output}/centred", f"{HEAD}{output}_Sub")
+    return nodes.add("MatMul", [centred, factor], f"{output}/{result}", f"{HEAD}{output}_MatMul")
 
 
 def from_features(head: Head, centre: np.ndarray, matrix: np.ndarray, channels: int) -> Affine:
