@@ -226,12 +226,27 @@ class DatasetRecord(TypedDict):
     near_duplicates_across_folds: Mapping[str, limits.Count]
 
 
+class Status(TypedDict):
+    """Images with each status, in percent of all."""
+
+    familiar: NotRequired[limits.Percent]  # Within the limit of what is familiar
+    ok: NotRequired[limits.Percent]  # Status ``ok``
+    wrong_ok: NotRequired[limits.Percent]  # Status ``ok`` and a wrong label
+
+
+class HeldOutScore(Score, Status):
+    """Accuracy and statuses on images that were kept out."""
+
+
 class HeldOut(TypedDict):
-    """These very graphs on images that were kept out of everything (``--hold-out``)."""
+    """Figures on images that were kept out of everything that the measured graphs were made from (``--hold-out``)."""
 
     protocol: str  # How the images were chosen
     images: limits.Count  # How many there are
-    scores: Mapping[str, Score]  # By "target.precision"
+    # How many images the measured graphs were fitted on. Where these are fewer than the data set has, the bundle's own
+    # graphs were made in the same way of all images, and were not measured on these. Absent: it is the bundle's own
+    fitted: NotRequired[limits.Count]
+    scores: Mapping[str, HeldOutScore]  # By "target.precision"
 
 
 class WeightsRecord(TypedDict):

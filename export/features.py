@@ -43,6 +43,11 @@ class Rows:
         """Only the features of these numbers."""
         return Rows(self.plain[:, columns], tuple(rows[:, columns] for rows in self.copies), self.copied)
 
+    def of(self, images: np.ndarray) -> Rows:
+        """Only the images where `images`, ``bool [N]``, is true."""
+        copied = None if self.copied is None else self.copied[images]
+        return Rows(self.plain[images], tuple(rows[images] for rows in self.copies), copied)
+
     def training(self, images: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Images with their copies.
 

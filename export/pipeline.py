@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from .assemble import card, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
-from .assemble.verify import held_out_scores, probabilities, verify_fused
+from .assemble.verify import Measured, answers, held_out_scores, verify_fused
 from .backbones import Backbone
-from .dataset import PROTOCOLS, Dataset, augment, folds, groups, kaggle, read
+from .dataset import FOLDS, PROTOCOLS, Dataset, augment, folds, groups, kaggle, read
 from .graph import weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
@@ -33,7 +33,8 @@ from .head.reference import Reference
 from .head.robustness import Answering
 from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
-from .quantize.calibration import halves
+from .quantize.calibration import Halves, halves
+from .quantize.float16 import Half
 from .quantize.search import Quantizer, search
 from .recipe import Recipe
 
@@ -58,8 +59,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     pretrained = _load_weights(recipe, backbone, console)
     tap, tap_table = _choose_tap(recipe, backbone, pretrained, images, console)
     fp32 = _measure_fp32(recipe, backbone, pretrained, tap, images, console)
-    searches = _quantize(recipe, fp32, images, console)
-    shipped = {target: result.shipped for target, result in searches.items() if result.shipped}
+    searches = _quantize(recipe, fp32, halves(images.splits["block"], images.duplicates), console)
+    shipped = _shipped(searches)
     half = float16.attempt(fp32, console) if "gpu" in recipe.targets else None
     robust = _measure_robustness(fp32, shipped, console)
     head = _fit_head(fp32, console)
@@ -70,7 +71,9 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
         verified = verify_fused(graphs, recipe.targets, images.training, fp32.size)
-    held_out = _score_held_out(recipe, graphs, images, fp32, console)
+    referral = familiarity.referral(fp32.data.labels, fp32.answers["block"])
+    made = Measured(graphs, fp32, referral["threshold"])
+    held_out = _measure_held_out(recipe, images, made, searches, half, console)
     body = record.build(
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
@@ -104,14 +107,17 @@ class Images:
     """The images of an export.
 
     Attributes:
-        training: What the head is fitted on.
-        held_out: What is kept out of everything, to measure the finished bundle on; None without ``hold_out``.
+        training: What the head that ships is fitted on.
+        held_out: What is measured on; None without ``hold_out``.
+        part: ``bool [N]``: the training images that are neither held out nor a near-duplicate of one that is. Where
+            what ships is fitted on the held-out images too, the same is made of this part, to be measured on them.
         duplicates: ``int64 [N]``: near-duplicate group of each training image.
         splits: Fold of each training image, ``int64 [N]``, by protocol.
     """
 
     training: Dataset
     held_out: Dataset | None
+    part: np.ndarray
     duplicates: np.ndarray
     splits: Mapping[str, np.ndarray]
 
@@ -120,18 +126,21 @@ def _read_images(recipe: Recipe, console: Console) -> Images:
     conditions = recipe.conditions
     with console.step("Reading images") as progress:
         everything = read(conditions.data or kaggle.download(), progress=progress)
-    training, held_out = _hold_out(everything) if recipe.hold_out else (everything, None)
+    held, part = (
+        _hold_out(everything, groups(everything)) if recipe.hold_out else (None, np.ones(len(everything), bool))
+    )
+    training = everything if recipe.refit else everything.subset(part)
+    part = part if recipe.refit else part[part]
     duplicates = groups(training)
     splits = {name: folds(training, name, seed=conditions.seed, groups=duplicates) for name in PROTOCOLS}
-    return Images(training, held_out, duplicates, splits)
+    return Images(training, held, part, duplicates, splits)
 
 
-def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
-    """Training and held-out images. The last ``block`` fold is held out; its near-duplicates elsewhere are dropped."""
-    last = folds(everything, "block") == 4
-    duplicates = groups(everything)
-    crossing = np.isin(duplicates, duplicates[last]) & ~last
-    return everything.subset(~last & ~crossing), everything.subset(last)
+def _hold_out(everything: Dataset, duplicates: np.ndarray) -> tuple[Dataset, np.ndarray]:
+    """The held-out images, the last ``block`` fold, and ``bool [N]`` the others that are no near-duplicates of them."""
+    last = folds(everything, "block") == FOLDS - 1
+    crossing = np.isin(duplicates, duplicates[last])
+    return everything.subset(last), ~crossing
 
 
 def _load_weights(recipe: Recipe, backbone: Backbone, console: Console) -> Weights:
@@ -156,11 +165,12 @@ def _choose_tap(
 ) -> tuple[str, TapTable | None]:
     if recipe.tap != taps.AUTO:
         return recipe.tap, None
+    part = images.training.subset(images.part)
     compared = taps.Search(
         backbone=backbone,
         weights=pretrained,
-        data=images.training,
-        folds=images.splits["block"],
+        data=part,
+        folds=folds(part, "block"),
         size=recipe.conditions.size or backbone.input_size,
         preprocess=_preprocess(recipe),
         spec=_spec(recipe),
@@ -192,15 +202,22 @@ def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:
     return {target: (schemes.named(target, recipe.scheme),) for target in recipe.targets}
 
 
-def _quantize(recipe: Recipe, fp32: Reference, images: Images, console: Console) -> dict[str, SearchResult]:
+def _quantize(recipe: Recipe, fp32: Reference, calibration: Halves, console: Console) -> dict[str, SearchResult]:
     """Search an INT8 backbone for each target."""
-    count, _ = augment.plan(recipe.conditions.augment, recipe.conditions.balance, images.training.labels)
-    copies = augment.copies(count, recipe.conditions.seed)
-    quantizer = Quantizer(fp32, halves(images.splits["block"], images.duplicates), copies)
+    quantizer = Quantizer(fp32, calibration, _copies(recipe, fp32.data))
     return {
         target: search(target, quantizer, console, schemes=tried, thorough=recipe.thorough)
         for target, tried in _schemes(recipe).items()
     }
+
+
+def _copies(recipe: Recipe, data: Dataset) -> Sequence[augment.Copy]:
+    count, _ = augment.plan(recipe.conditions.augment, recipe.conditions.balance, data.labels)
+    return augment.copies(count, recipe.conditions.seed)
+
+
+def _shipped(searches: Mapping[str, SearchResult]) -> dict[str, Attempt]:
+    return {target: result.shipped for target, result in searches.items() if result.shipped}
 
 
 def _measure_robustness(fp32: Reference, shipped: Mapping[str, Attempt], console: Console) -> Robustness:
@@ -236,13 +253,47 @@ def _measure_drift(fp32: Reference, head: Head, console: Console) -> Drift | Non
     return drifting
 
 
-def _score_held_out(
-    recipe: Recipe, graphs: list[Variant], images: Images, fp32: Reference, console: Console
+def _measure_held_out(
+    recipe: Recipe,
+    images: Images,
+    made: Measured,
+    searches: Mapping[str, SearchResult],
+    half: Half | None,
+    console: Console,
 ) -> HeldOut | None:
+    """Scores on the held-out images: of what ships, or where that is fitted on them too, of the same without them."""
     if images.held_out is None:
         return None
+    if not images.part.all():
+        made = _without_held_out(recipe, images, made, searches, half, console)
     with console.step("Measuring on the held-out images") as progress:
-        return held_out_scores(graphs, recipe.targets, images.held_out, fp32.size, progress)
+        return held_out_scores(made, recipe.targets, images.held_out, progress)
+
+
+def _without_held_out(
+    recipe: Recipe,
+    images: Images,
+    made: Measured,
+    searches: Mapping[str, SearchResult],
+    half: Half | None,
+    console: Console,
+) -> Measured:
+    """What ships, made again in the same way without the held-out images; INT8 by the schemes that were found."""
+    data, kept = images.training.subset(images.part), images.part
+    splits = {"block": folds(data, "block")}
+    with console.step("Cross-validating without the held-out images") as progress:
+        shipping = made.reference
+        fp32 = reference.measure(shipping.graph, data, shipping.rows.of(kept), splits, shipping.spec, progress)
+    quantizer = Quantizer(fp32, halves(splits["block"], images.duplicates[kept]), _copies(recipe, data))
+    again = {}
+    for target, attempt in _shipped(searches).items():
+        refit = attempt.head.kind == "refitted"
+        again[target] = search(target, quantizer, console, schemes=[attempt.scheme], thorough=refit)
+    shipped = _shipped(again)
+    limit = variants.measure_familiarity(fp32, shipped)["limit"]
+    head = evaluate.fit(fp32.rows, data.labels, fp32.spec)
+    graphs = variants.build(fp32, head, shipped, half, variants.Checks(limit, None), record.pipeline_name(recipe))
+    return Measured(graphs, fp32, familiarity.referral(data.labels, fp32.answers["block"])["threshold"])
 
 
 def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -> bytes:
@@ -250,11 +301,11 @@ def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -
     exact = head.predict_proba(fp32.rows.plain)
     seed = recipe.conditions.seed
     inputs = probe_inputs(fp32.data, exact, fp32.size, drawn=recipe.drawn_probe, seed=seed)
-    answers = {
-        f"{target}.{variant.precision}": probabilities(target, variant.model, inputs)
+    given = {
+        f"{target}.{variant.precision}": answers(target, variant.model, inputs).probabilities
         for target, variant in variants.by_target(graphs, recipe.targets)
     }
-    return probe.pack(inputs, answers)
+    return probe.pack(inputs, given)
 
 
 def _files(images: Images, body: RecordBody, graphs: list[Variant], packed: bytes) -> dict[str, bytes]:

@@ -49,7 +49,8 @@ class Recipe:
         report: A folder for the table and the plot of the taps; None writes none.
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
-        hold_out: Keep the last of the five ``block`` folds out of the training, and measure the finished bundle on it.
+        hold_out: Keep the last of the five ``block`` folds out, and measure on it what the other images give.
+        refit: With `hold_out`: what ships is then fitted on all images; else it is what was measured.
         scale: Micrometres of the smear that a pixel of the graph's input shows; None where it is not known.
         source: Where the images come from, in words, for the model card.
         scheme: The one INT8 scheme to try, for every target; None searches.
@@ -61,7 +62,7 @@ class Recipe:
     selector: str = "anova"
     classifier: str = "svm"
     setting: Mapping[str, float] | None = None
-    conditions: Conditions = Conditions(augment=3)
+    conditions: Conditions = Conditions(augment=4)
     weights: str = "auto"
     tap: str = "auto"
     prefer: str = "balanced"
@@ -69,6 +70,7 @@ class Recipe:
     targets: tuple[str, ...] = ("cpu", "openvino")
     out: Path | None = None
     hold_out: bool = False
+    refit: bool = True
     scale: float | None = None
     source: str = ""
     scheme: str | None = None

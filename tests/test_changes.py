@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from helpers_graphs import pictures
@@ -64,6 +66,13 @@ def test_light_falls_off_to_one_side_and_noise_has_its_size() -> None:
     assert abs((Change("x", noise=8)(flat, "a").astype(float) - 128).std() - 8) < 0.3
 
 
+def test_specks_darken_a_few_places() -> None:
+    flat = np.full((96, 96, 3), 200, np.uint8)
+    specks = Change("x", dirt=3)(flat, "a").astype(int)
+    assert specks.min() < 185 and (specks > 195).mean() > 0.6 and specks.max() <= 200
+    assert (Change("x", dirt=3)(flat, "b") != specks).any()
+
+
 def test_blur_and_compression() -> None:
     assert changed(blur=2).std() < PIXELS.std()
     rough = [np.abs(changed(jpeg=q) - PIXELS).mean() for q in (95, 50, 5)]
@@ -75,3 +84,26 @@ def test_copies_depend_on_the_image_and_the_seed_only() -> None:
     np.testing.assert_array_equal(one(PIXELS, "a"), augment.copies(2, seed=0)[0](PIXELS, "a"))
     others = [two(PIXELS, "a"), one(PIXELS, "b"), augment.copies(1, seed=1)[0](PIXELS, "a")]
     assert all((other != one(PIXELS, "a")).any() for other in others)
+
+
+def test_copies_are_drawn_as_the_ranges_say() -> None:
+    """Each property has its share of the copies, its limits are reached and not passed, and it is even between them."""
+    drawn = [augment.Copy(0, seed=0).change(str(i)) for i in range(4000)]
+    for name, values in {
+        "gamma": [change.gamma for change in drawn],
+        "haematoxylin": [change.stain[0] for change in drawn],
+        "blur": [change.blur for change in drawn],
+        "zoom": [change.zoom for change in drawn],
+        "noise": [change.noise for change in drawn],
+    }.items():
+        limits = augment.RANGES[name]
+        changed = np.array([value for value in values if value != (1 if limits.factor else 0)])
+        assert abs(len(changed) / len(drawn) - limits.share) < 0.03, name
+        assert limits.low <= changed.min() and changed.max() <= limits.high, name
+        low, middle, high = np.quantile(np.log(changed) if limits.factor else changed, [0, 0.5, 1])
+        assert abs((middle - low) / (high - low) - 0.5) < 0.05, name
+
+
+def test_no_copy_is_a_change_of_the_battery() -> None:
+    drawn = [augment.Copy(0, seed=0).change(str(i)) for i in range(500)]
+    assert not {replace(change, name="") for change in drawn} & {replace(change, name="") for change in augment.BATTERY}

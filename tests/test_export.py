@@ -107,11 +107,42 @@ def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, 
     signing = ("--sign", keys.secret) if keys else ()
     done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words, *signing)
     assert done.returncode == 0, done.stderr
-    record = bundles.load(out, keys.public if keys else None).record
-    assert record["held_out"]
-    assert record["input"]["equalize"] and record["held_out"]["images"] == 8
-    assert record["dataset"]["images"] <= 40 and set(record["models"]) == {"cpu"}
+    bundle = bundles.load(out, keys.public if keys else None)
+    record, held_out = bundle.record, bundle.record["held_out"]
+    assert held_out and held_out["images"] == 8 and held_out["fitted"] <= 40
+    assert record["input"]["equalize"] and record["dataset"]["images"] == 48 and set(record["models"]) == {"cpu"}
+    assert len(bundle.training_images()) == 48
+    card = bundle.read("MODEL_CARD.md").decode()
+    assert f"made in the same way from {held_out['fitted']} images. This bundle is fitted on all 48" in card
+    for figures in held_out["scores"].values():
+        assert 0 <= figures["wrong_ok"] <= figures["ok"] <= figures["familiar"] <= 100
     assert edge_all("classify", tinted / "Pro", "--bundle", out, "--json").returncode == 0
+
+
+@pytest.mark.usefixtures("untimed")
+def test_what_was_measured_ships_where_it_is_asked_for(edge_all: Command, tinted: Path, tmp_path: Path) -> None:
+    out = tmp_path / "measured"
+    words = ("--hold-out", "--no-refit", "--classifier", "naive_bayes", "--target", "cpu")
+    done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words)
+    assert done.returncode == 0, done.stderr
+    bundle = bundles.load(out)
+    held_out, fitted = bundle.record["held_out"], bundle.record["dataset"]["images"]
+    assert held_out and held_out["fitted"] == fitted == len(bundle.training_images()) <= 40
+    assert "This very bundle." in bundle.read("MODEL_CARD.md").decode()
+    classifier = load(out, precision="fp32")
+    last = [path for folder in sorted(tinted.iterdir()) for path in sorted(folder.iterdir())[-2:]]
+    answers = [classifier.classify(path) for path in last]
+    right = [answer.top == path.parent.name for answer, path in zip(answers, last, strict=True)]
+    ok = [answer.status == "ok" for answer in answers]
+    figures = held_out["scores"]["cpu.fp32"]
+    assert figures["accuracy"] == pytest.approx(100 * np.mean(right)) and figures["ok"] == pytest.approx(
+        100 * np.mean(ok)
+    )
+
+
+def test_no_refit_alone_is_a_usage_error(edge_all: Command, tinted: Path) -> None:
+    done = edge_all("export", *FEW, "--data", tinted, "--no-refit")
+    assert done.returncode == 2 and "give --hold-out too" in done.stderr
 
 
 @pytest.mark.usefixtures("untimed")

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     type=options.PartName("classifiers"),
     help="What names the class from the selected features.",
 )
-@options.conditions(augment=3)
+@options.conditions(augment=4)
 @click.option(
     "--weights",
     default="auto",
@@ -82,7 +82,13 @@ if TYPE_CHECKING:
 @click.option("--recipe", "recipe_option", metavar="NAME", hidden=True)  # --scheme under an earlier name
 @click.option("--strict", is_flag=True, help="Exit with 3 if the gate refuses INT8 for a target.")
 @click.option(
-    "--hold-out", is_flag=True, help="Train on four fifths of the images, and test the finished bundle on the others."
+    "--hold-out", is_flag=True, help="Also make all of it from four fifths of the images, and measure it on the others."
+)
+@click.option(
+    "--refit/--no-refit",
+    default=True,
+    show_default=True,
+    help="With --hold-out: ship what is fitted on all images, or the measured one, fitted on four fifths.",
 )
 @click.option(
     "--scale",
@@ -129,6 +135,7 @@ def command(
     recipe_option: str | None,
     strict: bool,
     hold_out: bool,
+    refit: bool,
     scale: float | None,
     cell: float | None,
     source: str,
@@ -153,6 +160,8 @@ def command(
         raise click.UsageError(f"--from-study {study} decides {decided}: leave it out, or leave --from-study out")
     if report and (study or tap != "auto"):
         raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
+    if not (refit or hold_out):
+        raise click.UsageError("--no-refit ships what --hold-out measures: give --hold-out too, or leave it out")
     um_per_px = options.um_per_px(scale, cell)
     signer = _signer(sign) if sign else None
     try:
@@ -179,6 +188,7 @@ def command(
         targets=targets or ("cpu", "openvino"),
         out=out,
         hold_out=hold_out,
+        refit=refit,
         scale=um_per_px,
         source=source,
         scheme=scheme or recipe_option,

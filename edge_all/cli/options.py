@@ -218,7 +218,7 @@ def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., 
             default=augment,
             show_default=True,
             metavar="N",
-            help="Also train on N changed copies of every image: turned, tinted, darkened, blurred.",
+            help="Also train on N changed copies of every image: turned, tinted, zoomed, blurred.",
         ),
         click.option(
             "--balance",

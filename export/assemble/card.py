@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edge_all.record import DatasetRecord, Gate, Metrics, RecordBody, Score
+from edge_all.record import DatasetRecord, Gate, HeldOutScore, Metrics, RecordBody, Score
 
 from ..dataset import kaggle
 from . import tap_report
@@ -188,16 +188,33 @@ def _held_out(record: RecordBody) -> list[str]:
     held_out = record["held_out"]
     if not held_out:
         return []
+    fitted, everything = held_out.get("fitted"), record["dataset"]["images"]
+    whose = "This very bundle"
+    if fitted and fitted < everything:
+        whose = (
+            f"Not this very bundle: graphs made in the same way from {fitted} images. This bundle is fitted on all "
+            f"{everything}, and so cannot be measured on them"
+        )
+    scores = held_out["scores"]
     return [
-        "### This very bundle, on images kept out of the export",
+        "### On images kept out",
         "",
-        f"{held_out['images']} images ({held_out['protocol']}).",
+        f"{whose}. {held_out['images']} images ({held_out['protocol']}).",
         "",
         "| split | precision | accuracy | balanced | macro F1 | same label as FP32 |",
         "|---|---|---|---|---|---|",
-        *(_row("held out", key.replace(".", ", "), figures) for key, figures in held_out["scores"].items()),
+        *(_row("held out", key.replace(".", ", "), figures) for key, figures in scores.items()),
+        "",
+        *(_status(key.replace(".", ", "), figures) for key, figures in scores.items() if "ok" in figures),
         "",
     ]
+
+
+def _status(name: str, figures: HeldOutScore) -> str:
+    return (
+        f"- {name}: {figures['familiar']:.1f} % are familiar, {figures['ok']:.1f} % get `ok`, and "
+        f"{figures['wrong_ok']:.2f} % get `ok` with a wrong label."
+    )
 
 
 def _gate(gate: Gate) -> list[str]:

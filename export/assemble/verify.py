@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
 from edge_all.errors import EdgeAllError
 from edge_all.progress import Progress, ignore, split
-from edge_all.record import HeldOut, Score, Verified
-from edge_all.targets import EngineOptions, open_engine
+from edge_all.record import HeldOut, HeldOutScore, Status, Verified
+from edge_all.targets import Answers, EngineOptions, open_engine
 
 from .. import features
 from ..dataset import Dataset, spread
 from ..head import evaluate
+from ..head.reference import Reference
 from .variants import Variant, by_target
 
 SAMPLE = 64
@@ -23,9 +25,9 @@ LEAST_AGREEMENT = 95.0
 """Percent of images with the same label that a fused graph and its parts must reach; below it the fusion is broken."""
 
 
-def probabilities(
+def answers(
     target: str, model: bytes, images: Iterable[np.ndarray], progress: Progress = ignore, total: int = 0
-) -> np.ndarray:
+) -> Answers:
     """Run a fused graph one image at a time.
 
     Args:
@@ -34,16 +36,13 @@ def probabilities(
         images: ``uint8 [H, W, 3]`` each.
         progress: Counts images.
         total: How many there are, for `progress`.
-
-    Returns:
-        ``float32 [N, K]``.
     """
     engine = open_engine(model, EngineOptions(features.engine_of(target)))
-    answers = []
+    given = []
     for image in images:
-        answers.append(engine.run(image[np.newaxis]).probabilities)
-        progress(len(answers), total)
-    return np.concatenate(answers)
+        given.append(engine.run(image[np.newaxis]))
+        progress(len(given), total)
+    return Answers(*(None if values[0] is None else np.concatenate(values) for values in zip(*given, strict=True)))
 
 
 def verify_fused(
@@ -67,7 +66,7 @@ def verify_fused(
     images = list(features.decoded(sample.paths, size))
     verified: dict[str, Verified] = {}
     for target, variant in by_target(variants, targets):
-        fused = probabilities(target, variant.model, images)
+        fused = answers(target, variant.model, images).probabilities
         in_parts = variant.head.predict_proba(features.extract(variant.backbone, sample, size, target=target))
         agreement = evaluate.agreement(fused, in_parts)
         if agreement < LEAST_AGREEMENT:
@@ -83,22 +82,49 @@ def verify_fused(
     return verified
 
 
+@dataclass(frozen=True)
+class Measured:
+    """Fused graphs, and what they were made from.
+
+    Attributes:
+        graphs: The graphs.
+        reference: The FP32 pipeline, fitted on these graphs' training images.
+        threshold: The probability below which an image is referred to a person.
+    """
+
+    graphs: Sequence[Variant]
+    reference: Reference
+    threshold: float
+
+
 def held_out_scores(
-    variants: Sequence[Variant],
-    targets: Sequence[str],
-    held_out: Dataset,
-    size: tuple[int, int],
-    progress: Progress = ignore,
+    measured: Measured, targets: Sequence[str], held_out: Dataset, progress: Progress = ignore
 ) -> HeldOut:
-    """Score the finished graphs on images that were kept out of everything."""
-    pairs = by_target(variants, targets)
-    answers: dict[tuple[str, str], np.ndarray] = {}
+    """Score graphs on images that were kept out of everything that they were made from."""
+    pairs = by_target(measured.graphs, targets)
+    given: dict[tuple[str, str], Answers] = {}
     for (target, variant), part in zip(pairs, split(progress, [1.0] * len(pairs)), strict=True):
-        images = features.decoded(held_out.paths, size)
-        answers[target, variant.precision] = probabilities(target, variant.model, images, part, len(held_out))
-    scores: dict[str, Score] = {}
-    for (target, precision), given in answers.items():
-        score = evaluate.score(held_out.labels, given, held_out.classes)
-        score["agreement_fp32"] = evaluate.agreement(given, answers[target, "fp32"])
-        scores[f"{target}.{precision}"] = score
-    return {"protocol": "block, last of five runs", "images": len(held_out), "scores": scores}
+        images = features.decoded(held_out.paths, measured.reference.size)
+        given[target, variant.precision] = answers(target, variant.model, images, part, len(held_out))
+    scores: dict[str, HeldOutScore] = {}
+    for (target, precision), answer in given.items():
+        scores[f"{target}.{precision}"] = {
+            **evaluate.score(held_out.labels, answer.probabilities, held_out.classes),
+            **_status(held_out.labels, answer, measured.threshold),
+            "agreement_fp32": evaluate.agreement(answer.probabilities, given[target, "fp32"].probabilities),
+        }
+    fitted = len(measured.reference.data)
+    return {"protocol": "block, last of five runs", "images": len(held_out), "fitted": fitted, "scores": scores}
+
+
+def _status(labels: np.ndarray, answer: Answers, threshold: float) -> Status:
+    """Shares of images with each status, in percent, as the runtime gives it."""
+    distance = np.zeros(len(labels)) if answer.unfamiliarity is None else answer.unfamiliarity
+    familiar = distance <= 1
+    ok = familiar & (answer.probabilities.max(1) >= threshold)
+    wrong = ok & (answer.probabilities.argmax(1) != labels)
+    return {
+        "familiar": evaluate.percent(familiar.mean()),
+        "ok": evaluate.percent(ok.mean()),
+        "wrong_ok": evaluate.percent(wrong.mean()),
+    }

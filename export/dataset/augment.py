@@ -1,4 +1,4 @@
-"""Changes that a microscope makes to a field: a turned slide, a dimmed lamp, a shifted white balance, lost focus.
+"""Changes that a microscope makes to a field: a turned slide, another lamp, stain, focus, scale or camera.
 
 A backbone's early layers feel them, so heads are trained on changed copies of every training image beside the image
 itself, and every tap is judged by what is left of its accuracy under `BATTERY`. Changes are made to the decoded pixels,
@@ -8,21 +8,54 @@ at the size of the graph's input.
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from .changes import Change
 
-GAIN = 0.12
-"""Copies: each channel's gain is within this of 1."""
 
-LIGHT = 0.18
-"""Copies: brightness is within this of 1."""
+@dataclass(frozen=True)
+class Range:
+    """How far one thing is changed, and in what share of the copies.
 
-BLUR = (0.5, 2.2)
-"""Copies: standard deviation of the Gaussian that blurs half of them, in pixels."""
+    Attributes:
+        low: The least.
+        high: The most.
+        share: The others are left as they are.
+        factor: It is a factor: the drawing is even in its logarithm, and 1 is no change; else 0 is.
+    """
+
+    low: float
+    high: float
+    share: float = 1.0
+    factor: bool = False
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """One value."""
+        if rng.uniform() >= self.share:
+            return 1.0 if self.factor else 0.0
+        if self.factor:
+            return float(np.exp(rng.uniform(np.log(self.low), np.log(self.high))))
+        return float(rng.uniform(self.low, self.high))
+
+
+RANGES: Mapping[str, Range] = {
+    "gain": Range(-0.12, 0.12),  # of each channel by itself
+    "light": Range(-0.18, 0.18),
+    "balance": Range(-0.22, 0.22, 0.4),  # given to red and taken from blue
+    "uneven": Range(0.05, 0.35, 0.25),
+    "gamma": Range(0.6, 2.0, 0.45, factor=True),
+    "haematoxylin": Range(0.6, 1.5, 0.4, factor=True),
+    "eosin": Range(0.5, 1.5, 0.4, factor=True),
+    "blur": Range(0.5, 4.5, 0.5),  # pixels
+    "zoom": Range(0.68, 1.6, 0.45, factor=True),
+    "noise": Range(2.0, 14.0, 0.3),  # grey levels
+    "jpeg": Range(25.0, 90.0, 0.2),  # quality
+    "dirt": Range(1.0, 8.0, 0.2),  # specks
+}
+"""What copies are drawn from."""
 
 
 @dataclass(frozen=True)
@@ -39,34 +72,55 @@ class Copy:
 
     @property
     def name(self) -> str:
-        ranges = f"gain {GAIN}, light {LIGHT}, blur {BLUR}"
+        ranges = ", ".join(f"{name} {r.low} to {r.high} in {r.share}" for name, r in RANGES.items())
         return f"copy {self.number} of seed {self.seed}, {ranges}"
 
     def __call__(self, pixels: np.ndarray, digest: str) -> np.ndarray:
         """Change ``uint8 [H, W, 3]`` of the file with this SHA-256."""
-        return self._draw(digest)(pixels, digest)
+        return self.change(digest)(pixels, digest)
 
-    def _draw(self, digest: str) -> Change:
+    def change(self, digest: str) -> Change:
+        """What is done to the file with this SHA-256."""
         rng = np.random.default_rng([self.seed, self.number, zlib.crc32(digest.encode())])
-        turns, mirrored, blurred = int(rng.integers(4)), bool(rng.integers(2)), bool(rng.integers(2))
-        gains = rng.uniform(1 - GAIN, 1 + GAIN, 3) * rng.uniform(1 - LIGHT, 1 + LIGHT)
-        blur = float(rng.uniform(*BLUR)) if blurred else 0.0
-        return Change(self.name, turns, mirrored, gains=tuple(gains), blur=blur)
+        turns, mirrored = int(rng.integers(4)), bool(rng.integers(2))
+        gains = 1 + np.array([RANGES["gain"].draw(rng) for _ in range(3)])
+        drawn = {name: limits.draw(rng) for name, limits in RANGES.items() if name != "gain"}
+        gains *= (1 + drawn["light"]) * np.array([1 + drawn["balance"], 1, 1 - drawn["balance"]])
+        return Change(
+            self.name,
+            turns,
+            mirrored,
+            zoom=drawn["zoom"],
+            stain=(drawn["haematoxylin"], drawn["eosin"]),
+            gains=(float(gains[0]), float(gains[1]), float(gains[2])),
+            uneven=drawn["uneven"],
+            blur=drawn["blur"],
+            dirt=round(drawn["dirt"]),
+            noise=drawn["noise"],
+            gamma=drawn["gamma"],
+            jpeg=round(drawn["jpeg"]),
+        )
 
 
 BATTERY: tuple[Change, ...] = (
     Change("quarter turn", turns=1),
-    Change("half turn", turns=2),
     Change("mirrored", mirrored=True),
-    Change("red +10 %", gains=(1.1, 1.0, 1.0)),
-    Change("red -10 %", gains=(0.9, 1.0, 1.0)),
-    Change("green +10 %", gains=(1.0, 1.1, 1.0)),
-    Change("green -10 %", gains=(1.0, 0.9, 1.0)),
-    Change("blue +10 %", gains=(1.0, 1.0, 1.1)),
-    Change("blue -10 %", gains=(1.0, 1.0, 0.9)),
-    Change("15 % darker", gains=(0.85, 0.85, 0.85)),
-    Change("15 % brighter", gains=(1.15, 1.15, 1.15)),
+    Change("zoom 0.75", zoom=0.75),
+    Change("zoom 1.4", zoom=1.4),
+    Change("haematoxylin x1.4, eosin x0.6", stain=(1.4, 0.6)),
+    Change("haematoxylin x0.7, eosin x1.3", stain=(0.7, 1.3)),
     Change("blur of 2 px", blur=2.0),
+    Change("blur of 3 px", blur=3.0),
+    Change("red +20 %, blue -20 %", gains=(1.2, 1.0, 0.8)),
+    Change("red -20 %, blue +20 %", gains=(0.8, 1.0, 1.2)),
+    Change("25 % darker", gains=(0.75, 0.75, 0.75)),
+    Change("20 % brighter", gains=(1.2, 1.2, 1.2)),
+    Change("uneven light, 30 %", uneven=0.3),
+    Change("5 specks of dirt", dirt=5),
+    Change("noise of 8 levels", noise=8.0),
+    Change("gamma 0.7", gamma=0.7),
+    Change("gamma 1.6", gamma=1.6),
+    Change("JPEG quality 40", jpeg=40),
 )
 """What every tap is tried with. The copies for training are drawn around it, never taken from it."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +18,10 @@ Pixels = npt.NDArray[np.uint8]
 
 _STAINS = np.array([[0.65, 0.70, 0.29], [0.07, 0.99, 0.11], [0.27, 0.57, 0.78]])
 """Absorption of haematoxylin, eosin and DAB in red, green and blue (Ruifrok and Johnston 2001, as in scikit-image)."""
+
+_UNMIXING = np.linalg.inv(_STAINS).astype(np.float32)
+
+_LEVELS = np.arange(256)
 
 
 @dataclass(frozen=True)
@@ -34,6 +39,7 @@ class Change:
         uneven: Light on one side over that in the middle, less 1; it falls evenly across the field, from a side that
             is drawn for each image.
         blur: Standard deviation of the Gaussian, in pixels; 0 is none.
+        dirt: How many soft dark specks lie on the optics, at places drawn for each image.
         noise: Standard deviation of the camera's noise, in grey levels.
         gamma: Exponent of the camera's curve; above 1 is darker.
         jpeg: Quality that it is compressed with, 1 to 95; 0 is not at all.
@@ -48,6 +54,7 @@ class Change:
     gains: tuple[float, float, float] = (1.0, 1.0, 1.0)
     uneven: float = 0.0
     blur: float = 0.0
+    dirt: int = 0
     noise: float = 0.0
     gamma: float = 1.0
     jpeg: int = 0
@@ -58,6 +65,8 @@ class Change:
         changed = self._light(self._specimen(pixels), rng)
         if self.blur:
             changed = np.asarray(Image.fromarray(changed).filter(ImageFilter.GaussianBlur(self.blur)))
+        if self.dirt:
+            changed = _levels(changed * _specks(self.dirt, changed.shape[:2], rng)[:, :, np.newaxis])
         return self._camera(changed, rng)
 
     def _specimen(self, pixels: Pixels) -> Pixels:
@@ -71,21 +80,19 @@ class Change:
         return turned if self.stain == (1, 1) else _stained(turned, *self.stain)
 
     def _light(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
-        if self.gains == (1, 1, 1) and not self.uneven:
-            return pixels
-        light = pixels * np.array(self.gains)
-        if self.uneven:
-            height, width = pixels.shape[:2]
-            side = rng.uniform(0, 2 * np.pi)
-            slope = np.sin(side) * np.linspace(-1, 1, height)[:, np.newaxis] + np.cos(side) * np.linspace(-1, 1, width)
-            light *= (1 + self.uneven * slope)[:, :, np.newaxis]
-        return _levels(light)
+        if not self.uneven:
+            return pixels if self.gains == (1, 1, 1) else _looked_up([_LEVELS * gain for gain in self.gains], pixels)
+        height, width = pixels.shape[:2]
+        side = rng.uniform(0, 2 * np.pi)
+        slope = np.sin(side) * np.linspace(-1, 1, height)[:, np.newaxis] + np.cos(side) * np.linspace(-1, 1, width)
+        share = (1 + self.uneven * slope)[:, :, np.newaxis] * np.array(self.gains)
+        return _levels(pixels * share.astype(np.float32))
 
     def _camera(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         if self.noise:
-            pixels = _levels(pixels + self.noise * rng.standard_normal(pixels.shape))
+            pixels = _levels(pixels + np.float32(self.noise) * rng.standard_normal(pixels.shape, np.float32))
         if self.gamma != 1:
-            pixels = _levels(255 * (np.arange(256) / 255) ** self.gamma)[pixels]
+            pixels = _levels(255 * (_LEVELS / 255) ** self.gamma)[pixels]
         if self.jpeg:
             encoded = io.BytesIO()
             Image.fromarray(pixels).save(encoded, "JPEG", quality=self.jpeg)
@@ -93,15 +100,34 @@ class Change:
         return pixels
 
 
-def _levels(values: npt.NDArray[np.float64]) -> Pixels:
+def _levels(values: npt.NDArray[np.floating]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+
+
+def _looked_up(curves: Sequence[npt.NDArray[np.float64]], pixels: Pixels) -> Pixels:
+    """Each channel through its own curve, which has a value for each of the 256 levels."""
+    table = np.concatenate([_levels(curve) for curve in curves])
+    return np.asarray(Image.fromarray(pixels).point(table.tolist()))
 
 
 def _stained(pixels: Pixels, haematoxylin: float, eosin: float) -> Pixels:
     """With more or less of two stains: their densities in optical density are multiplied by these factors."""
-    light = np.maximum(np.arange(256), 1e-3) / 255
-    densities = np.maximum(-np.log(light)[pixels] @ np.linalg.inv(_STAINS), 0) * (haematoxylin, eosin, 1.0)
-    return _levels(255 * np.exp(-densities @ _STAINS))
+    optical = (-np.log(np.maximum(_LEVELS, 1e-3) / 255)).astype(np.float32)
+    densities = np.maximum(optical[pixels] @ _UNMIXING, 0)
+    stronger = (np.array((haematoxylin, eosin, 1.0))[:, np.newaxis] * _STAINS).astype(np.float32)
+    return _levels(255 * np.exp(-densities @ stronger))
+
+
+def _specks(count: int, size: tuple[int, int], rng: np.random.Generator) -> npt.NDArray[np.float32]:
+    """The light that specks out of focus let pass, ``[H, W]``: each takes 15 to 50 %, over 1 to 4 % of the width."""
+    height, width = size
+    y, x = np.arange(height, dtype=np.float32)[:, np.newaxis], np.arange(width, dtype=np.float32)
+    passed = np.ones(size, np.float32)
+    for _ in range(count):
+        row, column, radius = rng.uniform(0, height), rng.uniform(0, width), rng.uniform(0.01, 0.04) * width
+        far = ((y - np.float32(row)) ** 2 + (x - np.float32(column)) ** 2) * np.float32(1 / radius**2)
+        passed *= 1 - np.float32(rng.uniform(0.15, 0.5)) / (1 + far * far)
+    return passed
 
 
 def _turned(pixels: Pixels, angle: float, zoom: float) -> Pixels:
@@ -109,7 +135,10 @@ def _turned(pixels: Pixels, angle: float, zoom: float) -> Pixels:
     if not angle and zoom == 1:
         return pixels
     height, width = pixels.shape[:2]
-    margin = max(height, width)
+    reach = (
+        0.75 / zoom if angle else max(0.0, 1 / zoom - 1) / 2
+    )  # how far outside it looks, as a share of the longer side
+    margin = int(np.ceil(reach * max(height, width))) + 1
     around = Image.fromarray(np.pad(pixels, ((margin, margin), (margin, margin), (0, 0)), "symmetric"))
     cos, sin = np.cos(np.deg2rad(angle)) / zoom, np.sin(np.deg2rad(angle)) / zoom
     x, y = (width - 1) / 2, (height - 1) / 2  # pixel centres of the result, and of the picture with its margin
