@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from edge_all import bundle as bundles
-from edge_all import bundle_place, probe
+from edge_all import bundle_place, probe, protocols
 from edge_all.bundle import TRAINING_IMAGES, Bundle
-from edge_all.progress import Console, split
+from edge_all.progress import Console, Progress, split
 from edge_all.record import HeldOut, RecordBody, Robustness, TapTable
 
 from . import backbones, features, taps
@@ -21,7 +21,7 @@ from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
 from .assemble.verify import held_out_scores, probabilities, verify_fused
 from .backbones import Backbone
-from .dataset import PROTOCOLS, Dataset, augment, folds, groups, kaggle, read
+from .dataset import Dataset, augment, divide, every, groups, kaggle, merged, read
 from .graph import weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
@@ -35,7 +35,7 @@ from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
 from .quantize.calibration import halves
 from .quantize.search import Quantizer, search
-from .recipe import Recipe
+from .recipe import Conditions, Recipe
 
 
 def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | None = None) -> Bundle:
@@ -105,33 +105,49 @@ class Images:
 
     Attributes:
         training: What the head is fitted on.
-        held_out: What is kept out of everything, to measure the finished bundle on; None without ``hold_out``.
+        held_out: What is kept out of everything, to measure the finished bundle on; None where nothing is.
+        held_out_as: How that was chosen, in words.
         duplicates: ``int64 [N]``: near-duplicate group of each training image.
+        units: ``int64 [N]``: the same, merged with the groups that were given: images of two units are independent of
+            each other, as far as is known. Where no groups were given, they are the near-duplicate groups.
         splits: Fold of each training image, ``int64 [N]``, by protocol.
     """
 
     training: Dataset
     held_out: Dataset | None
+    held_out_as: str
     duplicates: np.ndarray
+    units: np.ndarray
     splits: Mapping[str, np.ndarray]
+
+    @property
+    def headline(self) -> str:
+        """The protocol whose figures count."""
+        return protocols.headline(self.splits)
+
+    @property
+    def folds(self) -> np.ndarray:
+        """Fold of each training image under it, ``int64 [N]``."""
+        return self.splits[self.headline]
 
 
 def _read_images(recipe: Recipe, console: Console) -> Images:
     conditions = recipe.conditions
     with console.step("Reading images") as progress:
-        everything = read(conditions.data or kaggle.download(), progress=progress)
-    training, held_out = _hold_out(everything) if recipe.hold_out else (everything, None)
-    duplicates = groups(training)
-    splits = {name: folds(training, name, seed=conditions.seed, groups=duplicates) for name in PROTOCOLS}
-    return Images(training, held_out, duplicates, splits)
+        everything = read_images(conditions, progress)
+        divided = divide(everything, recipe.hold_out)
+        duplicates = groups(divided.training)
+    for line in divided.sentences:
+        console.tell(line)
+    units = merged(duplicates, divided.training.given)
+    splits = every(divided.training, duplicates, units, conditions.seed)
+    return Images(divided.training, divided.held_out, divided.protocol, duplicates, units, splits)
 
 
-def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
-    """Training and held-out images. The last ``block`` fold is held out; its near-duplicates elsewhere are dropped."""
-    last = folds(everything, "block") == 4
-    duplicates = groups(everything)
-    crossing = np.isin(duplicates, duplicates[last]) & ~last
-    return everything.subset(~last & ~crossing), everything.subset(last)
+def read_images(conditions: Conditions, progress: Progress) -> Dataset:
+    """The images of an export or a study, before any are held out."""
+    root = conditions.data if conditions.data or conditions.labels else kaggle.download()
+    return read(root, labels=conditions.labels, groups=conditions.groups, progress=progress)
 
 
 def _load_weights(recipe: Recipe, backbone: Backbone, console: Console) -> Weights:
@@ -160,12 +176,13 @@ def _choose_tap(
         backbone=backbone,
         weights=pretrained,
         data=images.training,
-        folds=images.splits["block"],
+        folds=images.folds,
         size=recipe.conditions.size or backbone.input_size,
         preprocess=_preprocess(recipe),
         spec=_spec(recipe),
         augmented=recipe.conditions.augment > 0,
         target="openvino" if "openvino" in recipe.targets else "cpu",
+        protocol=images.headline,
     )
     with console.step("Comparing taps") as progress:
         tap, table = taps.choose(compared, recipe.prefer, progress)
@@ -196,7 +213,7 @@ def _quantize(recipe: Recipe, fp32: Reference, images: Images, console: Console)
     """Search an INT8 backbone for each target."""
     count, _ = augment.plan(recipe.conditions.augment, recipe.conditions.balance, images.training.labels)
     copies = augment.copies(count, recipe.conditions.seed)
-    quantizer = Quantizer(fp32, halves(images.splits["block"], images.duplicates), copies)
+    quantizer = Quantizer(fp32, halves(images.folds, images.units), copies)
     return {
         target: search(target, quantizer, console, schemes=tried, thorough=recipe.thorough)
         for target, tried in _schemes(recipe).items()
@@ -209,14 +226,14 @@ def _measure_robustness(fp32: Reference, shipped: Mapping[str, Attempt], console
         exact = robustness.fp32(fp32, first)
         int8 = {}
         for (target, attempt), part in zip(shipped.items(), rest, strict=True):
-            pair, of_folds = attempt.pair, [heads[robustness.PROTOCOL] for heads in attempt.head.heads]
+            pair, of_folds = attempt.pair, [heads[fp32.headline] for heads in attempt.head.heads]
             sides = [
                 Answering(graph, images, heads, pair.rows)
                 for graph, images, heads in zip(pair.graphs, pair.evaluated, of_folds, strict=True)
             ]
             int8[target] = robustness.int8(target, fp32, sides, part)
     images = len(robustness.chosen_images(fp32.data))
-    return {"protocol": robustness.PROTOCOL, "images": images, "fp32": exact, "int8": int8}
+    return {"protocol": fp32.headline, "images": images, "fp32": exact, "int8": int8}
 
 
 def _fit_head(fp32: Reference, console: Console) -> Head:
@@ -226,11 +243,11 @@ def _fit_head(fp32: Reference, console: Console) -> Head:
 
 
 def _measure_drift(fp32: Reference, head: Head, console: Console) -> Drift | None:
-    with console.step("Measuring runs of fields") as progress:
+    with console.step("Measuring runs of images") as progress:
         drifting = drift.measure(fp32, head, progress)
     if not drifting:
         console.tell(
-            f"runs of fields are not judged for drift: that takes {drift.LEAST_RUNS} runs of {drift.RUN} neighbouring "
+            f"runs of images are not judged for drift: that takes {drift.LEAST_RUNS} runs of {drift.RUN} neighbouring "
             "images of a class"
         )
     return drifting
@@ -242,7 +259,8 @@ def _score_held_out(
     if images.held_out is None:
         return None
     with console.step("Measuring on the held-out images") as progress:
-        return held_out_scores(graphs, recipe.targets, images.held_out, fp32.size, progress)
+        scored = held_out_scores(graphs, recipe.targets, images.held_out, fp32.size, progress)
+    return {"protocol": images.held_out_as, "images": len(images.held_out), "scores": scored}
 
 
 def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -> bytes:

@@ -17,6 +17,7 @@ from edge_all.record import (
     InputRecord,
     Metrics,
     RecordBody,
+    Referral,
     Robustness,
     TapTable,
     Verified,
@@ -103,7 +104,7 @@ def build(e: Export) -> RecordBody:
         "metrics": _metrics(reference, e.searches, e.half),
         "robustness": e.robustness,
         "familiarity": e.familiarity,
-        "referral": familiarity.referral(reference.data.labels, reference.answers["block"]),
+        "referral": _referral(reference),
         "gate": _gate(e.searches),
         "verified": e.verified,
         "dataset": _dataset(e),
@@ -118,6 +119,11 @@ def build(e: Export) -> RecordBody:
     if e.drift:
         body["drift"] = e.drift.record
     return body
+
+
+def _referral(reference: Reference) -> Referral:
+    protocol = reference.headline
+    return familiarity.referral(reference.data.labels, reference.answers[protocol], protocol)
 
 
 def pipeline_name(recipe: Recipe) -> str:
@@ -159,7 +165,7 @@ def _gate(searches: Mapping[str, SearchResult]) -> Gate:
 def _dataset(e: Export) -> DatasetRecord:
     data = e.reference.data
     crossing = {protocol: leaks(folds, e.duplicates) for protocol, folds in e.reference.splits.items()}
-    return {
+    record: DatasetRecord = {
         "name": data.root.name,
         "source": e.recipe.source or _source(e.recipe),
         "images": len(data),
@@ -168,10 +174,14 @@ def _dataset(e: Export) -> DatasetRecord:
         "groups": int(e.duplicates.max()) + 1,
         "near_duplicates_across_folds": crossing,
     }
+    if data.given:
+        record["given_groups"] = len(set(data.given))
+    return record
 
 
 def _source(recipe: Recipe) -> str:
-    return "not stated" if recipe.conditions.data else f"{kaggle.TITLE}, DOI {kaggle.DOI}"
+    given = recipe.conditions.data or recipe.conditions.labels
+    return kaggle.UNKNOWN if given else f"{kaggle.TITLE}, DOI {kaggle.DOI}"
 
 
 def _weights(weights: Weights) -> WeightsRecord:
