@@ -91,7 +91,7 @@ if TYPE_CHECKING:
     "--scale",
     type=click.FloatRange(min=0, min_open=True),
     metavar="UM",
-    help="Micrometres of the smear that a pixel shows, once the images have the size of the graph's input.",
+    help="Micrometres that a pixel shows, once the images have the size of the graph's input.",
 )
 @click.option(
     "--cell",
