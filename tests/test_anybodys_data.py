@@ -99,8 +99,8 @@ def test_bench_says_where_its_accuracy_is_from(
 
 
 def test_a_study_by_the_patient(cells: Path, edge_all: Command, tmp_path: Path) -> None:
-    words = ("study", *SMALL, "--selector", "anova", "--classifier", "naive_bayes", "--features", 8)
-    words = (*words, "--data", cells, "--out", "s", "--int8", 0)
+    small = ("study", *SMALL, "--selector", "anova", "--classifier", "naive_bayes", "--features", 8, "--int8", 0)
+    words = (*small, "--data", cells, "--out", "s")
     done = edge_all(*words, "--groups", PATIENT)
     assert done.returncode == 0, done.stderr
     assert "36 images are trained on, and 12 test images are kept out" in done.stderr
@@ -109,5 +109,5 @@ def test_a_study_by_the_patient(cells: Path, edge_all: Command, tmp_path: Path) 
     assert not re.search(r"leuk|smear|taleqani|aria et al", report, re.IGNORECASE)
     again = edge_all(*words)
     assert again.returncode == 1 and "begun with other groups of images, or without" in again.stderr
-    refused = edge_all(*words[:-3], "t", "--int8", 0, "--protocol", "given_groups")
+    refused = edge_all(*small, "--data", cells, "--out", "t", "--protocol", "given_groups")
     assert refused.returncode == 1 and "give --groups too" in refused.stderr

@@ -50,7 +50,7 @@ def test_splits_are_no_classes(splits: tuple[str, ...], tmp_path: Path) -> None:
     assert "no class" in said and "merge them" in said and any(f"such as {tmp_path / name}" in said for name in splits)
 
 
-KEPT = (
+KEPT: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
     (("train", "test"), {"train": "train", "test": "test"}),
     (("Train", "valid", "TEST "), {"train": "Train", "val": "valid", "test": "TEST "}),
     (("Trainset_1", "validation", "test-data"), {"train": "Trainset_1", "val": "validation", "test": "test-data"}),
@@ -63,9 +63,7 @@ KEPT = (
 
 
 @pytest.mark.parametrize(("folders", "roles"), KEPT)
-def test_whole_splits_are_told_by_their_names(
-    folders: tuple[str, ...], roles: dict[str, str], tmp_path: Path
-) -> None:
+def test_whole_splits_are_told_by_their_names(folders: tuple[str, ...], roles: dict[str, str], tmp_path: Path) -> None:
     root = lay(tmp_path, *classes_in(*folders), "README.md")
     assert class_folders.splits(root) == {role: root / name for role, name in roles.items()}
 

@@ -205,9 +205,7 @@ def test_everything_goes_by_the_given_groups(reference: Reference) -> None:
                       reference.data.counts, GIVEN)["protocol"] == GIVEN  # fmt: skip
     referral = familiarity.referral(reference.data.labels, reference.answers[GIVEN], GIVEN)
     assert referral["protocol"] == GIVEN
-    said = familiarity.sentence(
-        {"protocol": GIVEN, "asked": 99.0, "limit": 1.0, "accepted": {"fp32": 99.0}}, referral
-    )
+    said = familiarity.sentence({"protocol": GIVEN, "asked": 99.0, "limit": 1.0, "accepted": {"fp32": 99.0}}, referral)
     assert said.endswith("(given_groups)")
 
 

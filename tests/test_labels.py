@@ -129,7 +129,11 @@ def test_an_image_may_be_listed_twice_in_one_class(flat: Path) -> None:
 def test_files_that_are_no_tables(flat: Path, tmp_path: Path) -> None:
     assert "cannot be read" in refusal(tmp_path / "nothing.csv")
     path = tmp_path / "x.csv"
-    for content, said in ((b"", "is empty"), (b"file,label\n", "no line"), ("file,label\nä,b".encode("utf-16"), "UTF-8")):
+    for content, said in (
+        (b"", "is empty"),
+        (b"file,label\n", "no line"),
+        ("file,label\nä,b".encode("utf-16"), "UTF-8"),
+    ):
         path.write_bytes(content)
         assert said in refusal(path)
     assert "is no folder" in refusal(write(flat, table(flat)), flat / "Benign-001.jpg")

@@ -253,7 +253,9 @@ def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., 
             help="Input size in pixels, such as the paper's 320x240.  [default: the backbone's own]",
         ),
         click.option("--equalize", is_flag=True, help="Equalize the histogram of every image, as the paper does."),
-        click.option("--mask-corner", is_flag=True, help="Paint the bottom right corner, where a scale bar may be, grey."),
+        click.option(
+            "--mask-corner", is_flag=True, help="Paint the bottom right corner, where a scale bar may be, grey."
+        ),
         seed,
     ]
 

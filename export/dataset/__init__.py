@@ -1,4 +1,4 @@
-"""Data sets: read from folders, fetched from Kaggle or drawn, with their near duplicates and their splits."""
+"""Data sets: read from folders or files of labels, fetched or drawn, with near duplicates, groups and splits."""
 
 from __future__ import annotations
 
