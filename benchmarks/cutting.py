@@ -17,7 +17,7 @@ from edge_all import machine
 from edge_all.export import backbones, features
 from edge_all.export.assemble.cut import cut
 from edge_all.export.assemble.fuse import fuse
-from edge_all.export.assemble.verify import probabilities
+from edge_all.export.assemble.verify import answers
 from edge_all.export.dataset import Dataset, read
 from edge_all.export.graph import timing, weights
 from edge_all.export.graph.build import backbone_graph
@@ -86,7 +86,7 @@ def _row(name: str, tap: str, weights_spec: str, data: Dataset) -> Row:
     graphs = [fuse(graph, to_onnx(head), name="x"), fuse(parts.backbone, parts.head, name="x")]
     uncut_ms, cut_ms = timing.times("openvino", graphs)
     images = list(features.decoded(data.paths[:COMPARED], backbone.input_size))
-    uncut, pruned = (probabilities("cpu", fused.SerializeToString(), images) for fused in graphs)
+    uncut, pruned = (answers("cpu", fused.SerializeToString(), images).probabilities for fused in graphs)
     return Row(
         backbone=name,
         tap=tap,

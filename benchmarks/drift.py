@@ -83,7 +83,7 @@ def main(data: Path, path: Path, report: Path | None) -> None:
     known = bundle.training_images()
     unseen = np.array([digest[:16] not in known for digest in dataset.digests])
     precisions = _outputs(bundle, dataset)
-    numbers = folds(dataset, drift.PROTOCOL)
+    numbers = folds(dataset, "block")
     own = {
         name: {change: _own(dataset, numbers, unseen, given) for change, given in by_change.items()}
         for name, by_change in precisions.items()

@@ -31,6 +31,13 @@ _UNITS = frozenset({
 })  # fmt: skip
 """Words in names of folders: splits, photographs, what is derived from them, words beside these, parts of a class."""
 
+_ROLES = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val", "dev": "val",
+    "test": "test", "testing": "test", "holdout": "test",
+}  # fmt: skip
+"""What a split is for, by its name: to fit on, to choose by, or to measure on alone."""
+
 _MANY = 4
 """Names that an error lists."""
 
@@ -74,6 +81,25 @@ def listed(folders: Collection[Path]) -> str:
     """The first names of some folders, and how many more there are."""
     named = ", ".join(folder.name for folder in list(folders)[:_MANY])
     return f"{named} and {len(folders) - _MANY} more" if len(folders) > _MANY else named
+
+
+def split_of(name: str) -> str | None:
+    """``train``, ``val`` or ``test``, by the name of a split such as ``Training`` or ``test_set``; None for another."""
+    words = _words(name)
+    roles = {_ROLES[word] for word in words if word in _ROLES}
+    return roles.pop() if len(roles) == 1 and words <= _ROLES.keys() | _FILLERS else None
+
+
+def splits(root: Path) -> dict[str, Path]:
+    """The splits of a folder that holds nothing but one for training, one for testing, and one to choose by or none.
+
+    Returns:
+        Folder by ``train``, ``val`` and ``test``; each holds folders, which are the classes. Empty for other folders.
+    """
+    folders = _folders(root) if root.is_dir() else []
+    found = {split_of(folder.name): folder for folder in folders if _folders(folder)}
+    whole = len(found) == len(folders) and {"train", "test"} <= found.keys()
+    return {name: folder for name, folder in found.items() if name} if whole and None not in found else {}
 
 
 def check_layout(root: Path, folders: Collection[Path]) -> None:
@@ -202,8 +228,8 @@ def _preferred(parts: Sequence[Path]) -> Path:
 
 
 def _inner(folder: Path) -> Path:
-    """The folder of classes below a wrapper or a part."""
-    while inner := _folders(folder):
+    """The folder of classes, or of splits that are kept, below a wrapper or a part."""
+    while (inner := _folders(folder)) and not splits(folder):
         parts = [path for path in inner if _is_part(path) and _folders(path)]
         if parts:
             folder = _preferred(parts)

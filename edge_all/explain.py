@@ -1,7 +1,7 @@
 """Which parts of an image move the graph's answer: occlusion, through the graph that is deployed.
 
 Each of 14 x 14 patches is blurred away in turn, and the graph answers the image again. The map holds how far the
-probability of the top class falls. It shows where the graph's answer depends on pixels, not where leukaemia is.
+probability of the top class falls. It shows where the graph's answer depends on pixels, not where a disease is.
 
 Reference: Zeiler and Fergus, Visualizing and Understanding Convolutional Networks, ECCV 2014 (occlusion sensitivity).
 """
@@ -30,7 +30,7 @@ Cells lose their outline and keep their colour, so that the picture stays a smea
 the patches that matter better than those of the mean colour, whichever of the two deletes (docs/results.md).
 """
 
-MEANING = "Where the graph's answer depends on pixels, not where leukaemia is."
+MEANING = "Where the graph's answer depends on pixels, not where a disease is."
 """What every map says."""
 
 UNFAMILIAR = "The image is unfamiliar: no class is named, and its map means as little as one would."

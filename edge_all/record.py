@@ -111,7 +111,7 @@ class GateVerdict(TypedDict):
 
 
 class BlockScore(TypedDict):
-    """The figures of a score under ``block`` that an attempt keeps, in percent."""
+    """The figures that an attempt keeps, in percent, under its ``protocol``."""
 
     accuracy: limits.Percent  # Images with the right label
     balanced_accuracy: limits.Percent  # Mean of the recalls
@@ -131,7 +131,7 @@ class TriedHead(Times, GateVerdict):
 
     scheme: str  # How INT8 was made
     head: str  # The kind of head: ``fp32``, ``realigned`` or ``refitted``
-    block: BlockScore  # Its figures under ``block``
+    block: BlockScore  # Its figures under ``protocol``, which is ``block`` where no groups were given
 
 
 @final
@@ -224,6 +224,7 @@ class DatasetRecord(TypedDict):
     groups: limits.Count  # How many groups of near-duplicates they form
     # By split protocol, how many test images have a near-duplicate in training
     near_duplicates_across_folds: Mapping[str, limits.Count]
+    given_groups: NotRequired[limits.Count]  # How many groups (patients, slides) were given; absent where none were
 
 
 class Status(TypedDict):
@@ -239,7 +240,10 @@ class HeldOutScore(Score, Status):
 
 
 class HeldOut(TypedDict):
-    """Figures on images that were kept out of everything that the measured graphs were made from (``--hold-out``)."""
+    """Figures on images that were kept out of everything that the measured graphs were made from.
+
+    They are those of ``--hold-out``, or the data's own test split.
+    """
 
     protocol: str  # How the images were chosen
     images: limits.Count  # How many there are

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any, TypedDict, cast
 
-from edge_all import limits
+from edge_all import limits, protocols
 from edge_all.record import Record
 
 _LATER = {
@@ -223,15 +223,21 @@ def _check_models(whole: Record) -> None:
 
 def _check_scores(whole: Record) -> None:
     """There is an accuracy of every precision, and it is one of the classes."""
-    block = cast(Mapping[str, Mapping[str, object]], whole["metrics"].get("block", {}))
+    for protocol in {"block", protocols.headline([*whole["metrics"], "block"])}:
+        _check_protocol(whole, protocol)
+
+
+def _check_protocol(whole: Record, protocol: str) -> None:
+    scores = cast(Mapping[str, Mapping[str, object]], whole["metrics"].get(protocol, {}))
+    place = f"metrics.{protocol}"
     for precision in {name for precisions in whole["models"].values() for name in precisions} | {"fp32"}:
-        if precision not in block or (precision != "fp32" and "agreement_fp32" not in block[precision]):
-            raise RecordError(f"metrics.block does not say how accurate {precision} is, and how often it agrees")
-    by_target = block["int8"]["targets"] if "int8" in block else {}
+        if precision not in scores or (precision != "fp32" and "agreement_fp32" not in scores[precision]):
+            raise RecordError(f"{place} does not say how accurate {precision} is, and how often it agrees")
+    by_target = scores["int8"]["targets"] if "int8" in scores else {}
     for target, score in cast(Mapping[str, Mapping[str, object]], by_target).items():
         if "agreement_fp32" not in score:
-            raise RecordError(f"metrics.block.int8.targets.{target}.agreement_fp32 is missing")
-    named = {"dataset.counts": whole["dataset"]["counts"], "metrics.block.fp32.recall": block["fp32"]["recall"]}
-    for place, classes in named.items():
+            raise RecordError(f"{place}.int8.targets.{target}.agreement_fp32 is missing")
+    named = {"dataset.counts": whole["dataset"]["counts"], f"{place}.fp32.recall": scores["fp32"]["recall"]}
+    for where, classes in named.items():
         if unknown := set(cast(Mapping[str, object], classes)) - set(whole["classes"]):
-            raise RecordError(f"{place} names {_shown(min(unknown))}, which is none of the classes")
+            raise RecordError(f"{where} names {_shown(min(unknown))}, which is none of the classes")

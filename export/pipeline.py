@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
 
 from edge_all import bundle as bundles
 from edge_all import bundle_place, probe
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
-from edge_all.record import HeldOut, RecordBody, Robustness, TapTable
+from edge_all.record import HeldOut, RecordBody, Referral, Robustness, TapTable
 
 from . import backbones, features, taps
 from .assemble import card, record, tap_report, variants
@@ -21,7 +18,7 @@ from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
 from .assemble.verify import Measured, answers, held_out_scores, verify_fused
 from .backbones import Backbone
-from .dataset import FOLDS, PROTOCOLS, Dataset, augment, folds, groups, kaggle, read
+from .dataset import Dataset, augment
 from .graph import weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
@@ -31,6 +28,8 @@ from .head.drift import Drift
 from .head.fit import Head, HeadSpec
 from .head.reference import Reference
 from .head.robustness import Answering
+from .images import Images
+from .images import read as read_images
 from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
 from .quantize.calibration import Halves, halves
@@ -55,11 +54,11 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     """
     out = _check(recipe)
     backbone = backbones.load(recipe.backbone)
-    images = _read_images(recipe, console)
+    images = read_images(recipe, console)
     pretrained = _load_weights(recipe, backbone, console)
     tap, tap_table = _choose_tap(recipe, backbone, pretrained, images, console)
     fp32 = _measure_fp32(recipe, backbone, pretrained, tap, images, console)
-    searches = _quantize(recipe, fp32, halves(images.splits["block"], images.duplicates), console)
+    searches = _quantize(recipe, fp32, halves(images.folds, images.units), console)
     shipped = _shipped(searches)
     half = float16.attempt(fp32, console) if "gpu" in recipe.targets else None
     robust = _measure_robustness(fp32, shipped, console)
@@ -71,15 +70,15 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
         verified = verify_fused(graphs, recipe.targets, images.training, fp32.size)
-    referral = familiarity.referral(fp32.data.labels, fp32.answers["block"])
+    referral = _referral(fp32)
     made = Measured(graphs, fp32, referral["threshold"])
     held_out = _measure_held_out(recipe, images, made, searches, half, console)
     body = record.build(
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
-            robustness=robust, familiarity=familiar, drift=drifting, head=head, variants=graphs, verified=verified,
-            held_out=held_out,
+            robustness=robust, familiarity=familiar, referral=referral, drift=drifting, head=head, variants=graphs,
+            verified=verified, held_out=held_out,
         )
     )  # fmt: skip
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
@@ -100,47 +99,6 @@ def _check(recipe: Recipe) -> Path:
         tap_report.check(recipe.report)
     _schemes(recipe)
     return out
-
-
-@dataclass(frozen=True)
-class Images:
-    """The images of an export.
-
-    Attributes:
-        training: What the head that ships is fitted on.
-        held_out: What is measured on; None without ``hold_out``.
-        part: ``bool [N]``: the training images that are neither held out nor a near-duplicate of one that is. Where
-            what ships is fitted on the held-out images too, the same is made of this part, to be measured on them.
-        duplicates: ``int64 [N]``: near-duplicate group of each training image.
-        splits: Fold of each training image, ``int64 [N]``, by protocol.
-    """
-
-    training: Dataset
-    held_out: Dataset | None
-    part: np.ndarray
-    duplicates: np.ndarray
-    splits: Mapping[str, np.ndarray]
-
-
-def _read_images(recipe: Recipe, console: Console) -> Images:
-    conditions = recipe.conditions
-    with console.step("Reading images") as progress:
-        everything = read(conditions.data or kaggle.download(), progress=progress)
-    held, part = (
-        _hold_out(everything, groups(everything)) if recipe.hold_out else (None, np.ones(len(everything), bool))
-    )
-    training = everything if recipe.refit else everything.subset(part)
-    part = part if recipe.refit else part[part]
-    duplicates = groups(training)
-    splits = {name: folds(training, name, seed=conditions.seed, groups=duplicates) for name in PROTOCOLS}
-    return Images(training, held, part, duplicates, splits)
-
-
-def _hold_out(everything: Dataset, duplicates: np.ndarray) -> tuple[Dataset, np.ndarray]:
-    """The held-out images, the last ``block`` fold, and ``bool [N]`` the others that are no near-duplicates of them."""
-    last = folds(everything, "block") == FOLDS - 1
-    crossing = np.isin(duplicates, duplicates[last])
-    return everything.subset(last), ~crossing
 
 
 def _load_weights(recipe: Recipe, backbone: Backbone, console: Console) -> Weights:
@@ -165,17 +123,18 @@ def _choose_tap(
 ) -> tuple[str, TapTable | None]:
     if recipe.tap != taps.AUTO:
         return recipe.tap, None
-    part = images.training.subset(images.part)
+    part = images.without_held_out
     compared = taps.Search(
         backbone=backbone,
         weights=pretrained,
-        data=part,
-        folds=folds(part, "block"),
+        data=part.training,
+        folds=part.folds,
         size=recipe.conditions.size or backbone.input_size,
         preprocess=_preprocess(recipe),
         spec=_spec(recipe),
         augmented=recipe.conditions.augment > 0,
         target="openvino" if "openvino" in recipe.targets else "cpu",
+        protocol=images.headline,
     )
     with console.step("Comparing taps") as progress:
         tap, table = taps.choose(compared, recipe.prefer, progress)
@@ -226,14 +185,14 @@ def _measure_robustness(fp32: Reference, shipped: Mapping[str, Attempt], console
         exact = robustness.fp32(fp32, first)
         int8 = {}
         for (target, attempt), part in zip(shipped.items(), rest, strict=True):
-            pair, of_folds = attempt.pair, [heads[robustness.PROTOCOL] for heads in attempt.head.heads]
+            pair, of_folds = attempt.pair, [heads[fp32.headline] for heads in attempt.head.heads]
             sides = [
                 Answering(graph, images, heads, pair.rows)
                 for graph, images, heads in zip(pair.graphs, pair.evaluated, of_folds, strict=True)
             ]
             int8[target] = robustness.int8(target, fp32, sides, part)
     images = len(robustness.chosen_images(fp32.data))
-    return {"protocol": robustness.PROTOCOL, "images": images, "fp32": exact, "int8": int8}
+    return {"protocol": fp32.headline, "images": images, "fp32": exact, "int8": int8}
 
 
 def _fit_head(fp32: Reference, console: Console) -> Head:
@@ -243,14 +202,18 @@ def _fit_head(fp32: Reference, console: Console) -> Head:
 
 
 def _measure_drift(fp32: Reference, head: Head, console: Console) -> Drift | None:
-    with console.step("Measuring runs of fields") as progress:
+    with console.step("Measuring runs of images") as progress:
         drifting = drift.measure(fp32, head, progress)
     if not drifting:
         console.tell(
-            f"runs of fields are not judged for drift: that takes {drift.LEAST_RUNS} runs of {drift.RUN} neighbouring "
+            f"runs of images are not judged for drift: that takes {drift.LEAST_RUNS} runs of {drift.RUN} neighbouring "
             "images of a class"
         )
     return drifting
+
+
+def _referral(fp32: Reference) -> Referral:
+    return familiarity.referral(fp32.data.labels, fp32.answers[fp32.headline], fp32.headline)
 
 
 def _measure_held_out(
@@ -267,7 +230,9 @@ def _measure_held_out(
     if not images.part.all():
         made = _without_held_out(recipe, images, made, searches, half, console)
     with console.step("Measuring on the held-out images") as progress:
-        return held_out_scores(made, recipe.targets, images.held_out, progress)
+        scores = held_out_scores(made, recipe.targets, images.held_out, progress)
+    fitted = len(made.reference.data)
+    return {"protocol": images.held_out_as, "images": len(images.held_out), "fitted": fitted, "scores": scores}
 
 
 def _without_held_out(
@@ -279,21 +244,20 @@ def _without_held_out(
     console: Console,
 ) -> Measured:
     """What ships, made again in the same way without the held-out images; INT8 by the schemes that were found."""
-    data, kept = images.training.subset(images.part), images.part
-    splits = {"block": folds(data, "block")}
+    part, shipping = images.without_held_out, made.reference
     with console.step("Cross-validating without the held-out images") as progress:
-        shipping = made.reference
-        fp32 = reference.measure(shipping.graph, data, shipping.rows.of(kept), splits, shipping.spec, progress)
-    quantizer = Quantizer(fp32, halves(splits["block"], images.duplicates[kept]), _copies(recipe, data))
+        rows = shipping.rows.of(images.part)
+        fp32 = reference.measure(shipping.graph, part.training, rows, part.splits, shipping.spec, progress)
+    quantizer = Quantizer(fp32, halves(part.folds, part.units), _copies(recipe, part.training))
     again = {}
     for target, attempt in _shipped(searches).items():
         refit = attempt.head.kind == "refitted"
         again[target] = search(target, quantizer, console, schemes=[attempt.scheme], thorough=refit)
     shipped = _shipped(again)
     limit = variants.measure_familiarity(fp32, shipped)["limit"]
-    head = evaluate.fit(fp32.rows, data.labels, fp32.spec)
+    head = evaluate.fit(fp32.rows, fp32.data.labels, fp32.spec)
     graphs = variants.build(fp32, head, shipped, half, variants.Checks(limit, None), record.pipeline_name(recipe))
-    return Measured(graphs, fp32, familiarity.referral(data.labels, fp32.answers["block"])["threshold"])
+    return Measured(graphs, fp32, _referral(fp32)["threshold"])
 
 
 def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -> bytes:

@@ -12,7 +12,11 @@ class Conditions:
     """What the images are and how heads are trained on them: the same for an export and for a study.
 
     Attributes:
-        data: Folder with one folder a class; None takes the Kaggle set through kagglehub.
+        data: Folder with one folder a class, or with splits of such folders; None takes the Kaggle set through
+            kagglehub, or the folder of `labels`.
+        labels: CSV file that names the images and their classes; None takes the folders.
+        groups: CSV file or regular expression that names each image's patient or slide; None is the column ``group`` of
+            `labels`, if it has one.
         features: How many features the selector keeps; None is 300 (pca: 32), or all where there are fewer.
         augment: Changed copies of every training image that the head is fitted on beside the image itself.
         balance: Changed copies of the smallest class's images alone, as many as bring it up to the largest.
@@ -23,6 +27,8 @@ class Conditions:
     """
 
     data: Path | None = None
+    labels: Path | None = None
+    groups: str | None = None
     features: int | None = None
     augment: int = 0
     balance: bool = False
@@ -49,7 +55,8 @@ class Recipe:
         report: A folder for the table and the plot of the taps; None writes none.
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.
-        hold_out: Keep the last of the five ``block`` folds out, and measure on it what the other images give.
+        hold_out: Keep the last of the five ``block`` folds, or one of ``given_groups``, out, and measure on it what the
+            other images give.
         refit: With `hold_out`: what ships is then fitted on all images; else it is what was measured.
         scale: Micrometres of the smear that a pixel of the graph's input shows; None where it is not known.
         source: Where the images come from, in words, for the model card.

@@ -1,8 +1,8 @@
 """Where to take features: every tap of a backbone, scored by accuracy and by time.
 
 One graph with all taps gives all features in one pass. The score of a tap is the mean of two accuracies under
-``block``: on the images as they are, and under the worst change of `augment.BATTERY`. The fastest tap within a
-tolerance of the best score is chosen. Then a second, earlier tap is tried beside it, since its feature map is
+the headline protocol: on the images as they are, and under the worst change of `augment.BATTERY`. The fastest tap
+within a tolerance of the best score is chosen. Then a second, earlier tap is tried beside it, since its feature map is
 computed anyway.
 """
 
@@ -83,12 +83,13 @@ class Search:
         backbone: Whose taps.
         weights: Its weights.
         data: The training images.
-        folds: ``int64 [N]``, each image's fold under ``block``.
+        folds: ``int64 [N]``, each image's fold under `protocol`.
         size: Height and width of the input, in pixels.
         preprocess: What is done to an image before it is normalised.
         spec: What heads are made of.
         augmented: Whether heads are trained on changed copies too.
         target: Whose engine time is measured in.
+        protocol: The split protocol that taps are compared under.
     """
 
     backbone: Backbone
@@ -100,6 +101,7 @@ class Search:
     spec: HeadSpec
     augmented: bool
     target: str
+    protocol: str = "block"
 
     @property
     def tried(self) -> np.ndarray:
@@ -281,7 +283,7 @@ def _table(
         "prefer": prefer,
         "chosen": chosen.name,
         "first_choice_without_fold": without,
-        "protocol": robustness.PROTOCOL,
+        "protocol": search.protocol,
         "images": len(search.data),
         "battery_images": len(tried),
         "target": search.target,
@@ -294,6 +296,6 @@ def sentence(table: TapTable) -> str:
     chosen = next(c for c in table["candidates"] if c["tap"] == table["chosen"])
     return (
         f"tap {chosen['tap']} chosen from {len(table['candidates'])} ({table['prefer']}): "
-        f"{chosen['accuracy']:.1f} % under block, {chosen['worst']:.1f} % under the worst change "
+        f"{chosen['accuracy']:.1f} % under {table['protocol']}, {chosen['worst']:.1f} % under the worst change "
         f"({chosen['worst_change']}), {chosen['ms']:.2f} ms in FP32"
     )

@@ -67,7 +67,7 @@ def _fit(graph: onnx.ModelProto, data: Dataset, size: tuple[int, int]) -> Drift:
     chosen = spread(np.arange(len(data)), drift.IMAGES)
     sample = data.take(chosen)
     changed = {change.name: answers(features.changed(sample, size, change)) for change in drift.CHANGES}
-    found = drift.solve(Fields(inputs, probabilities, data.labels, folds(data, drift.PROTOCOL)), chosen, changed)
+    found = drift.solve(Fields(inputs, probabilities, data.labels, folds(data, "block")), chosen, changed)
     if not found:
         raise SystemExit("there are too few neighbouring fields")
     return found

@@ -129,7 +129,7 @@ def test_what_is_left_out_is_counted(colour_bundle: Bundle, coloured_folder: Pat
 
 
 def test_data_in_splits_says_which_folder_to_give(colour_bundle: Bundle, coloured_folder: Path, tmp_path: Path) -> None:
-    for name in ("train", "test"):
+    for name in ("train", "val"):
         shutil.copytree(coloured_folder, tmp_path / "split" / name)
     with pytest.raises(DataError, match="such as .*train, or merge them"):
         bench.labelled(tmp_path / "split", colour_bundle)

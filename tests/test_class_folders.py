@@ -50,6 +50,29 @@ def test_splits_are_no_classes(splits: tuple[str, ...], tmp_path: Path) -> None:
     assert "no class" in said and "merge them" in said and any(f"such as {tmp_path / name}" in said for name in splits)
 
 
+KEPT: tuple[tuple[tuple[str, ...], dict[str, str]], ...] = (
+    (("train", "test"), {"train": "train", "test": "test"}),
+    (("Train", "valid", "TEST "), {"train": "Train", "val": "valid", "test": "TEST "}),
+    (("Trainset_1", "validation", "test-data"), {"train": "Trainset_1", "val": "validation", "test": "test-data"}),
+    (("train", "val"), {}),
+    (("train", "test", "eval"), {}),
+    (("train", "training", "test"), {}),
+    (("train", "test", "masks"), {}),
+    (("site-A_train", "site-A_test"), {}),
+)
+
+
+@pytest.mark.parametrize(("folders", "roles"), KEPT)
+def test_whole_splits_are_told_by_their_names(folders: tuple[str, ...], roles: dict[str, str], tmp_path: Path) -> None:
+    root = lay(tmp_path, *classes_in(*folders), "README.md")
+    assert class_folders.splits(root) == {role: root / name for role, name in roles.items()}
+
+
+def test_splits_without_classes_are_none(tmp_path: Path) -> None:
+    assert class_folders.splits(lay(tmp_path, "train/1.jpg", "test/Benign/1.jpg")) == {}
+    assert class_folders.splits(tmp_path / "nowhere") == {}
+
+
 @pytest.mark.parametrize("names", [("train", "test"), ("images", "masks"), ("Original", "Segmented")])
 def test_parts_without_classes(names: tuple[str, ...], tmp_path: Path) -> None:
     assert "their images have no class" in refusal(lay(tmp_path, *(f"{name}/1.jpg" for name in names)))
@@ -65,7 +88,7 @@ def test_parts_without_classes(names: tuple[str, ...], tmp_path: Path) -> None:
         (("data",), "data"),
         (("Blood cell Cancer [ALL]",), "Blood cell Cancer [ALL]"),
         (("a/b/c",), "a/b/c"),
-        (("archive/train", "archive/test"), "archive/train"),
+        (("archive/train", "archive/test"), "archive"),
         (("C-NMC_Leukemia/training_data/fold_0",), "C-NMC_Leukemia/training_data/fold_0"),
     ],
 )

@@ -113,8 +113,8 @@ def test_kaggle_layout_says_which_folder(root: Path, tmp_path: Path) -> None:
     assert f"give {tmp_path / 'kaggle' / 'Original'}" in message(tmp_path / "kaggle")
 
 
-def test_splits_are_no_classes(root: Path, tmp_path: Path) -> None:
-    for name in ("Train", "Test"):
+def test_splits_without_a_test_are_no_classes(root: Path, tmp_path: Path) -> None:
+    for name in ("Train", "Val"):
         shutil.copytree(root, tmp_path / "split" / name)
     assert f"such as {tmp_path / 'split' / 'Train'}, or merge them" in message(tmp_path / "split")
 

@@ -144,7 +144,7 @@ def test_the_command(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -
     (tmp_path / "map.png").write_bytes(b"old")
     done = edge_all("explain", "spot.png", "-o", "map.png", "--bundle", colour_bundle.path)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith("Blue ") and "not where leukaemia is" in done.stderr
+    assert done.stdout.startswith("Blue ") and "not where a disease is" in done.stderr
     assert (tmp_path / "map.png").read_bytes().startswith(b"\x89PNG")
     assert sorted(path.name for path in tmp_path.glob(".*")) == []
     done = edge_all("explain", "spot.png", "-o", "map.png", "--bundle", colour_bundle.path, "--json", "--threads", 2)

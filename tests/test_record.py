@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import pytest
 
-from edge_all import bundle, bundle_checks, machine
+from edge_all import bundle, bundle_checks, machine, protocols
 from edge_all.bench.accuracy import exported_accuracy
 from edge_all.bundle_checks import parse_record
 from edge_all.errors import BundleError
@@ -219,6 +219,13 @@ def test_no_edit_of_the_record_ends_in_another_error() -> None:
 def test_what_a_reader_refuses(path: tuple[str | int, ...], value: object, said: str) -> None:
     with pytest.raises(BundleError, match=said):
         read(edited(path, value))
+
+
+def test_the_figures_by_the_given_groups_are_as_whole_as_those_under_block() -> None:
+    block = RECORD["metrics"]["block"]
+    assert read(edited(("metrics", protocols.GIVEN_GROUPS), block))
+    with pytest.raises(BundleError, match="metrics.given_groups does not say how accurate int8 is"):
+        read(edited(("metrics", protocols.GIVEN_GROUPS), {"fp32": block["fp32"]}))
 
 
 NAMES = (

@@ -15,7 +15,7 @@ from edge_all import targets
 from edge_all.bench import verdict
 from edge_all.bench.accuracy import Labelled, exported_accuracy, labelled, measured_accuracy, unreadable_notices
 from edge_all.bench.child import Child
-from edge_all.bench.labels import labels
+from edge_all.bench.labels import labels as unique_names
 from edge_all.bench.rows import Accuracy, FailedRow, Figures, Job, Row, Subject
 from edge_all.bundle import Bundle
 from edge_all.errors import EdgeAllError, TargetError
@@ -86,6 +86,7 @@ def run(
     cases: Iterable[Case],
     *,
     data: Path | None = None,
+    labels: Path | None = None,
     effort: Effort = FULL,
     progress: Progress = ignore,
     notice: Callable[[str], object] = lambda line: None,
@@ -94,7 +95,8 @@ def run(
 
     Args:
         cases: The graphs.
-        data: Folder of images, one folder for each class. None takes the accuracy that the export measured.
+        data: Folder of images, one folder for each class, or the folder of `labels`.
+        labels: CSV file, ``file,label``. Without it and `data`, the accuracy is the one that the export measured.
         effort: How long to measure.
         progress: Called with the units of work that are done and those that there are.
         notice: Called with each line that a reader must know of the images: which were left out, and why.
@@ -107,9 +109,13 @@ def run(
     """
     cases = list(cases)
     bundles = {case.bundle.path: case.bundle for case in cases}
-    names = labels(bundles.values())
-    images = {path: labelled(data, bundle, effort.images) for path, bundle in bundles.items()} if data else {}
-    efforts = dict.fromkeys(cases, effort) | dict.fromkeys(_references(cases) if data else (), _NONE)
+    names = unique_names(bundles.values())
+    images = (
+        {path: labelled(data, bundle, effort.images, labels) for path, bundle in bundles.items()}
+        if data or labels
+        else {}
+    )
+    efforts = dict.fromkeys(cases, effort) | dict.fromkeys(_references(cases) if images else (), _NONE)
     with ExitStack() as stack:
         children: dict[Case, Child] = {}
         errors: dict[Case, str] = {}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_all import class_folders, inputs
+from edge_all import class_folders, inputs, label_file, protocols
 from edge_all.bench.rows import Accuracy
 from edge_all.bundle import Bundle
 from edge_all.errors import DataError
@@ -41,31 +41,68 @@ class Labelled:
     notices: tuple[str, ...] = ()
 
 
-def labelled(data: Path, bundle: Bundle, limit: int | None = None) -> Labelled:
+def labelled(data: Path | None, bundle: Bundle, limit: int | None = None, labels: Path | None = None) -> Labelled:
     """List the images of a bundle's classes, without those that it was trained on.
 
     Args:
-        data: Folder with one folder for each class. Case and blanks of a folder's name need not be the class's.
+        data: Folder with one folder for each class, or with splits of which the one for testing is taken. Case and
+            blanks of a folder's name need not be the class's. None is the folder of `labels`.
         bundle: The bundle.
         limit: Most images to return, spread evenly over the folder.
+        labels: CSV file, ``file,label[,split]``, that names images and their classes in place of the folders; where it
+            has test images, these alone are taken.
 
     Raises:
         DataError: No folder of one of the bundle's classes, no image in them, or none that can be read.
     """
-    everything, notices = _found(data, bundle.classes)
+    if labels:
+        everything, notices = _listed(labels, data, bundle.classes)
+    else:
+        everything, notices = _of_folders(data or Path(), bundle.classes)
     digests = {path: _digest(path) for path, _ in everything}
     readable = [(path, k) for path, k in everything if digests[path]]
     unreadable = tuple(str(path) for path, digest in digests.items() if not digest)
     if not readable:
-        raise DataError(f"--data {data}: none of {len(everything)} images can be read, first {unreadable[0]}")
+        raise DataError(f"--data {data or labels}: none of {len(everything)} images can be read, first {unreadable[0]}")
     known = bundle.training_images()
     unseen = [(path, k) for path, k in readable if digests[path] not in known]
     chosen = unseen or readable
     if limit is not None and len(chosen) > limit:
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
-    files, labels = zip(*((str(path), k) for path, k in chosen), strict=True)
+    files, numbers = zip(*((str(path), k) for path, k in chosen), strict=True)
     seen = len(readable) - len(unseen)
-    return Labelled(files, labels, "unseen" if unseen else "seen", seen, unreadable, tuple(notices))
+    return Labelled(files, numbers, "unseen" if unseen else "seen", seen, unreadable, tuple(notices))
+
+
+def _listed(labels: Path, data: Path | None, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
+    """The images that a file of labels lists, the test images alone where it names some, and lines as of `_found`."""
+    read = label_file.read(labels, data)
+    entries = [entry for entry in read.entries if entry.part == label_file.TEST] or read.entries
+    notices = list(read.notices)
+    if len(entries) < len(read.entries):
+        notices.append(
+            f"{labels} has splits, and only its {len(entries)} test images of {len(read.entries)} were taken"
+        )
+    counts = Counter(entry.label for entry in entries)
+    matched, spelled = _matched(list(counts), classes, "label")
+    numbers = {label: k for k, label in matched.items()}
+    if not numbers:
+        raise DataError(f"{labels}: no label is one of the classes {', '.join(classes)}; it has {_first(list(counts))}")
+    left_out = [f"{count} of {label}" for label, count in counts.most_common() if label not in numbers]
+    if left_out:
+        total = sum(count for label, count in counts.items() if label not in numbers)
+        notices.append(f"{total} images of {labels} were left out, for their label is no class: {_first(left_out)}")
+    images = [(read.root / entry.file, numbers[entry.label]) for entry in entries if entry.label in numbers]
+    return sorted(images, key=lambda image: image[1]), [*notices, *spelled, *_missing(labels, matched, classes)]
+
+
+def _of_folders(data: Path, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
+    """The images of a folder, or of its test split."""
+    splits = class_folders.splits(data)
+    if not splits:
+        return _found(data, classes)
+    images, notices = _found(splits["test"], classes)
+    return images, [f"{data} holds splits, and only the images of {splits['test']} were taken", *notices]
 
 
 def _found(data: Path, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
@@ -74,32 +111,38 @@ def _found(data: Path, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], 
     if not data.exists():
         raise DataError(f"--data {data}: no such folder; {wanted}")
     folders = class_folders.find(data)
-    matched, notices = _matched(folders, classes)
+    matched, notices = _matched(list(folders), classes, "folder")
     if not matched:
         class_folders.check_layout(data, folders.values())
     images = {
-        k: [item.path for item in inputs.find([folder]).items[0] if item.error != inputs.EMPTY]
-        for k, folder in matched.items()
+        k: [item.path for item in inputs.find([folders[name]]).items[0] if item.error != inputs.EMPTY]
+        for k, name in matched.items()
     }
     if not any(images.values()):
         there = f"it holds {class_folders.listed(folders.values())}" if folders else "it holds no folder"
         raise DataError(f"--data {data}: no image of {', '.join(classes)}, for {there}; {wanted}")
-    notices += _left_out(data, [folder for folder in folders.values() if folder not in matched.values()])
-    if missing := [name for k, name in enumerate(classes) if not images.get(k)]:
-        notices.append(f"{data} holds no image of {', '.join(missing)}: the figures say nothing of that")
+    notices += _left_out(data, [folder for name, folder in folders.items() if name not in matched.values()])
+    notices += _missing(data, {k for k, paths in images.items() if paths}, classes)
     return [(path, k) for k, paths in images.items() for path in paths], notices
 
 
-def _matched(folders: Mapping[str, Path], classes: Sequence[str]) -> tuple[dict[int, Path], list[str]]:
-    """The folder of each class by the class's number, and a line for each whose name is not quite the class's."""
-    by_key = {class_folders.key(name): name for name in folders}
-    matched, notices = {}, []
+def _missing(place: Path, there: Collection[int], classes: Sequence[str]) -> list[str]:
+    """A line on the classes, of those with these numbers, that have no image."""
+    missing = [name for k, name in enumerate(classes) if k not in there]
+    return [f"{place} holds no image of {', '.join(missing)}: the figures say nothing of that"] if missing else []
+
+
+def _matched(names: Sequence[str], classes: Sequence[str], what: str) -> tuple[dict[int, str], list[str]]:
+    """Names of folders or labels by the number of their class, and a line for each that is not quite the class's."""
+    by_key = {class_folders.key(name): name for name in names}
+    matched: dict[int, str] = {}
+    notices = []
     for k, name in enumerate(classes):
-        folder = name if name in folders else by_key.get(class_folders.key(name))
-        if folder is not None:
-            matched[k] = folders[folder]
-            if folder != name:
-                notices.append(f"the folder {folder!r} was taken for the class {name!r}")
+        near = name if name in names else by_key.get(class_folders.key(name))
+        if near is not None:
+            matched[k] = near
+            if near != name:
+                notices.append(f"the {what} {near!r} was taken for the class {name!r}")
     return matched, notices
 
 
@@ -135,14 +178,14 @@ def unreadable_notices(images: Labelled, answers: Collection[Sequence[int]]) -> 
 
 
 def exported_accuracy(bundle: Bundle, target: str, precision: str) -> Accuracy:
-    """The accuracy of a graph that the export measured by cross-validation under ``block``."""
+    """The accuracy of a graph that the export measured by cross-validation under the headline protocol."""
     score = _exported_score(bundle, target, precision)
     return {
         "accuracy": score["accuracy"],
         "balanced_accuracy": score["balanced_accuracy"],
         "agreement_fp32": 100.0 if precision == "fp32" else score["agreement_fp32"],
         "images": bundle.record["dataset"]["images"],
-        "accuracy_on": "export (block)",
+        "accuracy_on": f"export ({protocols.headline(bundle.record['metrics'])})",
     }
 
 
@@ -183,7 +226,8 @@ def measured_accuracy(
 
 
 def _exported_score(bundle: Bundle, target: str, precision: str) -> Score:
-    metrics = bundle.record["metrics"]["block"]
+    measured = bundle.record["metrics"]
+    metrics = measured[protocols.headline(measured)]
     if precision == "int8":
         return metrics["int8"].get("targets", {}).get(target, metrics["int8"])
     return metrics["fp16"] if precision == "fp16" else metrics["fp32"]

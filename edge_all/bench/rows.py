@@ -46,7 +46,7 @@ class Accuracy(TypedDict):
     recall: NotRequired[Mapping[str, float]]  # Recall of each class; absent where the figures are the export's
     agreement_fp32: float | None  # Images with the label that FP32 gives; null where FP32 could not be measured
     images: int  # How many images were evaluated
-    accuracy_on: str  # ``unseen images``, ``seen images`` (the bundle was trained on them) or ``export (block)``
+    accuracy_on: str  # ``unseen images``, ``seen images`` (the bundle was trained on them) or ``export (PROTOCOL)``
     training_images_left_out: NotRequired[int]  # Absent where the figures are the export's
     unreadable: NotRequired[int]  # Files that could not be read and count in no figure; absent as above
 

@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     "--data",
     type=options.DATA,
     metavar="DIR",
-    help="Images to measure the accuracy on, in one folder for each class.  [default: show the export's accuracy]",
+    help="Images to measure the accuracy on, in one folder for each class; of train/ and test/, those in test/.  "
+    "[default: show the export's accuracy]",
 )
+@options.labels
 @click.option(
     "--target",
     "chosen",
@@ -63,6 +65,7 @@ if TYPE_CHECKING:
 def command(
     paths: tuple[Path, ...],
     data: Path | None,
+    labels: Path | None,
     chosen: tuple[str, ...],
     precisions: tuple[str, ...],
     quick: bool,
@@ -93,7 +96,7 @@ def command(
     effort = bench.QUICK if quick else bench.FULL
     notices: list[str] = []
     with progress("Measuring") as show:
-        rows = bench.run(cases, data=data, effort=effort, progress=show, notice=notices.append)
+        rows = bench.run(cases, data=data, labels=labels, effort=effort, progress=show, notice=notices.append)
     measured = [row for row in rows if "error" not in row]
     recommended, why = verdict.deploy(measured)
     if report:
@@ -109,7 +112,7 @@ def command(
         _print(measured, wide)
     for line in notices:
         tell(line)
-    for line in [_machine_line(machine.describe()), *(_remarks(measured, data) if measured else []), NOTICE]:
+    for line in [_machine_line(machine.describe()), *(_remarks(measured) if measured else []), NOTICE]:
         note(line)
     note(why, err=False)
     _check_answers(rows, measured)
@@ -196,14 +199,16 @@ def _deploy(row: Row | None, why: str) -> dict[str, object]:
     return {"row": {key: value for key, value in row.items() if key in keys} if row else None, "why": why}
 
 
-def _remarks(rows: Sequence[Row], data: Path | None) -> list[str]:
+def _remarks(rows: Sequence[Row]) -> list[str]:
     """What a reader must know of these figures."""
     lines = [
         "acc, bal: accuracy and balanced accuracy; =fp32: images with FP32's label; p50, p90, p99: ms from encoded "
         "bytes to label, one image at a time; graph: the engine alone; *: no other row is as accurate and faster."
     ]
-    if not data:
-        lines.append("Accuracy is the export's own (cross-validated, block), not measured here; --data measures it.")
+    exported = dict.fromkeys(row["accuracy_on"] for row in rows if "training_images_left_out" not in row)
+    if exported:
+        by = ", ".join(on.removeprefix("export (").removesuffix(")") for on in exported)
+        lines.append(f"Accuracy is the export's own (cross-validated, {by}), not measured here; --data measures it.")
     else:
         seen = dict.fromkeys(row["bundle"] for row in rows if row["accuracy_on"] == "seen images")
         part = dict.fromkeys(row["bundle"] for row in rows if row.get("training_images_left_out"))

@@ -46,7 +46,17 @@ def command(ctx: click.Context, out: Path, seed: int) -> None:
         files.check_writable(report)
     with step(f"Drawing 4 x 40 fields into {images}"):
         draw(images, seed=seed)
-    _run(ctx, "export", "--backbone", "efficientnet_lite0", "--data", images, "--out", bundle, "--seed", seed)
+    words = (
+        "--backbone",
+        "efficientnet_lite0",
+        "--data",
+        images,
+        "--source",
+        "drawn by edge-all demo",
+        "--out",
+        bundle,
+    )
+    _run(ctx, "export", *words, "--seed", seed)
     first = [sorted(folder.iterdir())[0] for folder in sorted(images.iterdir())]
     _run(ctx, "classify", *first, "--bundle", bundle)
     _run(ctx, "bench", "--quick", "--bundle", bundle, "--data", images, "--json", report)

@@ -46,7 +46,7 @@ def command(
     """Draw what moves the answer for an image: a heat map over it.
 
     Each of 14 x 14 patches is blurred away in turn, and the graph answers again; the heat is how far the probability of
-    the most probable class falls. The map shows where the graph's answer depends on pixels, not where leukaemia is.
+    the most probable class falls. The map shows where the graph's answer depends on pixels, not where a disease is.
     """
     from edge_all import bundle as bundles
     from edge_all import explain, image, machine, overlay, self_check

@@ -1,15 +1,15 @@
-"""``edge-all export``: from a folder of smears to a bundle."""
+"""``edge-all export``: from labelled images to a bundle."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from edge_all import NOTICE
+from edge_all import NOTICE, protocols
 from edge_all.cli import options
 from edge_all.cli.output import console, json_text, print_table, say, tell
 from edge_all.errors import GateError, ToolchainError, install_hint
@@ -82,7 +82,10 @@ if TYPE_CHECKING:
 @click.option("--recipe", "recipe_option", metavar="NAME", hidden=True)  # --scheme under an earlier name
 @click.option("--strict", is_flag=True, help="Exit with 3 if the gate refuses INT8 for a target.")
 @click.option(
-    "--hold-out", is_flag=True, help="Also make all of it from four fifths of the images, and measure it on the others."
+    "--hold-out",
+    is_flag=True,
+    help="Also make all of it from four fifths of the images, and measure it on the others. Where --data holds test/, "
+    "these are measured on anyway.",
 )
 @click.option(
     "--refit/--no-refit",
@@ -94,7 +97,7 @@ if TYPE_CHECKING:
     "--scale",
     type=click.FloatRange(min=0, min_open=True),
     metavar="UM",
-    help="Micrometres of the smear that a pixel shows, once the images have the size of the graph's input.",
+    help="Micrometres that a pixel shows, once the images have the size of the graph's input.",
 )
 @click.option(
     "--cell",
@@ -217,7 +220,7 @@ def _signer(key: Path) -> Callable[[bytes], bytes]:
 
 _BY_STUDY = (
     *("backbone", "selector", "classifier", "tap", "prefer", "augment", "features"),
-    *("resize", "equalize", "mask_corner", "balance", "seed"),
+    *("resize", "equalize", "mask_corner", "balance", "seed", "groups"),
 )
 """Options that the study decides."""
 
@@ -229,8 +232,9 @@ def _of_study(ctx: click.Context, study: Path, number: int) -> Recipe:
     pick = picks.pick(study, number)
     tell(pick.sentence())
     recipe = pick.recipe()
-    if _first_on_line(ctx, ("data",)):
-        recipe = replace(recipe, conditions=replace(recipe.conditions, data=ctx.params["data"]))
+    for name in ("data", "labels"):
+        if _first_on_line(ctx, (name,)):
+            recipe = replace(recipe, conditions=replace(recipe.conditions, **{name: ctx.params[name]}))
     if _first_on_line(ctx, ("weights",)):
         recipe = replace(recipe, weights=ctx.params["weights"])
     return recipe
@@ -260,6 +264,16 @@ def _summary(bundle: Bundle) -> dict[str, object]:
     }
 
 
+def _advice(measured: Iterable[str]) -> str:
+    """Which split to read, and why."""
+    name = protocols.headline(measured)
+    why = {
+        "block": "it keeps neighbouring files together, the nearest thing to a split by slide",
+        protocols.GIVEN_GROUPS: "it keeps the images of a group (a patient or a slide) on one side",
+    }
+    return f"Read `{name}`: {why[name]}."
+
+
 def _print(bundle: Bundle) -> None:
     rows = []
     for protocol, metrics in bundle.record["metrics"].items():
@@ -274,7 +288,7 @@ def _print(bundle: Bundle) -> None:
     print_table(["split", "precision", "acc %", "bal %", "=fp32 %"], rows, right=["acc %", "bal %", "=fp32 %"])
     for line in (
         "acc: accuracy; bal: balanced accuracy, the mean of the classes' recalls; =fp32: images with FP32's label.",
-        "Read `block`: it keeps neighbouring files together, the nearest thing to a split by slide.",
+        _advice(bundle.record["metrics"]),
         NOTICE,
     ):
         say(line, err=True)

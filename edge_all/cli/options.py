@@ -178,10 +178,23 @@ def seed(command: Command) -> Command:
     )(command)
 
 
+def labels(command: Command) -> Command:
+    """``--labels CSV``."""
+    return click.option(
+        "--labels",
+        type=LocalPath("a CSV file"),
+        metavar="CSV",
+        help="File with the columns file,label[,group][,split] that names the images and their classes; its paths are "
+        "relative to --data, else to the file.",
+    )(command)
+
+
 class Conditions(TypedDict):
     """What `conditions` collects: the fields of `edge_all.export.recipe.Conditions`."""
 
     data: Path | None
+    labels: Path | None
+    groups: str | None
     features: int | None
     augment: int
     balance: bool
@@ -204,7 +217,15 @@ def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., 
             "--data",
             type=DATA,
             metavar="DIR",
-            help="Images, in one folder for each class.  [default: the public set, downloaded from Kaggle]",
+            help="Images, in one folder for each class, or train/, test/ (and val/) with such folders.  [default: the "
+            "public leukaemia set, downloaded from Kaggle]",
+        ),
+        labels,
+        click.option(
+            "--groups",
+            metavar="CSV|REGEX",
+            help="Patient or slide of each image, never on both sides of a split: a file with the columns file,group, "
+            "or a regular expression whose first group is searched for in the image's path below --data.",
         ),
         click.option(
             "--features",
@@ -232,7 +253,9 @@ def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., 
             help="Input size in pixels, such as the paper's 320x240.  [default: the backbone's own]",
         ),
         click.option("--equalize", is_flag=True, help="Equalize the histogram of every image, as the paper does."),
-        click.option("--mask-corner", is_flag=True, help="Paint the corner that holds the scale bar grey."),
+        click.option(
+            "--mask-corner", is_flag=True, help="Paint the bottom right corner, where a scale bar may be, grey."
+        ),
         seed,
     ]
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edge_all import NOTICE
+from edge_all import NOTICE, protocols
 from edge_all.cli import options
 from edge_all.cli.output import console, say
 from edge_all.errors import ToolchainError, install_hint
@@ -60,10 +60,10 @@ def _by_backbone(ctx: click.Context, param: click.Parameter, values: tuple[str, 
 )
 @click.option(
     "--protocol",
-    "protocols",
+    "chosen",
     multiple=True,
-    type=click.Choice(["random", "grouped", "block"]),
-    help="Way to split the images into folds; may be repeated.  [default: all]",
+    type=click.Choice([*protocols.PROTOCOLS, protocols.GIVEN_GROUPS]),
+    help="Way to split the images into folds; may be repeated.  [default: all, given_groups where there are groups]",
 )
 @options.conditions(augment=0)
 @click.option(
@@ -95,7 +95,7 @@ def command(
     backbones: tuple[str, ...],
     selectors: tuple[str, ...],
     classifiers: tuple[str, ...],
-    protocols: tuple[str, ...],
+    chosen: tuple[str, ...],
     conditions: options.Conditions,
     weights: dict[str, str],
     taps: dict[str, str],
@@ -120,7 +120,7 @@ def command(
         backbones=tuple(dict.fromkeys(backbones)) or paper,
         selectors=tuple(dict.fromkeys(selectors)) or tuple(options.PartName("selectors").choices()),
         classifiers=tuple(dict.fromkeys(classifiers)) or tuple(options.PartName("classifiers").choices()),
-        protocols=tuple(dict.fromkeys(protocols)) or ("random", "grouped", "block"),
+        protocols=tuple(dict.fromkeys(chosen)),
         weights=weights,
         taps=taps,
         int8=int8,

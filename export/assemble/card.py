@@ -5,18 +5,13 @@ Form: Mitchell et al. 2019, Model Cards for Model Reporting, arXiv 1810.03993.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
+from edge_all import protocols
 from edge_all.record import DatasetRecord, Gate, HeldOutScore, Metrics, RecordBody, Score
 
 from ..dataset import kaggle
 from . import tap_report
-
-_PROTOCOLS = {
-    "random": "images at random; near-duplicates leak from training into test",
-    "grouped": "near-duplicate images kept on one side",
-    "block": "contiguous runs of each class's files: the nearest thing to a split by slide; read this one",
-}
 
 
 def write(record: RecordBody) -> str:
@@ -29,7 +24,7 @@ def write(record: RecordBody) -> str:
         "",
         "**Research software, not a medical device. No label it gives is a diagnosis.**",
         "",
-        f"Classifies a blood-smear field, {width}x{height} pixels in RGB, into {', '.join(r['classes'])}.",
+        f"Classifies {_what(r)}, {width}x{height} pixels in RGB, into {', '.join(r['classes'])}.",
         "",
         "| part | what |",
         "|---|---|",
@@ -39,19 +34,16 @@ def write(record: RecordBody) -> str:
         f"| trained on | {_trained_on(r)} |",
         f"| classifier | {r['classifier']}{_setting(r)} |",
         f"| histogram equalisation | {'yes' if r['input']['equalize'] else 'no'} |",
-        f"| scale bar's corner masked | {'yes' if r['input']['mask_corner'] else 'no'} |",
+        f"| corner at the bottom right masked | {'yes' if r['input']['mask_corner'] else 'no'} |",
         f"| a pixel shows | {_scale(record)} |",
         f"| made | {r['created']} by edge_all {r['tools']['edge-all']}, seed {r['seed']} |",
         "",
         "## Training data",
         "",
         f"Source: {data['source']}. {data['images']} images ({counts}) in {data['groups']} groups of near-duplicates, "
-        f"fingerprint {data['fingerprint'][:16]}.",
+        f"{_given(data)}fingerprint {data['fingerprint'][:16]}.",
         "",
-        f"About the images of Aria et al. 2021 (Taleqani Hospital, DOI {kaggle.DOI}): they carry no patient or "
-        "slide numbers, stain colour alone almost identifies the class, and a burnt-in scale bar differs by class. "
-        "Every figure below is therefore an upper bound for the next patient.",
-        "",
+        *_cautions(r),
         "## Accuracy",
         "",
         *_leaks(data),
@@ -62,7 +54,7 @@ def write(record: RecordBody) -> str:
         "|---|---|---|---|---|---|",
         *_accuracy_rows(r["metrics"], r["models"]),
         "",
-        *(f"- `{name}`: {meaning}." for name, meaning in _PROTOCOLS.items()),
+        *_protocols(r["metrics"]),
         "",
         *_recall(r),
         *_robustness(r),
@@ -80,6 +72,34 @@ def write(record: RecordBody) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _what(record: RecordBody) -> str:
+    return "a blood-smear field" if kaggle.is_leukaemia(record["classes"]) else "an image"
+
+
+def _cautions(record: RecordBody) -> list[str]:
+    """What the figures are worth, by what is known of the images."""
+    data = record["dataset"]
+    if caution := kaggle.caution(data["source"], record["classes"]):
+        return [caution, ""]
+    if "given_groups" in data:
+        return []
+    return [
+        "No patients or slides are known of these images (`--groups`). Images of one patient can be on both sides of "
+        "every split, so every figure below is an upper bound for the next patient.",
+        "",
+    ]
+
+
+def _given(data: DatasetRecord) -> str:
+    return f"of {data['given_groups']} given groups (patients or slides), " if "given_groups" in data else ""
+
+
+def _protocols(measured: Mapping[str, Metrics]) -> Iterator[str]:
+    read = protocols.headline(measured)
+    for name in measured:
+        yield f"- `{name}`: {protocols.MEANINGS[name]}{'; read this one' if name == read else ''}."
 
 
 def _trained_on(record: RecordBody) -> str:
@@ -119,8 +139,12 @@ def _row(split: str, precision: str, figures: Score) -> str:
 
 
 def _recall(record: RecordBody) -> list[str]:
-    recall = record["metrics"]["block"]["fp32"]["recall"]
-    return [f"Recall under `block`, FP32: {', '.join(f'{name} {value:.1f}' for name, value in recall.items())}.", ""]
+    protocol = protocols.headline(record["metrics"])
+    recall = record["metrics"][protocol]["fp32"]["recall"]
+    return [
+        f"Recall under `{protocol}`, FP32: {', '.join(f'{name} {value:.1f}' for name, value in recall.items())}.",
+        "",
+    ]
 
 
 def _robustness(record: RecordBody) -> list[str]:
@@ -155,7 +179,7 @@ def _limits(record: RecordBody) -> list[str]:
         "",
         "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of images that the "
         f"limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that passes is not "
-        "necessarily a smear like the training images.",
+        "necessarily like the training images.",
         "",
         f"An image whose most probable class is under {referred['threshold']:.3f} is to be referred. Under "
         f"`{referred['protocol']}`, FP32:",
@@ -247,9 +271,10 @@ def _tried(gate: Gate) -> list[str]:
             )
     if not rows:
         return []
+    judged = [verdict["protocol"] for verdict in gate["targets"].values() if "protocol" in verdict]
     head = [
         "",
-        "| target | scheme | head | gate | block accuracy | same label as FP32 | backbone ms |",
+        f"| target | scheme | head | gate | {(judged or ['block'])[0]} accuracy | same label as FP32 | backbone ms |",
         "|" + "---|" * 7,
     ]
     notes = [

@@ -17,6 +17,7 @@ from edge_all.record import (
     InputRecord,
     Metrics,
     RecordBody,
+    Referral,
     Robustness,
     TapTable,
     Verified,
@@ -26,7 +27,6 @@ from edge_all.record import (
 from ..backbones import Backbone, Place
 from ..dataset import kaggle, leaks
 from ..graph.weights import Weights
-from ..head import familiarity
 from ..head.drift import Drift
 from ..head.fit import Head
 from ..head.reference import Reference
@@ -53,6 +53,7 @@ class Export:
         half: What FP16 lost; None where it was not tried.
         robustness: Accuracy under the battery.
         familiarity: The limit of what is familiar.
+        referral: When an image is referred to a person.
         drift: How runs of fields are judged; None where they are not.
         head: The head that ships.
         variants: The fused graphs.
@@ -71,6 +72,7 @@ class Export:
     half: Half | None
     robustness: Robustness
     familiarity: Familiarity
+    referral: Referral
     drift: Drift | None
     head: Head
     variants: Sequence[Variant]
@@ -103,7 +105,7 @@ def build(e: Export) -> RecordBody:
         "metrics": _metrics(reference, e.searches, e.half),
         "robustness": e.robustness,
         "familiarity": e.familiarity,
-        "referral": familiarity.referral(reference.data.labels, reference.answers["block"]),
+        "referral": e.referral,
         "gate": _gate(e.searches),
         "verified": e.verified,
         "dataset": _dataset(e),
@@ -159,7 +161,7 @@ def _gate(searches: Mapping[str, SearchResult]) -> Gate:
 def _dataset(e: Export) -> DatasetRecord:
     data = e.reference.data
     crossing = {protocol: leaks(folds, e.duplicates) for protocol, folds in e.reference.splits.items()}
-    return {
+    record: DatasetRecord = {
         "name": data.root.name,
         "source": e.recipe.source or _source(e.recipe),
         "images": len(data),
@@ -168,10 +170,14 @@ def _dataset(e: Export) -> DatasetRecord:
         "groups": int(e.duplicates.max()) + 1,
         "near_duplicates_across_folds": crossing,
     }
+    if data.given:
+        record["given_groups"] = len(set(data.given))
+    return record
 
 
 def _source(recipe: Recipe) -> str:
-    return "not stated" if recipe.conditions.data else f"{kaggle.TITLE}, DOI {kaggle.DOI}"
+    given = recipe.conditions.data or recipe.conditions.labels
+    return kaggle.UNKNOWN if given else f"{kaggle.TITLE}, DOI {kaggle.DOI}"
 
 
 def _weights(weights: Weights) -> WeightsRecord:

@@ -124,7 +124,8 @@ def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) ->
 
     A refitted head reads other features than FP32's, so its share is not known and not given.
     """
-    folds, heads = reference.splits["block"], reference.heads["block"]
+    protocol = reference.headline
+    folds, heads = reference.splits[protocol], reference.heads[protocol]
     gaussians = familiarity.fit_folds(heads, reference.rows, folds)
     distances = familiarity.held_out(gaussians, heads, reference.rows.plain, folds)
     limit = familiarity.limit(distances)
@@ -134,7 +135,7 @@ def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) ->
             continue
         distances = np.zeros(len(folds))
         for own_heads, images in zip(attempt.head.heads, attempt.pair.evaluated, strict=True):
-            by_fold = familiarity.held_out(gaussians, own_heads["block"], attempt.pair.rows, folds)
+            by_fold = familiarity.held_out(gaussians, own_heads[protocol], attempt.pair.rows, folds)
             distances[images] = by_fold[images]
         accepted[target] = familiarity.accepted(distances, limit)
-    return {"protocol": "block", "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}
+    return {"protocol": protocol, "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}

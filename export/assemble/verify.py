@@ -9,7 +9,7 @@ import numpy as np
 
 from edge_all.errors import EdgeAllError
 from edge_all.progress import Progress, ignore, split
-from edge_all.record import HeldOut, HeldOutScore, Status, Verified
+from edge_all.record import HeldOutScore, Status, Verified
 from edge_all.targets import Answers, EngineOptions, open_engine
 
 from .. import features
@@ -42,7 +42,13 @@ def answers(
     for image in images:
         given.append(engine.run(image[np.newaxis]))
         progress(len(given), total)
-    return Answers(*(None if values[0] is None else np.concatenate(values) for values in zip(*given, strict=True)))
+    probabilities, unfamiliarity, deviation = zip(*given, strict=True)
+    return Answers(np.concatenate(probabilities), _joined(unfamiliarity), _joined(deviation))
+
+
+def _joined(parts: Sequence[np.ndarray | None]) -> np.ndarray | None:
+    present = [part for part in parts if part is not None]
+    return np.concatenate(present) if present else None
 
 
 def verify_fused(
@@ -99,8 +105,8 @@ class Measured:
 
 def held_out_scores(
     measured: Measured, targets: Sequence[str], held_out: Dataset, progress: Progress = ignore
-) -> HeldOut:
-    """Score graphs on images that were kept out of everything that they were made from."""
+) -> dict[str, HeldOutScore]:
+    """Score graphs, by "target.precision", on images that were kept out of everything that they were made from."""
     pairs = by_target(measured.graphs, targets)
     given: dict[tuple[str, str], Answers] = {}
     for (target, variant), part in zip(pairs, split(progress, [1.0] * len(pairs)), strict=True):
@@ -113,8 +119,7 @@ def held_out_scores(
             **_status(held_out.labels, answer, measured.threshold),
             "agreement_fp32": evaluate.agreement(answer.probabilities, given[target, "fp32"].probabilities),
         }
-    fitted = len(measured.reference.data)
-    return {"protocol": "block, last of five runs", "images": len(held_out), "fitted": fitted, "scores": scores}
+    return scores
 
 
 def _status(labels: np.ndarray, answer: Answers, threshold: float) -> Status:

@@ -1,11 +1,30 @@
-"""Data sets: read from folders, fetched from Kaggle or drawn, with their near duplicates and their splits."""
+"""Data sets: read from folders or files of labels, fetched or drawn, with near duplicates, groups and splits."""
 
 from __future__ import annotations
 
+from edge_all.protocols import PROTOCOLS
+
 from . import kaggle, synthetic
-from .duplicates import groups
+from .division import Division, divide
+from .duplicates import groups, merged
 from .folder import read
 from .record import Dataset, spread
-from .splits import FOLDS, PROTOCOLS, folds, leaks
+from .splits import FOLDS, every, folds, leaks, one
 
-__all__ = ["FOLDS", "PROTOCOLS", "Dataset", "folds", "groups", "kaggle", "leaks", "read", "spread", "synthetic"]
+__all__ = [
+    "FOLDS",
+    "PROTOCOLS",
+    "Dataset",
+    "Division",
+    "divide",
+    "every",
+    "folds",
+    "groups",
+    "kaggle",
+    "leaks",
+    "merged",
+    "one",
+    "read",
+    "spread",
+    "synthetic",
+]

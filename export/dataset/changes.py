@@ -9,6 +9,7 @@ import io
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -100,11 +101,11 @@ class Change:
         return pixels
 
 
-def _levels(values: npt.NDArray[np.floating]) -> Pixels:
-    return np.clip(np.rint(values), 0, 255).astype(np.uint8)
+def _levels(values: npt.NDArray[np.floating[Any]]) -> Pixels:
+    return np.asarray(np.clip(np.rint(values), 0, 255), np.uint8)
 
 
-def _looked_up(curves: Sequence[npt.NDArray[np.float64]], pixels: Pixels) -> Pixels:
+def _looked_up(curves: Sequence[npt.NDArray[np.floating[Any]]], pixels: Pixels) -> Pixels:
     """Each channel through its own curve, which has a value for each of the 256 levels."""
     table = np.concatenate([_levels(curve) for curve in curves])
     return np.asarray(Image.fromarray(pixels).point(table.tolist()))

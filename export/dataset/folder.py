@@ -1,86 +1,56 @@
-"""A labelled data set in folders: one folder a class, read once, hashed and thumbnailed on the way."""
+"""A labelled data set: listed, and then every image read once, hashed and thumbnailed on the way."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from edge_all import class_folders, image, inputs, record_check
+from edge_all import image
 from edge_all.errors import DataError, ImageError
 from edge_all.progress import Progress, ignore
 
-from .record import THUMBNAIL, Dataset, normalized_name
-from .splits import FOLDS
+from . import listing
+from .given import assign
+from .record import THUMBNAIL, Dataset
 
 
-def read(root: Path, *, progress: Progress = ignore) -> Dataset:
-    """Read a folder that holds one sub-folder a class, with that class's images anywhere below it.
+def read(
+    root: Path | None, *, labels: Path | None = None, groups: str | None = None, progress: Progress = ignore
+) -> Dataset:
+    """Read labelled images: one folder a class, splits of such folders, or what a file of labels lists.
 
-    Splits, wrappers and folders of masks are no classes: `edge_all.class_folders` refuses them. Hidden folders and
-    files are skipped, and so are files without an image's suffix. Every image is decoded once, on the path that
-    training and runtime share, so that a damaged one stops an export before it starts.
+    Splits that are whole (`edge_all.class_folders.splits`) are kept. Other splits, wrappers and folders of masks are no
+    classes and are refused. Hidden folders and files are skipped, and so are files without an image's suffix. Every
+    image is decoded once, on the path that training and runtime share, so that a damaged one stops an export before it
+    starts.
+
+    Args:
+        root: The folder; None is the one that the file of labels is in.
+        labels: A CSV file, ``file,label[,group][,split]``; None takes the folders' names.
+        groups: A CSV file, ``file,group``, or a regular expression (`edge_all.export.dataset.given.assign`).
+        progress: Counts images.
 
     Raises:
-        DataError: `root` is not such a folder, its folders are no classes, a class is empty or smaller than the number
-            of folds, or an image is damaged.
+        DataError: `root` is not such a folder, its folders are no classes, a class has fewer images to train on than
+            there are folds, an image has no group, or an image is damaged.
     """
-    root = Path(root)
-    folders = _class_folders(root)
-    files, labels = [], []
-    for label, (name, folder) in enumerate(folders.items()):
-        own_files = sorted((path.relative_to(root).as_posix() for path in inputs.images_below(folder)), key=natural_key)
-        if not own_files:
-            raise DataError(
-                f"class folder {folder} holds no image; wanted at least {FOLDS} images a class "
-                f"({', '.join(sorted(inputs.SUFFIXES))}): add them or remove the folder"
-            )
-        if len(own_files) < FOLDS:
-            raise DataError(
-                f"class {name!r} has {len(own_files)} of the {FOLDS} images that {FOLDS}-fold cross-validation wants; "
-                f"add images to {folder} or remove the folder"
-            )
-        files += own_files
-        labels += [label] * len(own_files)
-    digests, thumbnails = _scan(root, files, progress)
-    return Dataset(root, tuple(folders), tuple(files), np.array(labels, np.int64), digests, thumbnails)
+    listed = listing.from_labels(labels, root) if labels else listing.from_folders(Path(root or "."))
+    listing.check_classes(listed)
+    given = assign(listed, groups)
+    digests, thumbnails = _scan(listed.root, listed.files, progress)
+    return Dataset(
+        listed.root, listed.classes, tuple(listed.files), np.array(listed.labels, np.int64), digests, thumbnails,
+        tuple(listed.parts), given, tuple(listed.notices),
+    )  # fmt: skip
 
 
-def natural_key(file: str) -> tuple[object, ...]:
-    """Sort key under which ``WBC-2.jpg`` comes before ``WBC-10.jpg``."""
-    # Split at the digits, text and number alternate, so that a number is never compared with text.
-    parts = tuple(
-        tuple(int(piece) if index % 2 else piece.casefold() for index, piece in enumerate(re.split("([0-9]+)", part)))
-        for part in PurePosixPath(normalized_name(file)).parts
-    )
-    return parts, file
-
-
-def _class_folders(root: Path) -> dict[str, Path]:
-    """Class name to folder, in sorted order of names. Blanks around a folder's name are no part of the class's."""
-    folders = class_folders.find(root)
-    if not folders:
-        raise DataError(f"{root} holds no sub-folder; wanted one sub-folder a class, with that class's images in it")
-    class_folders.check_layout(root, folders.values())
-    if len(folders) == 1:
-        raise DataError(
-            f"{root} holds one class folder, {next(iter(folders))!r}; wanted two or more classes: give the folder "
-            "above the class folders"
-        )
-    classes = dict(sorted((name.strip(), folder) for name, folder in folders.items()))
-    try:
-        record_check.check_classes(list(classes))
-    except record_check.RecordError as error:
-        raise DataError(f"{root}: a class of a bundle cannot be called so: {error}: rename the folder") from None
-    return classes
-
-
-def _scan(root: Path, files: list[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+def _scan(root: Path, files: Sequence[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
     """Hash and thumbnail each file, in threads: Pillow lets go of the interpreter's lock while it decodes."""
     digests: list[str] = []
     thumbnails = np.zeros((len(files), THUMBNAIL, THUMBNAIL, 3), np.uint8)

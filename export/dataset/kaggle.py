@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from edge_all.errors import DataError
@@ -19,6 +19,43 @@ HANDLE = "mehradaria/leukemia"
 TITLE = "Acute Lymphoblastic Leukemia (ALL) image dataset, Aria et al. 2021"
 
 DOI = "10.34740/KAGGLE/DSV/2175623"
+
+CLASSES = frozenset({"Benign", "Early", "Pre", "Pro"})
+
+UNKNOWN = "not stated"
+"""The source of images of which the user said nothing."""
+
+_CAUTION = (
+    "carry no patient or slide numbers, stain colour alone almost identifies the class, and a burnt-in scale bar "
+    "differs by class."
+)
+
+
+def is_leukaemia(classes: Collection[str]) -> bool:
+    """Whether these are the classes of the public set, so that an image is a blood-smear field."""
+    return frozenset(classes) == CLASSES
+
+
+def caution(source: str, classes: Collection[str]) -> str:
+    """What a reader must know of images of the public set; empty where there is no reason to think that they are some.
+
+    Args:
+        source: Where the images come from, in words.
+        classes: Their classes.
+    """
+    name = f"Aria et al. 2021 (Taleqani Hospital, DOI {DOI})"
+    if DOI in source or "Taleqani" in source or "Aria et al" in source:
+        return (
+            f"About the images of {name}: they {_CAUTION} Every figure below is therefore an upper bound for the next "
+            "patient."
+        )
+    if source == UNKNOWN and is_leukaemia(classes):
+        return (
+            f"The classes are those of {name}. If the images are from there: they {_CAUTION} Every figure below is "
+            "then an upper bound for the next patient."
+        )
+    return ""
+
 
 _ADVICE = "give a folder with --data DIR, or try `edge-all demo`, which draws its own images"
 

@@ -25,6 +25,9 @@ class Dataset:
         labels: ``int64 [N]``.
         digests: SHA-256 of each file's bytes, in hex.
         thumbnails: ``uint8 [N, 32, 32, 3]``.
+        parts: ``train``, ``val`` or ``test`` for each image; empty where the data set has no splits of its own.
+        given: The given group of each image, such as a patient or a slide; empty where none were given.
+        notices: What a reader must know of the choice of the images, a line each.
     """
 
     root: Path
@@ -33,16 +36,35 @@ class Dataset:
     labels: npt.NDArray[np.int64]
     digests: tuple[str, ...]
     thumbnails: npt.NDArray[np.uint8]
+    parts: tuple[str, ...] = ()
+    given: tuple[str, ...] = ()
+    notices: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.files)
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256, in hex, over the sorted lines ``digest path``: the same wherever the folder lies."""
-        pairs = zip(self.digests, self.files, strict=True)
-        lines = sorted(f"{digest} {normalized_name(file)}" for digest, file in pairs)
+        """SHA-256, in hex, over the sorted lines ``digest path``: the same wherever the folder lies.
+
+        A line names the class too where it is not the first folder of the path.
+        """
+        images = zip(self.digests, self.files, self.labels.tolist(), strict=True)
+        lines = sorted(f"{digest} {normalized_name(file)}{self._label(file, label)}" for digest, file, label in images)
         return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest()
+
+    @property
+    def given_digest(self) -> str:
+        """SHA-256, in hex, over which images are of one given group, whatever it is called; empty without groups."""
+        first = {group: file for group, file in zip(reversed(self.given), reversed(self.files), strict=False)}
+        lines = sorted(
+            f"{normalized_name(file)}\t{first[group]}" for file, group in zip(self.files, self.given, strict=False)
+        )
+        return hashlib.sha256("\n".join(lines).encode("utf-8", "surrogateescape")).hexdigest() if lines else ""
+
+    def _label(self, file: str, label: int) -> str:
+        name = self.classes[label]
+        return "" if normalized_name(file).split("/")[0].strip() == name else f"\t{name}"
 
     @property
     def paths(self) -> list[Path]:
@@ -52,8 +74,14 @@ class Dataset:
     def subset(self, chosen: npt.NDArray[np.bool_]) -> Dataset:
         """The images where `chosen`, ``bool [N]``, is true, under the same classes."""
         numbers = np.flatnonzero(chosen)
-        files, digests = (tuple(values[i] for i in numbers) for values in (self.files, self.digests))
-        return Dataset(self.root, self.classes, files, self.labels[numbers], digests, self.thumbnails[numbers])
+        files, digests, parts, given = (
+            tuple(values[i] for i in numbers) if values else ()
+            for values in (self.files, self.digests, self.parts, self.given)
+        )
+        return Dataset(
+            self.root, self.classes, files, self.labels[numbers], digests, self.thumbnails[numbers], parts, given,
+            self.notices,
+        )  # fmt: skip
 
     def take(self, numbers: npt.NDArray[np.int64]) -> Dataset:
         """The images with these numbers, each once and in the data set's order, under the same classes."""

@@ -52,8 +52,6 @@ CLIP = 4.0
 IMAGES = 400
 """Training images that are changed, spread over the data set."""
 
-PROTOCOL = "block"
-
 CHANGES: tuple[Change, ...] = (
     Change("darker", gamma=1.3),
     Change("lighter", gamma=0.77),
@@ -76,18 +74,20 @@ class Drift:
         factor: ``float64 [F, J]``.
         offsets: ``float64 [K, J]``: the part of each class.
         runs: How many runs the limits were set on.
+        protocol: The split protocol of their folds.
     """
 
     centre: np.ndarray
     factor: np.ndarray
     offsets: np.ndarray
     runs: int
+    protocol: str
 
     @property
     def record(self) -> DriftRecord:
         """For the bundle's record."""
         names = [change.name for change in CHANGES]
-        return {"run": RUN, "changes": names, "protocol": PROTOCOL, "runs": self.runs, "margin": MARGIN}
+        return {"run": RUN, "changes": names, "protocol": self.protocol, "runs": self.runs, "margin": MARGIN}
 
     def scores(self, inputs: np.ndarray, answers: np.ndarray) -> np.ndarray:
         """Scores ``[N, J]`` of fields, divided by their limits.
@@ -108,12 +108,14 @@ class Fields:
         answers: Class probabilities ``[N, K]``.
         labels: ``int64 [N]``.
         folds: ``int64 [N]``: runs do not cross them.
+        protocol: The split protocol of these folds.
     """
 
     inputs: np.ndarray
     answers: np.ndarray
     labels: np.ndarray
     folds: np.ndarray
+    protocol: str = "block"
 
     def means(self, images: np.ndarray) -> np.ndarray:
         """Class means ``[K, F]`` over some images, ``bool [N]``."""
@@ -140,16 +142,17 @@ def measure(reference: Reference, head: Head, progress: Progress = ignore) -> Dr
     Returns:
         None where there are too few neighbouring fields.
     """
-    data, folds = reference.data, reference.splits[PROTOCOL]
+    data, protocol = reference.data, reference.headline
+    folds = reference.splits[protocol]
     inputs = familiarity.classifier_input(head, reference.rows.plain)
-    fields = Fields(inputs, reference.answers[PROTOCOL], data.labels, folds)
+    fields = Fields(inputs, reference.answers[protocol], data.labels, folds, protocol)
     if sum(len(fields.runs(fold)) for fold in np.unique(folds)) < LEAST_RUNS:
         return None
     chosen = spread(np.arange(len(data)), IMAGES)
     changed = {}
     for change, part in zip(CHANGES, split(progress, [1.0] * len(CHANGES)), strict=True):
         rows = features.extract(reference.graph, data.take(chosen), reference.size, change=change, progress=part)
-        answers = evaluate.answer(reference.heads[PROTOCOL], rows, folds[chosen])
+        answers = evaluate.answer(reference.heads[protocol], rows, folds[chosen])
         changed[change.name] = familiarity.classifier_input(head, rows), answers
     return solve(fields, chosen, changed)
 
@@ -179,7 +182,7 @@ def solve(fields: Fields, chosen: np.ndarray, changed: Mapping[str, tuple[np.nda
     limits = MARGIN * np.maximum(scores.max(0), np.sqrt((scores**2).mean(0)))
     factor = whitening @ _filters(shifts, runs) / np.maximum(limits, np.finfo(float).tiny)
     centre = means.mean(0)
-    return Drift(centre, factor, (means - centre) @ factor, len(runs))
+    return Drift(centre, factor, (means - centre) @ factor, len(runs), fields.protocol)
 
 
 def _whitening(deviations: np.ndarray) -> np.ndarray:

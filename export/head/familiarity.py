@@ -156,12 +156,13 @@ def from_features(head: Head, centre: np.ndarray, matrix: np.ndarray, channels: 
     return uncut
 
 
-def referral(labels: np.ndarray, probabilities: np.ndarray) -> Referral:
+def referral(labels: np.ndarray, probabilities: np.ndarray, protocol: str = "block") -> Referral:
     """When to refer instead of answering, from held-out answers.
 
     Args:
         labels: ``int64 [N]``.
         probabilities: ``[N, K]``, each image's by a head that has not seen it.
+        protocol: The split protocol of these heads.
 
     Returns:
         ``threshold`` of the largest probability, ``coverage`` and ``error`` in percent, when images below the
@@ -179,12 +180,12 @@ def referral(labels: np.ndarray, probabilities: np.ndarray) -> Referral:
             "error": percent(wrong[answered].mean()),
         }
 
-    return {**point(COVERAGE), "protocol": "block", "curve": [point(coverage) for coverage in COVERAGES]}
+    return {**point(COVERAGE), "protocol": protocol, "curve": [point(coverage) for coverage in COVERAGES]}
 
 
 def sentence(familiarity: Familiarity, referral: Referral) -> str:
     """The shares of held-out images that are familiar and that are answered, for the user."""
     return (
-        f"{familiarity['accepted']['fp32']:.1f} % of held-out images are familiar; with "
-        f"{referral['coverage']:.0f} % answered, {referral['error']:.2f} % of the answers are wrong (block)"
+        f"{familiarity['accepted']['fp32']:.1f} % of held-out images are familiar; with {referral['coverage']:.0f} % "
+        f"answered, {referral['error']:.2f} % of the answers are wrong ({referral['protocol']})"
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edge_all import protocols
 from edge_all.progress import Progress, ignore
 from edge_all.record import Score
 
@@ -43,6 +44,11 @@ class Reference:
     heads: FoldHeads
     answers: Mapping[str, np.ndarray]
     scores: Mapping[str, Score]
+
+    @property
+    def headline(self) -> str:
+        """The protocol whose figures count (`edge_all.protocols.headline`)."""
+        return protocols.headline(self.splits)
 
     @property
     def size(self) -> tuple[int, int]:

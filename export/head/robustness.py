@@ -21,8 +21,6 @@ from .reference import Reference
 IMAGES = 520
 """Images that the battery is run on, spread over the data set."""
 
-PROTOCOL = "block"
-
 
 def chosen_images(data: Dataset) -> np.ndarray:
     """Numbers of the images that the battery is run on, ``int64 [M]``."""
@@ -70,11 +68,12 @@ def fp32(reference: Reference, progress: Progress = ignore) -> RobustnessTable:
     """The FP32 heads under the battery, each image by the head of its own fold."""
     images = chosen_images(reference.data)
     data = reference.data.take(images)
-    folds = reference.splits[PROTOCOL][images]
+    protocol = reference.headline
+    folds = reference.splits[protocol][images]
     changed = extract(reference.graph, data, reference.size, progress=progress)
-    heads = reference.heads[PROTOCOL]
+    heads = reference.heads[protocol]
     right = {name: evaluate.answer(heads, rows, folds).argmax(1) == data.labels for name, rows in changed.items()}
-    return table(reference.answers[PROTOCOL][images].argmax(1) == data.labels, right)
+    return table(reference.answers[protocol][images].argmax(1) == data.labels, right)
 
 
 @dataclass(frozen=True)
@@ -84,7 +83,7 @@ class Answering:
     Attributes:
         graph: The backbone.
         images: ``bool [N]``.
-        heads: A head for each fold of `PROTOCOL`.
+        heads: A head for each fold of the headline protocol.
         rows: ``float32 [N, C]``: features of the images as they are; only those of `images` are read.
     """
 
@@ -103,7 +102,7 @@ def int8(target: str, reference: Reference, sides: Sequence[Answering], progress
         sides: Which graph answers for which images.
         progress: Counts images.
     """
-    data, folds = reference.data, reference.splits[PROTOCOL]
+    data, folds = reference.data, reference.splits[reference.headline]
     tried = chosen_images(data)
     clean = np.zeros(len(data), bool)
     changed = {change.name: np.zeros(len(data), bool) for change in BATTERY}

@@ -7,15 +7,15 @@ from dataclasses import dataclass
 import numpy as np
 
 SHIPPED_FOLDS = (2, 3, 4)
-"""``block`` folds that the graph that ships is calibrated on; folds 0 and 1 are held out from it."""
+"""Folds that the graph that ships is calibrated on; folds 0 and 1 are held out from it."""
 
 
 @dataclass(frozen=True)
 class Halves:
     """The data set in two parts: each part's images are evaluated by the graph that was calibrated on the other part.
 
-    The data are divided along the ``block`` folds. Two quantizations, one calibrated on each part, give every image an
-    INT8 answer that its own pixels had no part in. Images of near-duplicate groups that lie on both sides are never
+    The data are divided along the folds of the headline protocol. Two quantizations, one calibrated on each part, give
+    every image an INT8 answer that its own pixels had no part in. Images of groups that lie on both sides are never
     calibration images.
 
     Attributes:
@@ -29,14 +29,14 @@ class Halves:
     evaluated_by_shipped: np.ndarray
 
 
-def halves(block: np.ndarray, groups: np.ndarray) -> Halves:
+def halves(folds: np.ndarray, groups: np.ndarray) -> Halves:
     """Divide a data set.
 
     Args:
-        block: ``int64 [N]``, each image's fold under ``block``.
-        groups: ``int64 [N]``, its near-duplicate group.
+        folds: ``int64 [N]``, each image's fold.
+        groups: ``int64 [N]``, its near-duplicate group, merged with the given one if there is any.
     """
-    first = np.isin(block, SHIPPED_FOLDS)
+    first = np.isin(folds, SHIPPED_FOLDS)
     crossing = np.intersect1d(groups[first], groups[~first])
     alone = ~np.isin(groups, crossing)
     return Halves(np.flatnonzero(first & alone), np.flatnonzero(~first & alone), ~first)

@@ -83,7 +83,8 @@ def attempt(reference: Reference, console: Console) -> Half:
         for protocol, folds in reference.splits.items()
     }
     scores = score_against(reference, answers)
-    half = Half(scores, gate.judge(reference.scores["block"], scores["block"], data.counts))
+    protocol = reference.headline
+    half = Half(scores, gate.judge(reference.scores[protocol], scores[protocol], data.counts, protocol))
     if not half.verdict["passed"]:
         lost = half.verdict["lost"]
         console.tell(f"FP16 for gpu was refused by the gate (percentage points lost: {lost}): FP32 ships in its place")

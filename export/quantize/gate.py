@@ -19,13 +19,14 @@ SLACK_IMAGES = 2
 """Images that may always differ: on a few dozen images a single one is more than any of the limits above."""
 
 
-def judge(fp32: Score, int8: Score, counts: Mapping[str, int]) -> GateVerdict:
-    """Compare two scores under ``block``.
+def judge(fp32: Score, int8: Score, counts: Mapping[str, int], protocol: str = "block") -> GateVerdict:
+    """Compare two scores.
 
     Args:
         fp32: FP32's score.
         int8: INT8's, with ``agreement_fp32``.
         counts: Images of each class.
+        protocol: The split protocol of both scores.
 
     Returns:
         Whether INT8 passes, and what it lost beside what it may lose, in percentage points.
@@ -46,4 +47,4 @@ def judge(fp32: Score, int8: Score, counts: Mapping[str, int]) -> GateVerdict:
     }
     allowed = {name: round(value, 3) for name, value in allowed.items()}
     passed = all(lost[name] <= allowed[name] for name in lost)
-    return {"passed": passed, "protocol": "block", "lost": lost, "allowed": allowed, "worst_class": worst}
+    return {"passed": passed, "protocol": protocol, "lost": lost, "allowed": allowed, "worst_class": worst}

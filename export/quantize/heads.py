@@ -154,5 +154,6 @@ def _evaluated(
             probabilities[images] = evaluate.answer(by_fold[protocol], pair.rows[images], folds[images])
         answers[protocol] = probabilities
     scores = score_against(reference, answers)
-    verdict = gate.judge(reference.scores["block"], scores["block"], reference.data.counts)
+    protocol = reference.headline
+    verdict = gate.judge(reference.scores[protocol], scores[protocol], reference.data.counts, protocol)
     return EvaluatedHead(kind, heads, scores, verdict, ship)

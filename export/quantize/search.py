@@ -193,15 +193,15 @@ def _all_rows(target: str, graph: onnx.ModelProto, quantizer: Quantizer, progres
 
 
 def _record(attempt: Attempt, head: EvaluatedHead) -> TriedHead:
-    block = head.scores["block"]
+    headline = head.scores[head.verdict["protocol"]]
     return {
         "scheme": attempt.scheme.name,
         "head": head.kind,
         **attempt.times,
         "block": {
-            "accuracy": block["accuracy"],
-            "balanced_accuracy": block["balanced_accuracy"],
-            "agreement_fp32": block["agreement_fp32"],
+            "accuracy": headline["accuracy"],
+            "balanced_accuracy": headline["balanced_accuracy"],
+            "agreement_fp32": headline["agreement_fp32"],
         },
         **head.verdict,
     }
@@ -232,7 +232,7 @@ def _best(attempts: Sequence[Attempt]) -> Attempt | None:
 
 
 def _agreement(head: EvaluatedHead) -> float:
-    return head.scores["block"]["agreement_fp32"]
+    return head.scores[head.verdict["protocol"]]["agreement_fp32"]
 
 
 def _refusal(target: str, attempt: Attempt) -> str:

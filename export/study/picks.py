@@ -31,6 +31,8 @@ class Pick:
         stored, cell = settings.read(self.folder), self.row.cell
         conditions = Conditions(
             data=Path(stored["data"]) if stored["data"] else None,
+            labels=Path(stored["labels"]) if stored["labels"] else None,
+            groups=stored["groups"] or None,
             features=stored["features"],
             augment=stored["augment"],
             balance=stored["balance"],

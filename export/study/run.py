@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
+import numpy as np
 import onnx
 
+from edge_all import protocols
+from edge_all.errors import DataError
 from edge_all.progress import Console
 
 from .. import backbones, features
-from ..dataset import Dataset, folds, groups, kaggle, read
+from ..dataset import Dataset, divide, every, groups, merged
 from ..features import Rows
 from ..graph import weights
 from ..graph.build import backbone_graph
 from ..graph.preprocess import Preprocess
 from ..graph.weights import Weights
+from ..images import read_all
 from . import costs, grid, settings, table
 from .audit import write_audit
 from .curves import write_curves
@@ -42,12 +47,16 @@ def run(asked: Settings, console: Console) -> None:
     for name in asked.backbones:
         backbones.places(backbones.load(name), asked.tap(name))  # an unknown tap fails here, before any work
     with console.step("Reading images") as progress:
-        data = read(asked.conditions.data or kaggle.download(), progress=progress)
-        duplicates = groups(data)
-    splits = {name: folds(data, name, seed=asked.conditions.seed, groups=duplicates) for name in asked.protocols}
+        divided = divide(read_all(asked.conditions, progress), hold_out=False)
+        data, duplicates = divided.training, groups(divided.training)
+    for line in divided.sentences:
+        console.tell(line)
+    splits = _splits(asked, data, duplicates)
+    asked = replace(asked, protocols=tuple(splits))
     with console.step("Loading the backbones"):
         pretrained = _pretrained(asked)
-    settings.begin(asked, data.fingerprint, {name: loaded.digest for name, loaded in pretrained.items()})
+    digests = {name: loaded.digest for name, loaded in pretrained.items()}
+    settings.begin(asked, data.fingerprint, digests, data.given_digest)
     graphs = _graphs(asked, pretrained)
     rows = {name: _features(asked, name, graph, data, console) for name, graph in graphs.items()}
     inputs = Inputs(data.labels, data.classes, splits, rows, asked.conditions.features, asked.conditions.seed)
@@ -58,7 +67,7 @@ def run(asked: Settings, console: Console) -> None:
     with console.step("Timing the graphs"):
         cells = costs.fill(asked, table.read(asked.out), graphs)
     study = Study(asked, data, duplicates, inputs, graphs, pretrained, cells)
-    with console.step("Colour, scale bar and duplicates"):
+    with console.step("Colour, corner and duplicates"):
         audit = write_audit(study)
     with console.step("Light, focus, rotation and compression") as progress:
         curves = write_curves(study, progress)
@@ -66,6 +75,25 @@ def run(asked: Settings, console: Console) -> None:
     with console.step("Report"):
         render.write_report(Results(study, audit, curves, deployed))
     console.tell(f"{asked.out / render.HTML}: open it in a browser")
+
+
+def _splits(asked: Settings, data: Dataset, duplicates: np.ndarray) -> dict[str, np.ndarray]:
+    """The folds under each protocol that was asked for, or under all.
+
+    Raises:
+        DataError: Groups are wanted and were not given, or a class is in too few folds to tune on one and test another.
+    """
+    given = protocols.GIVEN_GROUPS
+    if given in asked.protocols and not data.given:
+        raise DataError(f"--protocol {given} was given without groups: give --groups too, or leave it out")
+    splits = every(data, duplicates, merged(duplicates, data.given), asked.conditions.seed)
+    for label, name in enumerate(data.classes if given in splits else ()):
+        if (count := len(np.unique(splits[given][data.labels == label]))) < 3:
+            raise DataError(
+                f"the groups of class {name!r} are in {count} folds, and a study wants three: to train, to tune and to "
+                "test; add images of other groups"
+            )
+    return {name: splits[name] for name in asked.protocols or splits}
 
 
 def _pretrained(asked: Settings) -> dict[str, Weights]:

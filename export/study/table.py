@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from edge_all import files
+from edge_all import files, protocols
 from edge_all.errors import StudyError
 
 from ..classifiers import Setting
@@ -110,15 +110,14 @@ def rewrite(folder: Path, rows: Sequence[Row]) -> list[Row]:
 
 
 def ranking(rows: Sequence[Row]) -> list[Row]:
-    """Pipelines under ``block`` (or the only protocol there is), the most accurate first, at a tie the fastest.
+    """Pipelines under the headline protocol, the most accurate first, at a tie the fastest.
 
     Raises:
         StudyError: There are none.
     """
-    protocols = {row.cell.protocol for row in rows}
     if not rows:
         raise StudyError("the study has no finished cell; run edge-all study with the same --out to its end")
-    ranked_under = "block" if "block" in protocols else sorted(protocols)[0]
+    ranked_under = protocols.headline(row.cell.protocol for row in rows)
     comparable = [row for row in rows if row.cell.protocol == ranked_under]
     return sorted(comparable, key=lambda row: (-row.scores.accuracy, row.graph_ms or 0.0, row.cell))
 

@@ -24,7 +24,7 @@ def section(results: Results) -> Section:
         for name in audit["colour"][protocols[0]]
     ]
     lines += [
-        line("corner with the scale bar, nearest neighbour", audit["corner"]),
+        line("corner at the bottom right, nearest neighbour", audit["corner"]),
         line("always the largest class", dict.fromkeys(protocols, audit["largest_class"])),
         line("best pipeline, corner as it is", audit["mask"]["before"]),
         line("best pipeline, corner masked", audit["mask"]["after"]),
@@ -56,7 +56,7 @@ def colour_sentence(audit: Audit, best: Row) -> str:
         return f"{alone}. The best pipeline, at {accuracy:.1f} %, is no better than that."
     return (
         f"{alone}, and the best pipeline {accuracy:.1f} %. Only the {accuracy - colour:.1f} points between them need "
-        "more than colour. On slides with another stain, expect to lose what colour gave."
+        "more than colour. On images with another stain or lamp, expect to lose what colour gave."
     )
 
 
@@ -78,15 +78,16 @@ def _scale_bar(audit: Audit, protocol: str) -> str:
     corner, largest_class = audit["corner"][protocol], audit["largest_class"]
     before, after = audit["mask"]["before"][protocol], audit["mask"]["after"][protocol]
     tells = corner > largest_class + _SMALL
-    lesson = "the style of the scale bar gives the class away" if tells else "the corner alone tells nothing"
+    lesson = "what is there, such as a scale bar, gives the class away" if tells else "the corner alone tells nothing"
     advice = (
-        "it depends on the scale bar. Use --mask-corner."
+        "it depends on the corner. Use --mask-corner."
         if before - after > _SMALL
-        else "it does not depend on the scale bar, and --mask-corner costs no accuracy."
+        else "it does not depend on the corner, and --mask-corner costs no accuracy."
     )
     return (
-        f"From the corner with the scale bar alone, {corner:.1f} % of the images are classified correctly under "
-        f"{protocol}; always answering with the largest class is right for {largest_class:.1f} %. So {lesson}. "
+        f"From the corner at the bottom right alone, where a scale bar may be, {corner:.1f} % of the images are "
+        f"classified correctly under {protocol}; always answering with the largest class is right for "
+        f"{largest_class:.1f} %. So {lesson}. "
         "Painting the corner grey takes the best pipeline (fitted without changed copies) from "
         f"{before:.2f} to {after:.2f} % under {protocol}: {advice}"
     )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from sklearn.metrics import confusion_matrix
 
+from edge_all import protocols
 from edge_all.bench import verdict
 
 from ...head.familiarity import COVERAGE
@@ -209,10 +210,13 @@ def plane(path: Path, rows: Sequence[Row], deployed: Sequence[Deployed]) -> None
 
 
 def _int8(deployed: Sequence[Deployed]) -> list[tuple[str, float, float]]:
-    """Backbone, milliseconds and accuracy under ``block`` of each INT8 pipeline that ships for OpenVINO."""
+    """Backbone, milliseconds and accuracy under the headline protocol of each INT8 pipeline that ships for OpenVINO."""
     stars = []
     for exported in deployed:
-        times, score = exported["graph_ms"].get("openvino"), exported["metrics"]["block"].get("int8")
+        times, score = (
+            exported["graph_ms"].get("openvino"),
+            exported["metrics"][protocols.headline(exported["metrics"])].get("int8"),
+        )
         if times and times["passed"] and times["int8"] and score and "openvino" in score["targets"]:
             backbone = exported["pipeline"].split("-")[0]
             stars.append((backbone, times["int8"], score["targets"]["openvino"]["accuracy"]))

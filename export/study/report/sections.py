@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from edge_all import machine
+from edge_all import machine, protocols
 
 from . import baselines, examples, pipelines, reliability
 from .blocks import Points, Section, Table, Text
@@ -50,6 +50,7 @@ def _short(results: Results) -> Section:
 def _what(results: Results) -> Section:
     study = results.study
     settings, data, here = study.settings, study.data, machine.describe()
+    best = protocols.headline(study.inputs.splits)
     conditions = settings.conditions
     options = {
         "features kept": str(conditions.features or "300 (pca: 32), or all where there are fewer"),
@@ -79,10 +80,8 @@ def _what(results: Results) -> Section:
             Text(f"Machine: {here['cpu']}, {here['cores']} cores."),
             Points(
                 [
-                    "random: images are split at random; near-duplicates leak from training into test.",
-                    "grouped: near-duplicates are kept in the same fold.",
-                    "block: each class is cut into runs of neighbouring files, which comes nearest to a split by "
-                    "slide. Read this one.",
+                    f"{name}: {protocols.MEANINGS[name]}.{' Read this one.' if name == best else ''}"
+                    for name in study.inputs.splits
                 ]
             ),
         ],
