@@ -231,7 +231,11 @@ def _check_scores(whole: Record) -> None:
     for target, score in cast(Mapping[str, Mapping[str, object]], by_target).items():
         if "agreement_fp32" not in score:
             raise RecordError(f"metrics.block.int8.targets.{target}.agreement_fp32 is missing")
-    named = {"dataset.counts": whole["dataset"]["counts"], "metrics.block.fp32.recall": block["fp32"]["recall"]}
+    named = {
+        "dataset.counts": whole["dataset"]["counts"],
+        "metrics.block.fp32.recall": block["fp32"]["recall"],
+        "positive": whole.get("positive", ()),
+    }
     for place, classes in named.items():
-        if unknown := set(cast(Mapping[str, object], classes)) - set(whole["classes"]):
+        if unknown := set(cast(Iterable[str], classes)) - set(whole["classes"]):
             raise RecordError(f"{place} names {_shown(min(unknown))}, which is none of the classes")

@@ -9,10 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from edge_all import bundle as bundles
-from edge_all import bundle_place, probe
+from edge_all import bundle_place, intervals, probe
 from edge_all.bundle import TRAINING_IMAGES, Bundle
+from edge_all.intervals import Units
 from edge_all.progress import Console, split
-from edge_all.record import HeldOut, RecordBody, Robustness, TapTable
+from edge_all.record import Familiarity, HeldOut, RecordBody, Referral, Robustness, TapTable
 
 from . import backbones, features, taps
 from .assemble import card, record, tap_report, variants
@@ -26,11 +27,12 @@ from .graph import weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
-from .head import drift, evaluate, familiarity, reference, robustness
+from .head import caught, drift, evaluate, familiarity, reference, robustness
 from .head.drift import Drift
 from .head.fit import Head, HeadSpec
 from .head.reference import Reference
 from .head.robustness import Answering
+from .head.scorer import Scorer, positive_classes
 from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
 from .quantize.calibration import halves
@@ -64,6 +66,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     robust = _measure_robustness(fp32, shipped, console)
     head = _fit_head(fp32, console)
     familiar = variants.measure_familiarity(fp32, shipped)
+    referral = _choose_referral(recipe, fp32, familiar, console)
     drifting = _measure_drift(fp32, head, console)
     checks = variants.Checks(familiar["limit"], drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
@@ -75,8 +78,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
-            robustness=robust, familiarity=familiar, drift=drifting, head=head, variants=graphs, verified=verified,
-            held_out=held_out,
+            robustness=robust, familiarity=familiar, referral=referral, drift=drifting, head=head, variants=graphs,
+            verified=verified, held_out=held_out,
         )
     )  # fmt: skip
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
@@ -108,22 +111,29 @@ class Images:
         held_out: What is kept out of everything, to measure the finished bundle on; None without ``hold_out``.
         duplicates: ``int64 [N]``: near-duplicate group of each training image.
         splits: Fold of each training image, ``int64 [N]``, by protocol.
+        scorer: Scores answers to the training images.
     """
 
     training: Dataset
     held_out: Dataset | None
     duplicates: np.ndarray
     splits: Mapping[str, np.ndarray]
+    scorer: Scorer
 
 
 def _read_images(recipe: Recipe, console: Console) -> Images:
     conditions = recipe.conditions
     with console.step("Reading images") as progress:
         everything = read(conditions.data or kaggle.download(), progress=progress)
+    positive = positive_classes(everything.classes, recipe.positive)
     training, held_out = _hold_out(everything) if recipe.hold_out else (everything, None)
     duplicates = groups(training)
     splits = {name: folds(training, name, seed=conditions.seed, groups=duplicates) for name in PROTOCOLS}
-    return Images(training, held_out, duplicates, splits)
+    return Images(training, held_out, duplicates, splits, _scorer(training, duplicates, positive))
+
+
+def _scorer(data: Dataset, duplicates: np.ndarray, positive: tuple[int, ...]) -> Scorer:
+    return Scorer(data, Units(duplicates, intervals.NEAR_DUPLICATES), positive)
 
 
 def _hold_out(everything: Dataset) -> tuple[Dataset, Dataset]:
@@ -182,7 +192,7 @@ def _measure_fp32(
     with console.step("Extracting features") as progress:
         rows = features.training_rows(graph, images.training, size, recipe.conditions, progress)
     with console.step("Cross-validating") as progress:
-        return reference.measure(graph, images.training, rows, images.splits, _spec(recipe), progress)
+        return reference.measure(graph, images.scorer, rows, images.splits, _spec(recipe), progress)
 
 
 def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:
@@ -219,6 +229,18 @@ def _measure_robustness(fp32: Reference, shipped: Mapping[str, Attempt], console
     return {"protocol": robustness.PROTOCOL, "images": images, "fp32": exact, "int8": int8}
 
 
+def _choose_referral(recipe: Recipe, fp32: Reference, familiar: Familiarity, console: Console) -> Referral:
+    """By the share of images that is answered, or by the sensitivity that is wanted."""
+    answers = fp32.answers[familiar["protocol"]]
+    by_coverage = familiarity.referral(fp32.data.labels, answers)
+    if recipe.sensitivity is None:
+        return by_coverage
+    unfamiliar = variants.unfamiliar(fp32, familiar["limit"])
+    referral = caught.referral(by_coverage, fp32.scorer, answers, unfamiliar, recipe.sensitivity)
+    console.tell(caught.sentence(referral))
+    return referral
+
+
 def _fit_head(fp32: Reference, console: Console) -> Head:
     """The head that ships: fitted on all training images."""
     with console.step("Fitting the head"):
@@ -241,8 +263,9 @@ def _score_held_out(
 ) -> HeldOut | None:
     if images.held_out is None:
         return None
+    scorer = _scorer(images.held_out, groups(images.held_out), images.scorer.positive)
     with console.step("Measuring on the held-out images") as progress:
-        return held_out_scores(graphs, recipe.targets, images.held_out, fp32.size, progress)
+        return held_out_scores(graphs, recipe.targets, scorer, fp32.size, progress)
 
 
 def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -> bytes:

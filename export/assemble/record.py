@@ -17,6 +17,7 @@ from edge_all.record import (
     InputRecord,
     Metrics,
     RecordBody,
+    Referral,
     Robustness,
     TapTable,
     Verified,
@@ -26,7 +27,6 @@ from edge_all.record import (
 from ..backbones import Backbone, Place
 from ..dataset import kaggle, leaks
 from ..graph.weights import Weights
-from ..head import familiarity
 from ..head.drift import Drift
 from ..head.fit import Head
 from ..head.reference import Reference
@@ -53,6 +53,7 @@ class Export:
         half: What FP16 lost; None where it was not tried.
         robustness: Accuracy under the battery.
         familiarity: The limit of what is familiar.
+        referral: When an image is referred.
         drift: How runs of fields are judged; None where they are not.
         head: The head that ships.
         variants: The fused graphs.
@@ -71,6 +72,7 @@ class Export:
     half: Half | None
     robustness: Robustness
     familiarity: Familiarity
+    referral: Referral
     drift: Drift | None
     head: Head
     variants: Sequence[Variant]
@@ -103,7 +105,7 @@ def build(e: Export) -> RecordBody:
         "metrics": _metrics(reference, e.searches, e.half),
         "robustness": e.robustness,
         "familiarity": e.familiarity,
-        "referral": familiarity.referral(reference.data.labels, reference.answers["block"]),
+        "referral": e.referral,
         "gate": _gate(e.searches),
         "verified": e.verified,
         "dataset": _dataset(e),
@@ -117,6 +119,8 @@ def build(e: Export) -> RecordBody:
         body["scale"] = recipe.scale
     if e.drift:
         body["drift"] = e.drift.record
+    if positive := reference.scorer.positive:
+        body["positive"] = [body["classes"][k] for k in positive]
     return body
 
 

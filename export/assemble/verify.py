@@ -14,6 +14,7 @@ from edge_all.targets import EngineOptions, open_engine
 from .. import features
 from ..dataset import Dataset, spread
 from ..head import evaluate
+from ..head.scorer import Scorer
 from .variants import Variant, by_target
 
 SAMPLE = 64
@@ -86,11 +87,12 @@ def verify_fused(
 def held_out_scores(
     variants: Sequence[Variant],
     targets: Sequence[str],
-    held_out: Dataset,
+    scorer: Scorer,
     size: tuple[int, int],
     progress: Progress = ignore,
 ) -> HeldOut:
     """Score the finished graphs on images that were kept out of everything."""
+    held_out = scorer.data
     pairs = by_target(variants, targets)
     answers: dict[tuple[str, str], np.ndarray] = {}
     for (target, variant), part in zip(pairs, split(progress, [1.0] * len(pairs)), strict=True):
@@ -98,7 +100,7 @@ def held_out_scores(
         answers[target, variant.precision] = probabilities(target, variant.model, images, part, len(held_out))
     scores: dict[str, Score] = {}
     for (target, precision), given in answers.items():
-        score = evaluate.score(held_out.labels, given, held_out.classes)
+        score = scorer.score(given)
         score["agreement_fp32"] = evaluate.agreement(given, answers[target, "fp32"])
         scores[f"{target}.{precision}"] = score
     return {"protocol": "block, last of five runs", "images": len(held_out), "scores": scores}
