@@ -22,7 +22,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from edge_all.record import Intervals
+from edge_all.record import Detection, Intervals
 
 RESAMPLES = 2000
 
@@ -152,7 +152,7 @@ def overlap(first: Sequence[float], second: Sequence[float]) -> bool:
     return first[0] <= second[1] and second[0] <= first[1]
 
 
-def sensitivity(labels: Ints, answers: Ints, positive: Sequence[int]) -> tuple[float | None, float | None]:
+def detection(labels: Ints, answers: Ints, positive: Sequence[int]) -> Detection:
     """Sensitivity and specificity of the positive classes against the rest, in percent.
 
     Args:
@@ -161,15 +161,16 @@ def sensitivity(labels: Ints, answers: Ints, positive: Sequence[int]) -> tuple[f
         positive: Numbers of the positive classes.
 
     Returns:
-        The share of positive images that got a positive class, and of the others that got another; None where there
-        are no such images.
+        The share of positive images that got a positive class, and of the others that got another; without such images,
+        or positive classes, there is no such share.
     """
     is_positive, called = np.isin(labels, positive), np.isin(answers, positive)
-    caught, passed = called[is_positive], ~called[~is_positive]
-    return (
-        _percent(caught.mean()) if len(caught) else None,
-        _percent(passed.mean()) if len(passed) else None,
-    )
+    shares: Detection = {}
+    if is_positive.any():
+        shares["sensitivity"] = _percent(called[is_positive].mean())
+    if len(positive) and not is_positive.all():
+        shares["specificity"] = _percent((~called[~is_positive]).mean())
+    return shares
 
 
 def words(interval: Sequence[float], digits: int = 1) -> str:

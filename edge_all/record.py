@@ -21,6 +21,13 @@ class InputRecord(TypedDict):
     std: limits.Channels  # Standard deviation of red, green and blue that is divided by, as a share of full brightness
 
 
+class Detection(TypedDict):
+    """How well the positive classes are told from the others, in percent; absent where no class is positive."""
+
+    sensitivity: NotRequired[limits.Percent]  # Images of a positive class with the label of one, of all of them
+    specificity: NotRequired[limits.Percent]  # Images of another class with the label of another one, of all of them
+
+
 class Intervals(TypedDict):
     """The 95 % interval of each figure of a score: its lower and upper limit, in percent (`edge_all.intervals`)."""
 
@@ -33,16 +40,13 @@ class Intervals(TypedDict):
     count: limits.Count  # How many of them there are
 
 
-class Score(TypedDict):
+class Score(Detection):
     """Accuracy on images that the head was not fitted on, in percent."""
 
     accuracy: limits.Percent  # Images with the right label
     balanced_accuracy: limits.Percent  # Mean of the recalls
     macro_f1: limits.Percent  # Mean of the F1 scores of the classes
     recall: Mapping[str, limits.Percent]  # Recall of each class
-    # Images of a positive class with the label of a positive class, of all of them; absent without positive classes
-    sensitivity: NotRequired[limits.Percent]
-    specificity: NotRequired[limits.Percent]  # Other images with another label, of all of them; absent likewise
     intervals: NotRequired[Intervals]  # How far these figures may be off
     images: limits.Count  # How many images were evaluated
     agreement_fp32: NotRequired[limits.Percent]  # Images with FP32's label; absent from FP32's own cross-validation

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from edge_all.cli.output import print_table, say
 from edge_all.record import Record, Score
 
+if TYPE_CHECKING:
+    from edge_all.bench.rows import Accuracy
+
 
 def show(record: Record) -> None:
     """Print a row for each split and precision; with positive classes, their sensitivity and specificity below it."""
-    from edge_all import intervals
-
     rows, positive = [], []
     for split, precision, score in _scores(record):
         same = f"{score['agreement_fp32']:.1f}" if "agreement_fp32" in score else "-"
-        error = intervals.words(score["intervals"]["accuracy"]) if "intervals" in score else "-"
-        figures = f"{score['accuracy']:.1f}", error, f"{score['balanced_accuracy']:.1f}", same
+        figures = f"{score['accuracy']:.1f}", accuracy_interval(score), f"{score['balanced_accuracy']:.1f}", same
         rows.append([split, precision, *figures])
         positive.append([split, precision, detection(score, "sensitivity"), detection(score, "specificity")])
     print_table(["split", "precision", *_FIGURES], rows, right=_FIGURES)
@@ -40,7 +40,14 @@ def remarks(record: Record) -> Iterator[str]:
         yield f"sensitivity, specificity: {', '.join(positive)} against the other classes, with their 95 % intervals."
 
 
-def detection(score: Score, name: Literal["sensitivity", "specificity"]) -> str:
+def accuracy_interval(score: Score | Accuracy) -> str:
+    """The interval of the accuracy, such as "97.9-98.8"."""
+    from edge_all import intervals
+
+    return intervals.words(score["intervals"]["accuracy"]) if "intervals" in score else "-"
+
+
+def detection(score: Score | Accuracy, name: Literal["sensitivity", "specificity"]) -> str:
     """Sensitivity or specificity with its interval, such as "99.1 (98.6-99.5)"."""
     from edge_all import intervals
 

@@ -36,11 +36,7 @@ class Scorer:
         labels, answers, classes = self.data.labels, probabilities.argmax(1), self.data.classes
         score = evaluate.score(labels, probabilities, classes)
         score["intervals"] = intervals.of_score(labels, answers, classes, self.units, self.positive)
-        sensitivity, specificity = intervals.sensitivity(labels, answers, self.positive)
-        if self.positive and sensitivity is not None:
-            score["sensitivity"] = sensitivity
-        if self.positive and specificity is not None:
-            score["specificity"] = specificity
+        score.update(intervals.detection(labels, answers, self.positive))
         return score
 
 
