@@ -213,8 +213,8 @@ def _remarks(rows: Sequence[Row], data: Path | None) -> list[str]:
     )
     if resampled:
         lines.append(
-            f"95 %: interval of the accuracy, by bootstrap over {', '.join(resampled)}. Rows whose intervals overlap are "
-            "not told apart in accuracy, and count as equally accurate for *."
+            f"95 %: interval of the accuracy, by bootstrap over {', '.join(resampled)}. Rows whose intervals overlap "
+            "are not told apart in accuracy, and count as equally accurate for *."
         )
     if not data:
         lines.append("Accuracy is the export's own (cross-validated, block), not measured here; --data measures it.")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import onnx
 
+from edge_all.intervals import NEAR_DUPLICATES, Units
 from edge_all.progress import Console
 
 from .. import backbones, features
@@ -15,7 +16,7 @@ from ..graph import weights
 from ..graph.build import backbone_graph
 from ..graph.preprocess import Preprocess
 from ..graph.weights import Weights
-from . import costs, grid, settings, table
+from . import costs, errors, grid, settings, table
 from .audit import write_audit
 from .curves import write_curves
 from .deployed import export_best
@@ -57,6 +58,8 @@ def run(asked: Settings, console: Console) -> None:
             grid.run(jobs, inputs, asked.out, progress)
     with console.step("Timing the graphs"):
         cells = costs.fill(asked, table.read(asked.out), graphs)
+    with console.step("Intervals"):
+        cells = errors.fill(asked.out, cells, data.labels, Units(duplicates, NEAR_DUPLICATES))
     study = Study(asked, data, duplicates, inputs, graphs, pretrained, cells)
     with console.step("Colour, scale bar and duplicates"):
         audit = write_audit(study)
