@@ -41,9 +41,9 @@ def best(results: Results) -> Section:
         f"then under {protocol} its 95 % interval, how many points it is behind the best (a 95 % interval, or = where "
         "the images do not tell the two apart, so that they are not to be ranked), the standard deviation over the "
         "folds, balanced accuracy, macro F1, AUROC (each class against the rest), expected calibration error, the "
-        "median time of the FP32 graph on OpenVINO, and the seconds to fit all five folds. The intervals are of a bootstrap over groups of near-duplicates, and paired where two "
-        "pipelines are compared. The best pipeline was chosen by these same figures, so its accuracy is slightly too "
-        "high."
+        "median time of the FP32 graph on OpenVINO, and the seconds to fit all five folds. The intervals are of a "
+        "bootstrap over groups of near-duplicates, and paired where two pipelines are compared. The best pipeline was "
+        "chosen by these same figures, so its accuracy is slightly too high."
     )
     caption = "Accuracy against time. No pipeline is both better and faster than those on the line."
     return Section(
