@@ -221,6 +221,9 @@ class TapCandidate(RobustnessTable):
     macs: limits.Count  # Multiply-accumulates up to it, at the backbone's own input size
     ms: float  # Median time of its FP32 graph for one image, in milliseconds
     accuracy: limits.Percent  # On all images under the table's protocol, in percent
+    interval: NotRequired[limits.Interval]  # The 95 % interval of ``accuracy``
+    # Whether the images tell its accuracy from that of the most accurate one, by the paired difference
+    told_from_best: NotRequired[bool]
 
 
 class TapTable(TypedDict):

@@ -176,6 +176,7 @@ def _choose_tap(
         spec=_spec(recipe),
         augmented=recipe.conditions.augment > 0,
         target="openvino" if "openvino" in recipe.targets else "cpu",
+        units=images.scorer.units,
     )
     with console.step("Comparing taps") as progress:
         tap, table = taps.choose(compared, recipe.prefer, progress)

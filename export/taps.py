@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edge_all import intervals
 from edge_all.errors import EdgeAllError
+from edge_all.intervals import Units
 from edge_all.progress import Progress, split
 from edge_all.record import TapCandidate, TapTable
 
@@ -89,6 +91,7 @@ class Search:
         spec: What heads are made of.
         augmented: Whether heads are trained on changed copies too.
         target: Whose engine time is measured in.
+        units: What the intervals of the accuracies are resampled over.
     """
 
     backbone: Backbone
@@ -100,6 +103,7 @@ class Search:
     spec: HeadSpec
     augmented: bool
     target: str
+    units: Units
 
     @property
     def tried(self) -> np.ndarray:
@@ -264,7 +268,7 @@ def _table(
     search: Search, prefer: str, chosen: Candidate, candidates: Sequence[Candidate], single: Sequence[Candidate]
 ) -> TapTable:
     """What was scored, and what would be chosen without the images of each fold."""
-    tried = search.tried
+    tried, best = search.tried, max(candidates, key=lambda c: c.clean(search.all_images[0]))
     records: list[TapCandidate] = [
         {
             "tap": c.name,
@@ -273,6 +277,8 @@ def _table(
             "ms": round(c.ms, 3),
             **robustness.table(c.correct[tried], c.changed),
             "accuracy": round(c.clean(search.all_images[0]), 2),
+            "interval": intervals.of_share(c.correct, search.units),
+            "told_from_best": intervals.told_apart(best.correct, c.correct, search.units),
         }
         for c in candidates
     ]

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -197,8 +198,7 @@ def measured_accuracy(
     labels, given = np.array(pairs).T
     numbers = [classes.index(name) for name in positive]
     measured["intervals"] = intervals.of_score(labels, given, classes, intervals.Units.images(len(pairs)), numbers)
-    measured.update(intervals.detection(labels, given, numbers))
-    return measured
+    return cast(Accuracy, {**measured, **intervals.detection(labels, given, numbers)})
 
 
 def _exported_score(bundle: Bundle, target: str, precision: str) -> Score:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -36,8 +37,7 @@ class Scorer:
         labels, answers, classes = self.data.labels, probabilities.argmax(1), self.data.classes
         score = evaluate.score(labels, probabilities, classes)
         score["intervals"] = intervals.of_score(labels, answers, classes, self.units, self.positive)
-        score.update(intervals.detection(labels, answers, self.positive))
-        return score
+        return cast(Score, {**score, **intervals.detection(labels, answers, self.positive)})
 
 
 def positive_classes(classes: Sequence[str], named: Sequence[str]) -> tuple[int, ...]:
