@@ -91,6 +91,12 @@ Name = Annotated[str, Pattern(r"\S(.{0,198}\S)?")]
 Names = Annotated[Sequence[Name], Length(2, 1000, unique=True)]
 """Names of classes."""
 
+SomeNames = Annotated[Sequence[Name], Length(1, 1000, unique=True)]
+"""Names of some of the classes."""
+
+Interval = Annotated[Sequence[Percent], Length(2, 2)]
+"""Lower and upper limit of a figure."""
+
 Channels = Annotated[Sequence[float], Length(3, 3)]
 """Values for red, green and blue."""
 

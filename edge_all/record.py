@@ -21,13 +21,33 @@ class InputRecord(TypedDict):
     std: limits.Channels  # Standard deviation of red, green and blue that is divided by, as a share of full brightness
 
 
-class Score(TypedDict):
+class Detection(TypedDict):
+    """How well the positive classes are told from the others, in percent; absent where no class is positive."""
+
+    sensitivity: NotRequired[limits.Percent]  # Images of a positive class with the label of one, of all of them
+    specificity: NotRequired[limits.Percent]  # Images of another class with the label of another one, of all of them
+
+
+class Intervals(TypedDict):
+    """The 95 % interval of each figure of a score: its lower and upper limit, in percent (`edge_all.intervals`)."""
+
+    accuracy: limits.Interval  # Of the accuracy
+    balanced_accuracy: limits.Interval  # Of the balanced accuracy
+    recall: Mapping[str, limits.Interval]  # Of the recall of each class that has images
+    sensitivity: NotRequired[limits.Interval]  # Of the sensitivity; absent where the score has none
+    specificity: NotRequired[limits.Interval]  # Of the specificity; absent where the score has none
+    over: str  # What was resampled: ``images``, ``near-duplicate groups`` or ``given groups``
+    count: limits.Count  # How many of them there are
+
+
+class Score(Detection):
     """Accuracy on images that the head was not fitted on, in percent."""
 
     accuracy: limits.Percent  # Images with the right label
     balanced_accuracy: limits.Percent  # Mean of the recalls
     macro_f1: limits.Percent  # Mean of the F1 scores of the classes
     recall: Mapping[str, limits.Percent]  # Recall of each class
+    intervals: NotRequired[Intervals]  # How far these figures may be off
     images: limits.Count  # How many images were evaluated
     agreement_fp32: NotRequired[limits.Percent]  # Images with FP32's label; absent from FP32's own cross-validation
 
@@ -91,11 +111,32 @@ class CoveragePoint(TypedDict):
     error: limits.Percent  # Percent of these answers that are wrong
 
 
+class Caught(TypedDict):
+    """What a referral threshold that was set for a wanted sensitivity reaches, in percent."""
+
+    wanted: limits.Percent  # The sensitivity that was asked for
+    reached: limits.Percent  # Images of a positive class that are called positive, referred or unfamiliar
+    interval: limits.Interval  # The 95 % interval of ``reached``
+    passed: NotRequired[limits.Percent]  # Other images that are called negative with ``ok``; absent without such images
+    over: str  # What was resampled, as in ``Intervals``
+    count: limits.Count  # How many of these hold an image of a positive class
+
+
+class Risk(TypedDict):
+    """What the threshold does to changed copies of the training images, answered by heads that did not see them."""
+
+    asked: limits.Percent  # Percent of those with status ``ok`` that may have a wrong label
+    ok: limits.Percent  # Percent of the copies with status ``ok``
+    wrong: limits.Percent  # Percent of these with a wrong label
+
+
 class Referral(CoveragePoint):
     """When an image is referred to a person, and what is left of the errors."""
 
     protocol: str  # The split protocol of the answers it was measured on, which are FP32's
     curve: Sequence[CoveragePoint]  # The risk-coverage curve, from full coverage down
+    changed: NotRequired[Risk]  # Absent where there are no copies, or the threshold was set for a sensitivity
+    caught: NotRequired[Caught]  # Present where the threshold was set for a wanted sensitivity, and not for a coverage
 
 
 class GateVerdict(TypedDict):
@@ -189,6 +230,9 @@ class TapCandidate(RobustnessTable):
     macs: limits.Count  # Multiply-accumulates up to it, at the backbone's own input size
     ms: float  # Median time of its FP32 graph for one image, in milliseconds
     accuracy: limits.Percent  # On all images under the table's protocol, in percent
+    interval: NotRequired[limits.Interval]  # The 95 % interval of ``accuracy``
+    # Whether the images tell its accuracy from that of the most accurate one, by the paired difference
+    told_from_best: NotRequired[bool]
 
 
 class TapTable(TypedDict):
@@ -288,6 +332,7 @@ class RecordBody(TypedDict):
     name: limits.Name  # Name of the bundle
     created: str  # When it was made, in ISO 8601, UTC
     classes: limits.Names  # Class names, in the order of the graph's probabilities
+    positive: NotRequired[limits.SomeNames]  # The classes that count as positive; absent where none were named
     backbone: limits.Name  # Name of the convolutional network
     # Where features are taken; several places are joined by ``+``, and ``:std`` says that standard deviations are
     # pooled beside averages

@@ -237,7 +237,11 @@ def _check_protocol(whole: Record, protocol: str) -> None:
     for target, score in cast(Mapping[str, Mapping[str, object]], by_target).items():
         if "agreement_fp32" not in score:
             raise RecordError(f"{place}.int8.targets.{target}.agreement_fp32 is missing")
-    named = {"dataset.counts": whole["dataset"]["counts"], f"{place}.fp32.recall": scores["fp32"]["recall"]}
+    named = {
+        "dataset.counts": whole["dataset"]["counts"],
+        f"{place}.fp32.recall": scores["fp32"]["recall"],
+        "positive": whole.get("positive", ()),
+    }
     for where, classes in named.items():
-        if unknown := set(cast(Mapping[str, object], classes)) - set(whole["classes"]):
+        if unknown := set(cast(Iterable[str], classes)) - set(whole["classes"]):
             raise RecordError(f"{where} names {_shown(min(unknown))}, which is none of the classes")

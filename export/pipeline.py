@@ -2,39 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+
+import onnx
 
 from edge_all import bundle as bundles
 from edge_all import bundle_place, probe
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
-from edge_all.record import HeldOut, RecordBody, Referral, Robustness, TapTable
+from edge_all.record import RecordBody, Robustness, TapTable
 
-from . import backbones, features, taps
+from . import backbones, features, held_out, taps
 from .assemble import card, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
-from .assemble.verify import Measured, answers, held_out_scores, verify_fused
+from .assemble.verify import Measured, answers, verify_fused
 from .backbones import Backbone
-from .dataset import Dataset, augment
-from .graph import weights
+from .graph import edit, weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
-from .head import drift, evaluate, familiarity, reference, robustness
+from .head import caught, drift, evaluate, familiarity, reference, robustness
 from .head.drift import Drift
 from .head.fit import Head, HeadSpec
 from .head.reference import Reference
 from .head.robustness import Answering
+from .head.scorer import Scorer, positive_classes, resampled
 from .images import Images
 from .images import read as read_images
 from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
-from .quantize.calibration import Halves, halves
-from .quantize.float16 import Half
-from .quantize.search import Quantizer, search
+from .quantize.search import search
 from .recipe import Recipe
 
 
@@ -55,32 +55,37 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     out = _check(recipe)
     backbone = backbones.load(recipe.backbone)
     images = read_images(recipe, console)
+    training = images.training
+    scorer = Scorer(training, resampled(training, images.units), positive_classes(training.classes, recipe.positive))
     pretrained = _load_weights(recipe, backbone, console)
     tap, tap_table = _choose_tap(recipe, backbone, pretrained, images, console)
-    fp32 = _measure_fp32(recipe, backbone, pretrained, tap, images, console)
-    searches = _quantize(recipe, fp32, halves(images.folds, images.units), console)
-    shipped = _shipped(searches)
+    size = recipe.conditions.size or backbone.input_size
+    graph = backbone_graph(backbone, pretrained, tap_name=tap, input_size=size, preprocess=_preprocess(recipe))
+    fp32 = _measure_fp32(recipe, graph, images, scorer, console)
+    searches = _quantize(recipe, fp32, images, console)
+    shipped = {target: result.shipped for target, result in searches.items() if result.shipped}
     half = float16.attempt(fp32, console) if "gpu" in recipe.targets else None
     robust = _measure_robustness(fp32, shipped, console)
     head = _fit_head(fp32, console)
     familiar = variants.measure_familiarity(fp32, shipped)
+    referral = held_out.choose_referral(recipe, fp32, familiar)
     drifting = _measure_drift(fp32, head, console)
     checks = variants.Checks(familiar["limit"], drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
-        verified = verify_fused(graphs, recipe.targets, images.training, fp32.size)
-    referral = _referral(fp32)
-    made = Measured(graphs, fp32, referral["threshold"])
-    held_out = _measure_held_out(recipe, images, made, searches, half, console)
+        verified = verify_fused(graphs, recipe.targets, training, fp32.size)
+    made = held_out.Made(Measured(graphs, fp32, referral["threshold"]), shipped, half)
     body = record.build(
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
             robustness=robust, familiarity=familiar, referral=referral, drift=drifting, head=head, variants=graphs,
-            verified=verified, held_out=held_out,
+            verified=verified, held_out=held_out.measure(recipe, images, made, console),
         )
     )  # fmt: skip
+    if "caught" in referral:
+        console.tell(caught.sentence(referral))
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
     bundle = bundles.write(out, body, _files(images, body, graphs, _probe(recipe, head, fp32, graphs)), sign)
     if recipe.report and tap_table:
@@ -135,6 +140,7 @@ def _choose_tap(
         augmented=recipe.conditions.augment > 0,
         target="openvino" if "openvino" in recipe.targets else "cpu",
         protocol=images.headline,
+        units=resampled(part.training, part.units),
     )
     with console.step("Comparing taps") as progress:
         tap, table = taps.choose(compared, recipe.prefer, progress)
@@ -143,15 +149,13 @@ def _choose_tap(
 
 
 def _measure_fp32(
-    recipe: Recipe, backbone: Backbone, pretrained: Weights, tap: str, images: Images, console: Console
+    recipe: Recipe, graph: onnx.ModelProto, images: Images, scorer: Scorer, console: Console
 ) -> Reference:
-    """Build the backbone's graph, extract features and cross-validate."""
-    size = recipe.conditions.size or backbone.input_size
-    graph = backbone_graph(backbone, pretrained, tap_name=tap, input_size=size, preprocess=_preprocess(recipe))
+    """Extract features and cross-validate."""
     with console.step("Extracting features") as progress:
-        rows = features.training_rows(graph, images.training, size, recipe.conditions, progress)
+        rows = features.training_rows(graph, images.training, edit.size(graph), recipe.conditions, progress)
     with console.step("Cross-validating") as progress:
-        return reference.measure(graph, images.training, rows, images.splits, _spec(recipe), progress)
+        return reference.measure(graph, scorer, rows, images.splits, _spec(recipe), progress)
 
 
 def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:
@@ -161,22 +165,13 @@ def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:
     return {target: (schemes.named(target, recipe.scheme),) for target in recipe.targets}
 
 
-def _quantize(recipe: Recipe, fp32: Reference, calibration: Halves, console: Console) -> dict[str, SearchResult]:
+def _quantize(recipe: Recipe, fp32: Reference, images: Images, console: Console) -> dict[str, SearchResult]:
     """Search an INT8 backbone for each target."""
-    quantizer = Quantizer(fp32, calibration, _copies(recipe, fp32.data))
+    quantizer = held_out.quantizer_of(recipe, fp32, images)
     return {
         target: search(target, quantizer, console, schemes=tried, thorough=recipe.thorough)
         for target, tried in _schemes(recipe).items()
     }
-
-
-def _copies(recipe: Recipe, data: Dataset) -> Sequence[augment.Copy]:
-    count, _ = augment.plan(recipe.conditions.augment, recipe.conditions.balance, data.labels)
-    return augment.copies(count, recipe.conditions.seed)
-
-
-def _shipped(searches: Mapping[str, SearchResult]) -> dict[str, Attempt]:
-    return {target: result.shipped for target, result in searches.items() if result.shipped}
 
 
 def _measure_robustness(fp32: Reference, shipped: Mapping[str, Attempt], console: Console) -> Robustness:
@@ -210,54 +205,6 @@ def _measure_drift(fp32: Reference, head: Head, console: Console) -> Drift | Non
             "images of a class"
         )
     return drifting
-
-
-def _referral(fp32: Reference) -> Referral:
-    return familiarity.referral(fp32.data.labels, fp32.answers[fp32.headline], fp32.headline)
-
-
-def _measure_held_out(
-    recipe: Recipe,
-    images: Images,
-    made: Measured,
-    searches: Mapping[str, SearchResult],
-    half: Half | None,
-    console: Console,
-) -> HeldOut | None:
-    """Scores on the held-out images: of what ships, or where that is fitted on them too, of the same without them."""
-    if images.held_out is None:
-        return None
-    if not images.part.all():
-        made = _without_held_out(recipe, images, made, searches, half, console)
-    with console.step("Measuring on the held-out images") as progress:
-        scores = held_out_scores(made, recipe.targets, images.held_out, progress)
-    fitted = len(made.reference.data)
-    return {"protocol": images.held_out_as, "images": len(images.held_out), "fitted": fitted, "scores": scores}
-
-
-def _without_held_out(
-    recipe: Recipe,
-    images: Images,
-    made: Measured,
-    searches: Mapping[str, SearchResult],
-    half: Half | None,
-    console: Console,
-) -> Measured:
-    """What ships, made again in the same way without the held-out images; INT8 by the schemes that were found."""
-    part, shipping = images.without_held_out, made.reference
-    with console.step("Cross-validating without the held-out images") as progress:
-        rows = shipping.rows.of(images.part)
-        fp32 = reference.measure(shipping.graph, part.training, rows, part.splits, shipping.spec, progress)
-    quantizer = Quantizer(fp32, halves(part.folds, part.units), _copies(recipe, part.training))
-    again = {}
-    for target, attempt in _shipped(searches).items():
-        refit = attempt.head.kind == "refitted"
-        again[target] = search(target, quantizer, console, schemes=[attempt.scheme], thorough=refit)
-    shipped = _shipped(again)
-    limit = variants.measure_familiarity(fp32, shipped)["limit"]
-    head = evaluate.fit(fp32.rows, fp32.data.labels, fp32.spec)
-    graphs = variants.build(fp32, head, shipped, half, variants.Checks(limit, None), record.pipeline_name(recipe))
-    return Measured(graphs, fp32, _referral(fp32)["threshold"])
 
 
 def _probe(recipe: Recipe, head: Head, fp32: Reference, graphs: list[Variant]) -> bytes:

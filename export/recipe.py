@@ -63,6 +63,8 @@ class Recipe:
         scheme: The one INT8 scheme to try, for every target; None searches.
         thorough: Try every scheme and keep the fastest that passes the gate; else the first that passes.
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
+        positive: Names of the classes that count as positive, for sensitivity and specificity; empty for neither.
+        sensitivity: Percent of positive images that the referral threshold is to catch; None sets it by coverage.
     """
 
     backbone: str
@@ -83,3 +85,5 @@ class Recipe:
     scheme: str | None = None
     thorough: bool = False
     drawn_probe: bool = False
+    positive: tuple[str, ...] = ()
+    sensitivity: float | None = None

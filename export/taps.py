@@ -14,7 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
+from edge_all import intervals
 from edge_all.errors import EdgeAllError
+from edge_all.intervals import Units
 from edge_all.progress import Progress, split
 from edge_all.record import TapCandidate, TapTable
 
@@ -90,6 +92,7 @@ class Search:
         augmented: Whether heads are trained on changed copies too.
         target: Whose engine time is measured in.
         protocol: The split protocol that taps are compared under.
+        units: What the intervals of the accuracies are resampled over.
     """
 
     backbone: Backbone
@@ -101,6 +104,7 @@ class Search:
     spec: HeadSpec
     augmented: bool
     target: str
+    units: Units
     protocol: str = "block"
 
     @property
@@ -266,7 +270,7 @@ def _table(
     search: Search, prefer: str, chosen: Candidate, candidates: Sequence[Candidate], single: Sequence[Candidate]
 ) -> TapTable:
     """What was scored, and what would be chosen without the images of each fold."""
-    tried = search.tried
+    tried, best = search.tried, max(candidates, key=lambda c: c.clean(search.all_images[0]))
     records: list[TapCandidate] = [
         {
             "tap": c.name,
@@ -275,6 +279,8 @@ def _table(
             "ms": round(c.ms, 3),
             **robustness.table(c.correct[tried], c.changed),
             "accuracy": round(c.clean(search.all_images[0]), 2),
+            "interval": intervals.of_share(c.correct, search.units),
+            "told_from_best": intervals.told_apart(best.correct, c.correct, search.units),
         }
         for c in candidates
     ]

@@ -24,7 +24,9 @@ from edge_all.export.features import Rows
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.reference import measure
+from edge_all.export.head.scorer import Scorer
 from edge_all.export.quantize import float16
+from edge_all.intervals import Units
 from edge_all.progress import Console, Progress, ignore
 from edge_all.targets import EngineOptions, onnxruntime_gpu
 from edge_all.targets.onnxruntime_cpu import PROVIDER, OnnxRuntimeEngine
@@ -62,7 +64,9 @@ def test_the_gate_can_refuse(tinted: Path, backbone: onnx.ModelProto, monkeypatc
     data = read(tinted)
     rows = Rows(features.extract(backbone, data, SIZE))
     block = folds(data, "block")
-    reference = measure(backbone, data, rows, {"block": block}, HeadSpec("anova", "svm", count=12))
+    reference = measure(
+        backbone, Scorer(data, Units.images(len(data))), rows, {"block": block}, HeadSpec("anova", "svm", count=12)
+    )
     said: list[str] = []
 
     def step(title: str) -> nullcontext[Progress]:

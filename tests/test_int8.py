@@ -21,8 +21,10 @@ from edge_all.export.graph.build import backbone_graph
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.fit import to_onnx as head_to_onnx
 from edge_all.export.head.reference import measure
+from edge_all.export.head.scorer import Scorer
 from edge_all.export.quantize import calibration, heads, schemes, search
 from edge_all.export.quantize.attempt import Attempt, SearchResult
+from edge_all.intervals import NEAR_DUPLICATES, Units
 from edge_all.progress import Console, Progress, ignore
 from edge_all.record import FailedScheme, TriedHead
 
@@ -52,7 +54,7 @@ def case(tinted: Path) -> search.Quantizer:
     graph = backbone_graph(backbone, random_weights(backbone.name), tap_name="features.3", input_size=SIZE)
     rows = features.extract(graph, data, SIZE)
     near, block = groups(data), folds(data, "block")
-    reference = measure(graph, data, Rows(rows), {"block": block}, SPEC)
+    reference = measure(graph, Scorer(data, Units(near, NEAR_DUPLICATES)), Rows(rows), {"block": block}, SPEC)
     return search.Quantizer(reference, calibration.halves(block, near))
 
 

@@ -218,7 +218,7 @@ def test_a_table_survives_being_written_and_read(tmp_path: Path) -> None:
     assert table.rewrite(tmp_path, [second, first]) == [first, second] == table.read(tmp_path)
     header, line, _ = (tmp_path / table.FILE).read_text(encoding="utf-8").splitlines()
     assert header.startswith("backbone,tap,selector,classifier,protocol,setting,features,accuracy,")
-    assert line.endswith(",0.99,0.01,97.0,98.0,48,1.5,,"), "what is missing is an empty field"
+    assert line.endswith(",0.99,0.01,97.0,98.0,48,1.5,,,,,,"), "what is missing is an empty field"
     (tmp_path / table.FILE).write_text("name,value\na,1\n")
     with pytest.raises(StudyError, match="no table of a study"):
         table.read(tmp_path)

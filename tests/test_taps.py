@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from helpers_graphs import by_onnxruntime, pictures, random_weights
 
+from edge_all import intervals
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones, features, taps
 from edge_all.export.assemble import tap_report
@@ -22,6 +23,7 @@ from edge_all.export.graph.build import Trunk, backbone_graph
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head import evaluate, robustness
 from edge_all.export.head.fit import HeadSpec
+from edge_all.intervals import Units
 
 pytestmark = pytest.mark.slow
 
@@ -99,8 +101,9 @@ def _search(data: Dataset, least: int | None = None) -> taps.Search:
     backbone = backbones.load("mobilenetv2")
     spec = HeadSpec(selector="anova", classifier="naive_bayes", count=least)
     return taps.Search(
-        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec, True, "cpu"
-    )
+        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec, True, "cpu",
+        Units.images(len(data)),
+    )  # fmt: skip
 
 
 def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,6 +118,12 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
         assert set(candidate["changes"]) == {change.name for change in augment.BATTERY}
         assert candidate["worst"] == min(candidate["changes"].values())
         assert candidate["worst"] == candidate["changes"][candidate["worst_change"]]
+        low, high = candidate["interval"]
+        assert low <= candidate["accuracy"] <= high
+    best = max(table["candidates"], key=lambda candidate: candidate["accuracy"])
+    assert not best["told_from_best"] and f"| ={intervals.words(best['interval'])} |" in "\n".join(
+        tap_report.lines(table)
+    )
     assert name in taps.sentence(table) and f"**{name}**" in "\n".join(tap_report.lines(table))
 
     record = {"taps": table, "backbone": "mobilenetv2", "selector": "anova", "classifier": "naive_bayes"}

@@ -225,13 +225,13 @@ def _accuracy(case: Case, images: Labelled | None, answers: Mapping[Case, list[i
     if images is None:
         return exported_accuracy(case.bundle, case.target, case.precision)
     reference = answers.get(replace(case, precision="fp32"))
-    return measured_accuracy(images, case.bundle.classes, answers[case], reference)
+    positive = case.bundle.record.get("positive", ())
+    return measured_accuracy(images, case.bundle.classes, answers[case], reference, positive)
 
 
 def _mark_front(rows: Sequence[Row | FailedRow]) -> None:
     measured = [row for row in rows if "error" not in row]
-    points = [(row["accuracy"], row["latency_ms"]["p50"]) for row in measured]
-    for row, on_front in zip(measured, verdict.pareto(points), strict=True):
+    for row, on_front in zip(measured, verdict.front(measured), strict=True):
         row["pareto"] = on_front
 
 

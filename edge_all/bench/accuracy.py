@@ -7,8 +7,11 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
-from edge_all import class_folders, inputs, label_file, protocols
+import numpy as np
+
+from edge_all import class_folders, inputs, intervals, label_file, protocols
 from edge_all.bench.rows import Accuracy
 from edge_all.bundle import Bundle
 from edge_all.errors import DataError
@@ -180,17 +183,28 @@ def unreadable_notices(images: Labelled, answers: Collection[Sequence[int]]) -> 
 def exported_accuracy(bundle: Bundle, target: str, precision: str) -> Accuracy:
     """The accuracy of a graph that the export measured by cross-validation under the headline protocol."""
     score = _exported_score(bundle, target, precision)
-    return {
+    exported: Accuracy = {
         "accuracy": score["accuracy"],
         "balanced_accuracy": score["balanced_accuracy"],
         "agreement_fp32": 100.0 if precision == "fp32" else score["agreement_fp32"],
         "images": bundle.record["dataset"]["images"],
         "accuracy_on": f"export ({protocols.headline(bundle.record['metrics'])})",
     }
+    if "intervals" in score:
+        exported["intervals"] = score["intervals"]
+    if "sensitivity" in score:
+        exported["sensitivity"] = score["sensitivity"]
+    if "specificity" in score:
+        exported["specificity"] = score["specificity"]
+    return exported
 
 
 def measured_accuracy(
-    images: Labelled, classes: Sequence[str], answers: list[int], reference: list[int] | None
+    images: Labelled,
+    classes: Sequence[str],
+    answers: list[int],
+    reference: list[int] | None,
+    positive: Sequence[str] = (),
 ) -> Accuracy:
     """The accuracy on labelled images.
 
@@ -199,6 +213,7 @@ def measured_accuracy(
         classes: Class names of the bundle.
         answers: Number of the class that each image got. A file that could not be read has -1, and does not count.
         reference: The same of FP32; None where it was not measured.
+        positive: The bundle's positive classes.
 
     Raises:
         DataError: No image could be read.
@@ -213,7 +228,7 @@ def measured_accuracy(
         right = [answer == k for label, answer in pairs if label == k]
         recalls.append(100 * sum(right) / len(right))
     same = [answers[i] == reference[i] for i in read] if reference else []
-    return {
+    measured: Accuracy = {
         "accuracy": 100 * sum(label == answer for label, answer in pairs) / len(pairs),
         "balanced_accuracy": sum(recalls) / len(recalls),
         "recall": dict(zip((classes[k] for k in present), recalls, strict=True)),
@@ -223,6 +238,10 @@ def measured_accuracy(
         "training_images_left_out": images.seen if images.basis == "unseen" else 0,
         "unreadable": len(images.unreadable) + len(answers) - len(read),
     }
+    labels, given = np.array(pairs).T
+    numbers = [classes.index(name) for name in positive]
+    measured["intervals"] = intervals.of_score(labels, given, classes, intervals.Units.images(len(pairs)), numbers)
+    return cast(Accuracy, {**measured, **intervals.detection(labels, given, numbers)})
 
 
 def _exported_score(bundle: Bundle, target: str, precision: str) -> Score:

@@ -6,6 +6,8 @@ Annotations are not postponed here: with ``from __future__ import annotations`` 
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, final
 
+from edge_all.record import Detection, Intervals
+
 
 class Job(TypedDict):
     """What a process is to measure."""
@@ -38,12 +40,13 @@ class ProbeResult(TypedDict):
     passed: bool
 
 
-class Accuracy(TypedDict):
+class Accuracy(Detection):
     """Accuracy in percent, measured here or by the export."""
 
     accuracy: float  # Images with the right label
     balanced_accuracy: float  # Mean of the recalls
     recall: NotRequired[Mapping[str, float]]  # Recall of each class; absent where the figures are the export's
+    intervals: NotRequired[Intervals]  # 95 % intervals of these figures; absent where an earlier export gave none
     agreement_fp32: float | None  # Images with the label that FP32 gives; null where FP32 could not be measured
     images: int  # How many images were evaluated
     accuracy_on: str  # ``unseen images``, ``seen images`` (the bundle was trained on them) or ``export (PROTOCOL)``
@@ -85,7 +88,7 @@ class Row(Subject, Accuracy, Figures):
     classifier: str
     target: str
     precision: str
-    pareto: bool  # Whether the row is on the Pareto front of accuracy and median latency
+    pareto: bool  # Whether no other row is faster and as accurate, as far as their intervals tell (`verdict.front`)
 
 
 @final

@@ -16,7 +16,20 @@ from edge_all.cli.text import shown
 from edge_all.errors import EdgeAllError
 
 _HIDDEN = frozenset(
-    {"appended", "bar", "estimate", "log", "options", "output", "passed_on", "stop", "text", "tiled", "writers"}
+    {
+        "appended",
+        "bar",
+        "estimate",
+        "log",
+        "options",
+        "output",
+        "passed_on",
+        "scores",
+        "stop",
+        "text",
+        "tiled",
+        "writers",
+    }
 )
 
 

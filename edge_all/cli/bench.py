@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_all import NOTICE, files
-from edge_all.cli import options
+from edge_all.cli import options, scores
 from edge_all.cli.output import note, print_table, progress, tell
 from edge_all.cli.text import cell
 from edge_all.errors import EdgeAllError, GateError, TargetError
@@ -152,8 +152,11 @@ def _cases(
 _LEFT = ("bundle", "tap", "target", "precision", "accuracy on", "*")
 """Columns that are aligned to the left."""
 
+_DETECTION = ("sensitivity %", "specificity %")
+"""Columns that are there only where a bundle says which classes are positive."""
+
 _BY_USE = (
-    *("acc %", "p50 ms", "=fp32 %", "p90", "img/s", "MB", "RSS MB", "tap"),
+    *("acc %", "p50 ms", "=fp32 %", "95 %", "sensitivity %", "specificity %", "p90", "img/s", "MB", "RSS MB", "tap"),
     *("*", "bal %", "p99", "accuracy on", "graph p50", "load ms"),
 )
 """The columns that a narrow terminal may lack, the most useful first; bundle, target and precision are always there."""
@@ -161,10 +164,10 @@ _BY_USE = (
 
 def _print(rows: Sequence[Row], wide: bool) -> None:
     cells = [_cells(row) for row in rows]
-    columns = list(cells[0])
+    columns = [name for name in cells[0] if name not in _DETECTION or any(row[name] != "-" for row in cells)]
     right = [name for name in columns if name not in _LEFT]
     by_use = () if wide else _BY_USE
-    left_out = print_table(columns, [list(row.values()) for row in cells], right=right, by_use=by_use)
+    left_out = print_table(columns, [[row[name] for name in columns] for row in cells], right=right, by_use=by_use)
     if left_out:
         note(f"edge-all: the terminal is too narrow for {', '.join(left_out)}; --wide prints all columns")
 
@@ -180,6 +183,7 @@ def _cells(row: Row) -> dict[str, str]:
         "accuracy on": f"{row['images']} {row['accuracy_on']}",
         "*": "*" if row.get("pareto") else "",
         "acc %": f"{row['accuracy']:.1f}",
+        "95 %": scores.accuracy_interval(row),
         "bal %": f"{row['balanced_accuracy']:.1f}",
         "=fp32 %": "-" if agreement is None else f"{agreement:.1f}",
         "p50 ms": f"{latency['p50']:.2f}",
@@ -190,6 +194,8 @@ def _cells(row: Row) -> dict[str, str]:
         "load ms": f"{row['load_ms']:.0f}",
         "RSS MB": f"{row['rss_mb']:.0f}",
         "MB": f"{row['model_mb']:.1f}",
+        "sensitivity %": scores.detection(row, "sensitivity"),
+        "specificity %": scores.detection(row, "specificity"),
     }
 
 
@@ -205,6 +211,14 @@ def _remarks(rows: Sequence[Row]) -> list[str]:
         "acc, bal: accuracy and balanced accuracy; =fp32: images with FP32's label; p50, p90, p99: ms from encoded "
         "bytes to label, one image at a time; graph: the engine alone; *: no other row is as accurate and faster."
     ]
+    resampled = dict.fromkeys(
+        f"{row['intervals']['count']} {row['intervals']['over']}" for row in rows if "intervals" in row
+    )
+    if resampled:
+        lines.append(
+            f"95 %: interval of the accuracy, by bootstrap over {', '.join(resampled)}. Rows whose intervals overlap "
+            "are not told apart in accuracy, and count as equally accurate for *."
+        )
     exported = dict.fromkeys(row["accuracy_on"] for row in rows if "training_images_left_out" not in row)
     if exported:
         by = ", ".join(on.removeprefix("export (").removesuffix(")") for on in exported)
@@ -245,6 +259,8 @@ def _flat(fields: Mapping[str, object], prefix: str = "") -> dict[str, object]:
     for name, value in fields.items():
         if isinstance(value, Mapping):
             flat |= _flat(value, f"{prefix}{name}_")
+        elif isinstance(value, list):  # an interval
+            flat |= {f"{prefix}{name}_{end}": limit for end, limit in zip(("low", "high"), value, strict=True)}
         else:
             flat[prefix + name] = value
     return flat

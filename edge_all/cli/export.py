@@ -10,14 +10,13 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_all import NOTICE, protocols
-from edge_all.cli import options
-from edge_all.cli.output import console, json_text, print_table, say, tell
+from edge_all.cli import options, scores
+from edge_all.cli.output import console, json_text, say, tell
 from edge_all.errors import GateError, ToolchainError, install_hint
 
 if TYPE_CHECKING:
     from edge_all.bundle import Bundle
     from edge_all.export.recipe import Recipe  # noqa: TID251
-    from edge_all.record import Score
 
 
 @click.command("export")
@@ -108,6 +107,19 @@ if TYPE_CHECKING:
 @click.option("--source", default="", metavar="TEXT", help="Where the images come from, for the model card.")
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the bundle's probe, and none of the data set.")
 @click.option(
+    "--positive",
+    multiple=True,
+    metavar="CLASS",
+    help="A class that counts as positive, such as a disease, for sensitivity and specificity; may be repeated.",
+)
+@click.option(
+    "--sensitivity",
+    type=click.FloatRange(0, 100, min_open=True),
+    metavar="PERCENT",
+    help="With --positive: refer as many images as it takes for this share of the positive ones to be called positive, "
+    "referred or unfamiliar.  [default: 95 % of all images are answered]",
+)
+@click.option(
     "--from-study", "study", type=options.PATH, metavar="DIR", help="Export the best pipeline of this study folder."
 )
 @click.option(
@@ -143,6 +155,8 @@ def command(
     cell: float | None,
     source: str,
     drawn_probe: bool,
+    positive: tuple[str, ...],
+    sensitivity: float | None,
     study: Path | None,
     pick: int | None,
     sign: Path | None,
@@ -163,8 +177,7 @@ def command(
         raise click.UsageError(f"--from-study {study} decides {decided}: leave it out, or leave --from-study out")
     if report and (study or tap != "auto"):
         raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
-    if not (refit or hold_out):
-        raise click.UsageError("--no-refit ships what --hold-out measures: give --hold-out too, or leave it out")
+    _check_needed(ctx)
     um_per_px = options.um_per_px(scale, cell)
     signer = _signer(sign) if sign else None
     try:
@@ -197,6 +210,8 @@ def command(
         scheme=scheme or recipe_option,
         thorough=effort == "full",
         drawn_probe=drawn_probe,
+        positive=positive,
+        sensitivity=sensitivity,
     )
     bundle = export(recipe, console(), signer)
     if as_json:
@@ -208,6 +223,17 @@ def command(
         raise GateError(
             f"the gate refused INT8 for {', '.join(refused)}, and --strict was given: {bundle.path} holds FP32 there; "
             "look at its MODEL_CARD.md, and try --effort full or another --tap"
+        )
+
+
+def _check_needed(ctx: click.Context) -> None:
+    """Some options say nothing without another."""
+    given = ctx.params
+    if not (given["refit"] or given["hold_out"]):
+        raise click.UsageError("--no-refit ships what --hold-out measures: give --hold-out too, or leave it out")
+    if given["sensitivity"] is not None and not given["positive"]:
+        raise click.UsageError(
+            f"--sensitivity {given['sensitivity']:g} is that of the positive classes: give --positive CLASS too"
         )
 
 
@@ -257,8 +283,10 @@ def _summary(bundle: Bundle) -> dict[str, object]:
         "classifier": record["classifier"],
         "features": record["features"],
         "classes": record["classes"],
+        "positive": record.get("positive"),
         "metrics": record["metrics"],
         "robustness": record["robustness"],
+        "referral": record["referral"],
         "gate": record["gate"],
         "held_out": record["held_out"],
     }
@@ -275,19 +303,9 @@ def _advice(measured: Iterable[str]) -> str:
 
 
 def _print(bundle: Bundle) -> None:
-    rows = []
-    for protocol, metrics in bundle.record["metrics"].items():
-        scores: dict[str, Score] = {"fp32": metrics["fp32"]}
-        if "fp16" in metrics:
-            scores["fp16"] = metrics["fp16"]
-        if "int8" in metrics:
-            scores |= {f"int8 {target}": score for target, score in metrics["int8"]["targets"].items()}
-        for precision, score in scores.items():
-            same = f"{score['agreement_fp32']:.1f}" if "agreement_fp32" in score else "-"
-            rows.append([protocol, precision, f"{score['accuracy']:.1f}", f"{score['balanced_accuracy']:.1f}", same])
-    print_table(["split", "precision", "acc %", "bal %", "=fp32 %"], rows, right=["acc %", "bal %", "=fp32 %"])
+    scores.show(bundle.record)
     for line in (
-        "acc: accuracy; bal: balanced accuracy, the mean of the classes' recalls; =fp32: images with FP32's label.",
+        *scores.remarks(bundle.record),
         _advice(bundle.record["metrics"]),
         NOTICE,
     ):

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 
-from edge_all import protocols
+from edge_all import intervals, protocols
 from edge_all.record import DatasetRecord, Gate, HeldOutScore, Metrics, RecordBody, Score
 
 from ..dataset import kaggle
-from . import tap_report
+from . import card_error, tap_report
 
 
 def write(record: RecordBody) -> str:
@@ -50,13 +50,12 @@ def write(record: RecordBody) -> str:
         "Five-fold cross-validation; scaling, selection and classifier fitted inside the training folds; no image "
         "evaluated by an INT8 graph that was calibrated on it. Percent.",
         "",
-        "| split | precision | accuracy | balanced | macro F1 | same label as FP32 |",
-        "|---|---|---|---|---|---|",
+        *_SCORES,
         *_accuracy_rows(r["metrics"], r["models"]),
         "",
         *_protocols(r["metrics"]),
         "",
-        *_recall(r),
+        *card_error.lines(r),
         *_robustness(r),
         *_limits(r),
         *_held_out(r),
@@ -132,19 +131,18 @@ def _accuracy_rows(metrics: Mapping[str, Metrics], models: Mapping[str, Mapping[
 
 def _row(split: str, precision: str, figures: Score) -> str:
     same = f"{figures['agreement_fp32']:.2f}" if "agreement_fp32" in figures else ""
+    error = intervals.words(figures["intervals"]["accuracy"], 2) if "intervals" in figures else ""
     return (
-        f"| {split} | {precision} | {figures['accuracy']:.2f} | {figures['balanced_accuracy']:.2f} "
+        f"| {split} | {precision} | {figures['accuracy']:.2f} | {error} | {figures['balanced_accuracy']:.2f} "
         f"| {figures['macro_f1']:.2f} | {same} |"
     )
 
 
-def _recall(record: RecordBody) -> list[str]:
-    protocol = protocols.headline(record["metrics"])
-    recall = record["metrics"][protocol]["fp32"]["recall"]
-    return [
-        f"Recall under `{protocol}`, FP32: {', '.join(f'{name} {value:.1f}' for name, value in recall.items())}.",
-        "",
-    ]
+_SCORES = (
+    "| split | precision | accuracy | 95 % interval | balanced | macro F1 | same label as FP32 |",
+    "|---|---|---|---|---|---|---|",
+)
+"""The head of a table of scores, whose rows are `_row`."""
 
 
 def _robustness(record: RecordBody) -> list[str]:
@@ -181,7 +179,8 @@ def _limits(record: RecordBody) -> list[str]:
         f"limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that passes is not "
         "necessarily like the training images.",
         "",
-        f"An image whose most probable class is under {referred['threshold']:.3f} is to be referred. Under "
+        f"An image whose most probable class is under {referred['threshold']:.4g} is to be referred. "
+        f"{card_error.referral(record)}Under "
         f"`{referred['protocol']}`, FP32:",
         "",
         "| answered, % | least probability | error among them, % |",
@@ -225,8 +224,7 @@ def _held_out(record: RecordBody) -> list[str]:
         "",
         f"{whose}. {held_out['images']} images ({held_out['protocol']}).",
         "",
-        "| split | precision | accuracy | balanced | macro F1 | same label as FP32 |",
-        "|---|---|---|---|---|---|",
+        *_SCORES,
         *(_row("held out", key.replace(".", ", "), figures) for key, figures in scores.items()),
         "",
         *(_status(key.replace(".", ", "), figures) for key, figures in scores.items() if "ok" in figures),

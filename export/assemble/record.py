@@ -119,6 +119,8 @@ def build(e: Export) -> RecordBody:
         body["scale"] = recipe.scale
     if e.drift:
         body["drift"] = e.drift.record
+    if positive := reference.scorer.positive:
+        body["positive"] = [body["classes"][k] for k in positive]
     return body
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from edge_all import files
+from edge_all import files, intervals
 from edge_all.bench import plot
 from edge_all.errors import BundleError
 from edge_all.record import RecordBody, TapCandidate, TapTable
@@ -49,7 +49,8 @@ def lines(taps: TapTable) -> list[str]:
     """The table in Markdown."""
     rows = [
         f"| {'**' + c['tap'] + '**' if c['tap'] == taps['chosen'] else c['tap']} | {c['features']} "
-        f"| {c['macs'] / 1e6:.0f} | {c['ms']:.2f} | {c['accuracy']:.2f} | {c['worst']:.2f} | {c['worst_change']} |"
+        f"| {c['macs'] / 1e6:.0f} | {c['ms']:.2f} | {c['accuracy']:.2f} | {_interval(c)} | {c['worst']:.2f} "
+        f"| {c['worst_change']} |"
         for c in taps["candidates"]
     ]
     first_choices = sorted(set(taps["first_choice_without_fold"]))
@@ -57,12 +58,22 @@ def lines(taps: TapTable) -> list[str]:
         f"Accuracy in percent under `{taps['protocol']}` on {taps['images']} images, and under the worst change of the "
         f"battery on {taps['battery_images']} of them; time of the FP32 graph ({taps['target']}, milliseconds). "
         f"Preferred: {taps['prefer']}. With the images of one fold left out, the first choice is "
-        f"{', '.join(first_choices)}{' for every fold' if len(first_choices) == 1 else ''}.",
+        f"{', '.join(first_choices)}{' for every fold' if len(first_choices) == 1 else ''}. Where = stands before the "
+        "95 % interval, the accuracy is not told from the highest by these images (paired bootstrap), and not to be "
+        "ranked below it.",
         "",
-        "| tap | features | million MACs | ms | accuracy | worst | under |",
-        "|---|---|---|---|---|---|---|",
+        "| tap | features | million MACs | ms | accuracy | 95 % | worst | under |",
+        "|---|---|---|---|---|---|---|---|",
         *rows,
     ]
+
+
+def _interval(candidate: TapCandidate) -> str:
+    """The interval of a tap's accuracy, marked where the accuracy is not told from the highest."""
+    if "interval" not in candidate:
+        return ""
+    mark = "" if candidate.get("told_from_best", True) else "="
+    return mark + intervals.words(candidate["interval"])
 
 
 def draw(path: Path, taps: TapTable, title: str) -> None:

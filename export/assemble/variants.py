@@ -125,9 +125,8 @@ def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) ->
     A refitted head reads other features than FP32's, so its share is not known and not given.
     """
     protocol = reference.headline
-    folds, heads = reference.splits[protocol], reference.heads[protocol]
-    gaussians = familiarity.fit_folds(heads, reference.rows, folds)
-    distances = familiarity.held_out(gaussians, heads, reference.rows.plain, folds)
+    folds = reference.splits[protocol]
+    gaussians, distances = _held_out(reference)
     limit = familiarity.limit(distances)
     accepted = {"fp32": familiarity.accepted(distances, limit)}
     for target, attempt in shipped.items():
@@ -139,3 +138,15 @@ def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) ->
             distances[images] = by_fold[images]
         accepted[target] = familiarity.accepted(distances, limit)
     return {"protocol": protocol, "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}
+
+
+def unfamiliar(reference: Reference, limit: float) -> np.ndarray:
+    """Training images beyond the limit of what is familiar, by the Gaussian of their fold: ``bool [N]``."""
+    return _held_out(reference)[1] > limit
+
+
+def _held_out(reference: Reference) -> tuple[list[Gaussian], np.ndarray]:
+    """A Gaussian for each fold, and the distance ``[N]`` of every image by that of its fold, in FP32."""
+    folds, heads = reference.splits[reference.headline], reference.heads[reference.headline]
+    gaussians = familiarity.fit_folds(heads, reference.rows, folds)
+    return gaussians, familiarity.held_out(gaussians, heads, reference.rows.plain, folds)

@@ -16,6 +16,7 @@ from .. import features
 from ..dataset import Dataset, spread
 from ..head import evaluate
 from ..head.reference import Reference
+from ..head.scorer import Scorer
 from .variants import Variant, by_target
 
 SAMPLE = 64
@@ -104,9 +105,10 @@ class Measured:
 
 
 def held_out_scores(
-    measured: Measured, targets: Sequence[str], held_out: Dataset, progress: Progress = ignore
+    measured: Measured, targets: Sequence[str], scorer: Scorer, progress: Progress = ignore
 ) -> dict[str, HeldOutScore]:
     """Score graphs, by "target.precision", on images that were kept out of everything that they were made from."""
+    held_out = scorer.data
     pairs = by_target(measured.graphs, targets)
     given: dict[tuple[str, str], Answers] = {}
     for (target, variant), part in zip(pairs, split(progress, [1.0] * len(pairs)), strict=True):
@@ -115,7 +117,7 @@ def held_out_scores(
     scores: dict[str, HeldOutScore] = {}
     for (target, precision), answer in given.items():
         scores[f"{target}.{precision}"] = {
-            **evaluate.score(held_out.labels, answer.probabilities, held_out.classes),
+            **scorer.score(answer.probabilities),
             **_status(held_out.labels, answer, measured.threshold),
             "agreement_fp32": evaluate.agreement(answer.probabilities, given[target, "fp32"].probabilities),
         }

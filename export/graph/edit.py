@@ -164,6 +164,12 @@ def width(value: onnx.ValueInfoProto) -> int:
     return int(value.type.tensor_type.shape.dim[1].dim_value)
 
 
+def size(backbone: onnx.ModelProto) -> tuple[int, int]:
+    """Height and width of a backbone's input, ``uint8 [N, H, W, 3]``, in pixels."""
+    _, height, width, _ = backbone.graph.input[0].type.tensor_type.shape.dim
+    return height.dim_value, width.dim_value
+
+
 def shapes(model: onnx.ModelProto, batch: int | None = None) -> dict[str, tuple[int, ...]]:
     """Shapes of all tensors and constants, by shape inference.
 

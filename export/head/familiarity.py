@@ -169,18 +169,30 @@ def referral(labels: np.ndarray, probabilities: np.ndarray, protocol: str = "blo
         threshold are referred, and the risk-coverage ``curve`` (Geifman and El-Yaniv 2017, arXiv 1705.08500).
     """
     sure = probabilities.max(1)
-    wrong = probabilities.argmax(1) != labels
 
     def point(coverage: float) -> CoveragePoint:
         threshold = float(np.quantile(sure, 1 - coverage / 100)) if coverage < 100 else 0.0
-        answered = sure >= threshold
-        return {
-            "threshold": threshold,
-            "coverage": percent(answered.mean(), 2),
-            "error": percent(wrong[answered].mean()),
-        }
+        return answered(labels, probabilities, threshold)
 
-    return {**point(COVERAGE), "protocol": protocol, "curve": [point(coverage) for coverage in COVERAGES]}
+    chosen = point(COVERAGE)
+    return {
+        "threshold": chosen["threshold"],
+        "coverage": chosen["coverage"],
+        "error": chosen["error"],
+        "protocol": protocol,
+        "curve": [point(coverage) for coverage in COVERAGES],
+    }
+
+
+def answered(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> CoveragePoint:
+    """What is answered and how much of it is wrong, in percent, when images below a threshold are referred."""
+    clear = probabilities.max(1) >= threshold
+    wrong = (probabilities.argmax(1) != labels)[clear]
+    return {
+        "threshold": threshold,
+        "coverage": percent(clear.mean(), 2),
+        "error": percent(wrong.mean()) if len(wrong) else 0.0,
+    }
 
 
 def sentence(familiarity: Familiarity, referral: Referral) -> str:

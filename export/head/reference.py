@@ -14,8 +14,10 @@ from edge_all.record import Score
 
 from ..dataset import Dataset
 from ..features import Rows
+from ..graph import edit
 from . import evaluate
 from .fit import Head, HeadSpec
+from .scorer import Scorer
 
 FoldHeads = Mapping[str, list[Head]]
 """By split protocol, a head for each fold."""
@@ -27,7 +29,7 @@ class Reference:
 
     Attributes:
         graph: The backbone, ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
-        data: The training images.
+        scorer: Scores answers to the training images.
         rows: Their features.
         splits: Fold of each image, ``int64 [N]``, by protocol.
         spec: What the heads are made of.
@@ -37,13 +39,18 @@ class Reference:
     """
 
     graph: onnx.ModelProto
-    data: Dataset
+    scorer: Scorer
     rows: Rows
     splits: Mapping[str, np.ndarray]
     spec: HeadSpec
     heads: FoldHeads
     answers: Mapping[str, np.ndarray]
     scores: Mapping[str, Score]
+
+    @property
+    def data(self) -> Dataset:
+        """The training images."""
+        return self.scorer.data
 
     @property
     def headline(self) -> str:
@@ -53,13 +60,12 @@ class Reference:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the graph's input, in pixels."""
-        _, height, width, _ = self.graph.graph.input[0].type.tensor_type.shape.dim
-        return height.dim_value, width.dim_value
+        return edit.size(self.graph)
 
 
 def measure(
     graph: onnx.ModelProto,
-    data: Dataset,
+    scorer: Scorer,
     rows: Rows,
     splits: Mapping[str, np.ndarray],
     spec: HeadSpec,
@@ -69,7 +75,7 @@ def measure(
 
     Args:
         graph: The backbone.
-        data: The training images.
+        scorer: Scores answers to the training images.
         rows: Their features.
         splits: Fold of each image, ``int64 [N]``, by protocol.
         spec: What the heads are made of.
@@ -77,8 +83,8 @@ def measure(
     """
     heads = {}
     for done, (protocol, folds) in enumerate(splits.items(), 1):
-        heads[protocol] = evaluate.fold_heads(rows, data.labels, folds, spec)
+        heads[protocol] = evaluate.fold_heads(rows, scorer.data.labels, folds, spec)
         progress(done, len(splits))
     answers = {protocol: evaluate.answer(heads[protocol], rows.plain, folds) for protocol, folds in splits.items()}
-    scores = {protocol: evaluate.score(data.labels, given, data.classes) for protocol, given in answers.items()}
-    return Reference(graph, data, rows, splits, spec, heads, answers, scores)
+    scores = {protocol: scorer.score(given) for protocol, given in answers.items()}
+    return Reference(graph, scorer, rows, splits, spec, heads, answers, scores)

@@ -130,10 +130,9 @@ def score_against(reference: Reference, answers: Mapping[str, np.ndarray]) -> di
         reference: The FP32 pipeline.
         answers: Class probabilities ``[N, K]`` of all its images, by protocol.
     """
-    data = reference.data
     return {
         protocol: {
-            **evaluate.score(data.labels, probabilities, data.classes),
+            **reference.scorer.score(probabilities),
             "agreement_fp32": evaluate.agreement(probabilities, reference.answers[protocol]),
         }
         for protocol, probabilities in answers.items()

@@ -19,8 +19,9 @@ from ..graph import weights
 from ..graph.build import backbone_graph
 from ..graph.preprocess import Preprocess
 from ..graph.weights import Weights
+from ..head.scorer import resampled
 from ..images import read_all
-from . import costs, grid, settings, table
+from . import costs, errors, grid, settings, table
 from .audit import write_audit
 from .curves import write_curves
 from .deployed import export_best
@@ -66,6 +67,8 @@ def run(asked: Settings, console: Console) -> None:
             grid.run(jobs, inputs, asked.out, progress)
     with console.step("Timing the graphs"):
         cells = costs.fill(asked, table.read(asked.out), graphs)
+    with console.step("Intervals"):
+        cells = errors.fill(asked.out, cells, data.labels, resampled(data, merged(duplicates, data.given)))
     study = Study(asked, data, duplicates, inputs, graphs, pretrained, cells)
     with console.step("Colour, corner and duplicates"):
         audit = write_audit(study)

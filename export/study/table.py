@@ -48,6 +48,19 @@ class Cell:
 
 
 @dataclass(frozen=True)
+class Error:
+    """The 95 % intervals of a cell (`edge_all.intervals`), each a lower and an upper limit.
+
+    Attributes:
+        accuracy: Of the accuracy, in percent.
+        behind: Of how many percentage points more the best pipeline under the same protocol has, on the same images.
+    """
+
+    accuracy: tuple[float, float]
+    behind: tuple[float, float]
+
+
+@dataclass(frozen=True)
 class Row:
     """A finished cell: a line of the table.
 
@@ -60,6 +73,7 @@ class Row:
         fit_s: Seconds to fit the heads of all folds.
         macs: Multiply-accumulates of the backbone up to the tap, for one image; None until they are filled in.
         graph_ms: Median time of backbone and head for one image, in milliseconds; None until it was measured.
+        error: How far the accuracy may be off; None until it is filled in.
     """
 
     cell: Cell
@@ -70,6 +84,12 @@ class Row:
     fit_s: float
     macs: int | None = None
     graph_ms: float | None = None
+    error: Error | None = None
+
+    @property
+    def tied(self) -> bool:
+        """Whether its accuracy is not told from that of the best pipeline under its protocol."""
+        return self.error is not None and self.error.behind[0] <= 0
 
 
 def read(folder: Path) -> list[Row]:
@@ -85,7 +105,7 @@ def read(folder: Path) -> list[Row]:
     whole_lines = content[: content.rfind(b"\n") + 1]
     if whole_lines != content:
         os.truncate(path, len(whole_lines))
-    lines = csv.DictReader(io.StringIO(whole_lines.decode("utf-8")))
+    lines = csv.DictReader(io.StringIO(whole_lines.decode("utf-8")), restkey="")
     try:
         return [_from_line(line) for line in lines]
     except (KeyError, TypeError, ValueError):
@@ -174,7 +194,12 @@ def _to_line(row: Row) -> dict[str, str | float | None]:
         "fit_s": row.fit_s,
         "macs": row.macs,
         "graph_ms": row.graph_ms,
+        **dict(zip(_ERROR, (*row.error.accuracy, *row.error.behind) if row.error else [None] * 4, strict=True)),
     }
+
+
+_ERROR = ("accuracy_low", "accuracy_high", "behind_low", "behind_high")
+"""Columns that tables of an earlier version lack; they stay the last ones."""
 
 
 def _from_line(line: Mapping[str, str]) -> Row:
@@ -199,4 +224,12 @@ def _from_line(line: Mapping[str, str]) -> Row:
         fit_s=float(line["fit_s"]),
         macs=int(line["macs"]) if line["macs"] else None,
         graph_ms=float(line["graph_ms"]) if line["graph_ms"] else None,
+        error=_error([line.get(name) for name in _ERROR]),
     )
+
+
+def _error(limits: Sequence[str | None]) -> Error | None:
+    if not all(limits):
+        return None
+    low, high, behind_low, behind_high = (float(limit) for limit in limits if limit)
+    return Error((low, high), (behind_low, behind_high))

@@ -31,13 +31,13 @@ def _short(results: Results) -> Section:
     study = results.study
     ranked, best = study.ranked, study.best
     scores = best.scores
-    near = [row for row in ranked if row.scores.accuracy >= scores.accuracy - scores.accuracy_fold_std]
+    near = [row for row in ranked if row.tied or row is best]
     fastest = min(near, key=lambda row: (row.graph_ms or 0.0, -row.scores.accuracy))
     points = [
         f"Best under {best.cell.protocol}: {best.cell.title}. It labels {scores.accuracy:.2f} % of {len(study.data)} "
-        f"images correctly and takes {best.graph_ms:.1f} ms an image. Between folds its accuracy varies by "
-        f"{scores.accuracy_fold_std:.1f} points (standard deviation), and {len(near)} of {len(ranked)} pipelines are "
-        "within that of it."
+        f"images correctly (95 % interval {pipelines.interval(best)}) and takes {best.graph_ms:.1f} ms an image. "
+        f"Between folds its accuracy varies by {scores.accuracy_fold_std:.1f} points (standard deviation). {len(near)} "
+        f"of {len(ranked)} pipelines, with it, are not told apart by these images: do not rank them."
     ]
     if fastest is not best:
         points.append(
