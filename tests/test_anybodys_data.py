@@ -98,6 +98,7 @@ def test_bench_says_where_its_accuracy_is_from(
     assert row["images"] == 12 and row["accuracy_on"] == "unseen images" and row["training_images_left_out"] == 0
 
 
+@pytest.mark.usefixtures("untimed")
 def test_a_study_by_the_patient(cells: Path, edge_all: Command, tmp_path: Path) -> None:
     small = ("study", *SMALL, "--selector", "anova", "--classifier", "naive_bayes", "--features", 8, "--int8", 0)
     words = (*small, "--data", cells, "--out", "s")
