@@ -91,6 +91,12 @@ Name = Annotated[str, Pattern(r"\S(.{0,198}\S)?")]
 Names = Annotated[Sequence[Name], Length(2, 1000, unique=True)]
 """Names of classes."""
 
+MEASURES = 15
+"""How many numbers `edge_all.input_check` measures of a picture."""
+
+Measures = Annotated[Sequence[float], Length(MEASURES, MEASURES)]
+"""A value for each of them."""
+
 Channels = Annotated[Sequence[float], Length(3, 3)]
 """Values for red, green and blue."""
 

@@ -26,7 +26,7 @@ from .graph import weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
-from .head import drift, evaluate, familiarity, reference, robustness
+from .head import drift, evaluate, familiarity, input_check, reference, robustness
 from .head.drift import Drift
 from .head.fit import Head, HeadSpec
 from .head.reference import Reference
@@ -65,6 +65,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     head = _fit_head(fp32, console)
     familiar = variants.measure_familiarity(fp32, shipped)
     drifting = _measure_drift(fp32, head, console)
+    with console.step("Measuring changed images") as progress:
+        inputs = input_check.measure(images.training, fp32.size, progress)
     checks = variants.Checks(familiar["limit"], drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
@@ -75,8 +77,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
-            robustness=robust, familiarity=familiar, drift=drifting, head=head, variants=graphs, verified=verified,
-            held_out=held_out,
+            robustness=robust, familiarity=familiar, drift=drifting, input_check=inputs, head=head, variants=graphs,
+            verified=verified, held_out=held_out,
         )
     )  # fmt: skip
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))

@@ -14,6 +14,7 @@ from edge_all.record import (
     Familiarity,
     Gate,
     HeldOut,
+    InputCheckRecord,
     InputRecord,
     Metrics,
     RecordBody,
@@ -54,6 +55,7 @@ class Export:
         robustness: Accuracy under the battery.
         familiarity: The limit of what is familiar.
         drift: How runs of fields are judged; None where they are not.
+        input_check: What tells why a picture is unfamiliar.
         head: The head that ships.
         variants: The fused graphs.
         verified: How these agree with their parts.
@@ -72,6 +74,7 @@ class Export:
     robustness: Robustness
     familiarity: Familiarity
     drift: Drift | None
+    input_check: InputCheckRecord
     head: Head
     variants: Sequence[Variant]
     verified: Mapping[str, Verified]
@@ -112,6 +115,7 @@ def build(e: Export) -> RecordBody:
         "schemes": {target: search.shipped.name for target, search in e.searches.items() if search.shipped},
         "tools": versions(),
         "machine": machine.describe(),
+        "input_check": e.input_check,
     }
     if recipe.scale:
         body["scale"] = recipe.scale
