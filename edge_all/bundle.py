@@ -20,7 +20,7 @@ from edge_all.bundle_files import RECORD, SIGNATURE
 from edge_all.bundle_place import check_writable
 from edge_all.errors import BundleError
 from edge_all.progress import Tell
-from edge_all.record import DriftRecord, FileEntry, Record, RecordBody
+from edge_all.record import DriftRecord, FileEntry, InputCheckRecord, Record, RecordBody
 
 TRAINING_IMAGES = "training_images.txt"
 """Bundle file with the first 16 hex digits of the SHA-256 of every image that the head was fitted on."""
@@ -88,6 +88,11 @@ class Bundle:
     def drift(self) -> DriftRecord | None:
         """How runs of fields are judged; None where they are not."""
         return self.record.get("drift")
+
+    @property
+    def input_check(self) -> InputCheckRecord | None:
+        """What tells why a picture is unfamiliar; None where the bundle does not know."""
+        return self.record.get("input_check")
 
     @property
     def digest(self) -> str:

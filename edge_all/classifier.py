@@ -19,6 +19,7 @@ from edge_all import __version__, image
 from edge_all.bundle import Bundle
 from edge_all.clock import now
 from edge_all.errors import ImageError, TargetError
+from edge_all.input_check import InputCheck
 from edge_all.targets import Engine, EngineOptions, check_available, open_engine
 
 
@@ -41,6 +42,8 @@ class Prediction:
         sha256: Of the bytes that were classified, in hexadecimal digits; None where it was not asked for.
         deviation: What the image adds to the scores of its run (`edge_all.drift`); empty where the bundle's graph does
             not say.
+        reason: Why the picture is ``unfamiliar``, one of `edge_all.input_check.REASONS`; None where nothing stands out,
+            where the bundle does not know, and where `status` is another.
     """
 
     label: str | None
@@ -54,6 +57,7 @@ class Prediction:
     size: tuple[int, int] | None = None
     sha256: str | None = None
     deviation: tuple[float, ...] = ()
+    reason: str | None = None
 
 
 _Decoded = tuple[float, tuple[int, int], str | None]
@@ -77,6 +81,7 @@ class Classifier:
         self.engine = engine
         self._size, self._classes = bundle.input_size, bundle.classes
         self._least, self._count = bundle.least_probability, len(bundle.classes)
+        self._input_check = InputCheck(bundle.input_check) if bundle.input_check else None
         self._buffers = _Buffers(self._size)
 
     def classify(self, source: Path | str | bytes, *, digest: bool = False) -> Prediction:
@@ -128,13 +133,14 @@ class Classifier:
             prediction: An answer that this classifier has just given.
 
         Returns:
-            ``label``, ``status``, ``top``, ``probabilities``, ``target``, ``precision``, ``ms``, ``unfamiliarity`` and
-            ``sha256`` as in `Prediction`, and what `origin` gives.
+            ``label``, ``status``, ``top``, ``probabilities``, ``target``, ``precision``, ``ms``, ``unfamiliarity``,
+            ``sha256`` and ``reason`` as in `Prediction`, and what `origin` gives.
         """
         p = prediction
         answer = {"label": p.label, "status": p.status, "top": p.top, "probabilities": p.probabilities}
         engine = {"target": self.target, "precision": self.precision, "ms": round(p.ms, 3)}
-        return {**answer, **engine, "unfamiliarity": p.unfamiliarity, "sha256": p.sha256, **self.origin()}
+        picture = {"unfamiliarity": p.unfamiliarity, "sha256": p.sha256, "reason": p.reason}
+        return {**answer, **engine, **picture, **self.origin()}
 
     def origin(self) -> dict[str, object]:
         """What answers, and when.
@@ -201,8 +207,10 @@ class Classifier:
         named = dict(zip(self._classes, probabilities, strict=True))
         label = None if status == "unfamiliar" else top
         deviation = () if answers.deviation is None else tuple(answers.deviation[0].tolist())
+        reason = self._input_check.reason(buffer[0]) if self._input_check and status == "unfamiliar" else None
         ms = decode_ms + (time.perf_counter() - start) * 1e3
-        return Prediction(label, status, top, named, ms, graph_ms, unfamiliarity, self._least, size, sha256, deviation)
+        limits = unfamiliarity, self._least
+        return Prediction(label, status, top, named, ms, graph_ms, *limits, size, sha256, deviation, reason)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageFilter
 
-from edge_all import image, machine, overlay, parallel
+from edge_all import image, input_check, machine, overlay, parallel
 from edge_all.classifier import Classifier, Prediction
 
 CELLS = 14
@@ -177,7 +177,8 @@ def overlay_png(classifier: Classifier, data: bytes, threads: int | None = None)
 def draw(explanation: Explanation, picture: Pixels) -> bytes:
     """A map laid over its picture, ``uint8 [h, w, 3]`` of any size, with a scale, as a PNG file."""
     prediction = explanation.prediction
-    title = f"{prediction.status}: the map is about {prediction.top}, which is not the answer"
+    status = input_check.in_words(prediction.status, prediction.reason)
+    title = f"{status}: the map is about {prediction.top}, which is not the answer"
     if prediction.label:
         share = prediction.probabilities[prediction.label]
         title = f"{prediction.label}{'?' if prediction.status == 'refer' else ''}, {share:.1%}"

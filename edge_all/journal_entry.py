@@ -45,6 +45,7 @@ class Entry:
         session: The session that was open when it was added, or None.
         drift: Score of the run of fields that ends with this one (`edge_all.drift`); above 1 it is unlike the training
             images. None where there was no run yet, or none is judged.
+        reason: Why the picture is unfamiliar, as in a prediction; None where nobody knows.
         mtime_ns: The file's time of modification when it was read, in nanoseconds; 0 where there was no file.
     """
 
@@ -72,6 +73,7 @@ class Entry:
     session: int | None = None
     mtime_ns: int = 0
     drift: float | None = None
+    reason: str | None = None
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,14 @@ from edge_all import places
 from edge_all.errors import JournalError
 from edge_all.progress import Tell
 
-SCHEMA = 3
+SCHEMA = 4
 """Version of the form; it is SQLite's ``user_version``. An older form is brought to this one when it is opened."""
 
-_UPGRADES = {1: (), 2: ("ALTER TABLE entries ADD COLUMN drift REAL",)}
+_UPGRADES = {
+    1: (),
+    2: ("ALTER TABLE entries ADD COLUMN drift REAL",),
+    3: ("ALTER TABLE entries ADD COLUMN reason TEXT",),
+}
 """Statements that make the next form of each. Form 2 may hold the review `edge_all.journal.NO_CLASS`, which the readers
 of form 1 would take for the name of a class."""
 
@@ -39,7 +43,7 @@ CREATE TABLE entries (
     probabilities TEXT NOT NULL, unfamiliarity REAL, threshold REAL NOT NULL, error NOT NULL, bundle TEXT NOT NULL,
     bundle_digest TEXT NOT NULL, target TEXT NOT NULL, precision TEXT NOT NULL, version TEXT NOT NULL,
     engine TEXT NOT NULL, ms REAL NOT NULL, review TEXT, review_time TEXT, session INTEGER REFERENCES sessions,
-    drift REAL
+    drift REAL, reason TEXT
 );
 CREATE UNIQUE INDEX one_answer ON entries (sha256, status = 'refused') WHERE sha256 <> '';
 CREATE UNIQUE INDEX one_refusal ON entries (file, error) WHERE sha256 = '';

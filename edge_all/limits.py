@@ -97,6 +97,12 @@ SomeNames = Annotated[Sequence[Name], Length(1, 1000, unique=True)]
 Interval = Annotated[Sequence[Percent], Length(2, 2)]
 """Lower and upper limit of a figure."""
 
+MEASURES = 15
+"""How many numbers `edge_all.input_check` measures of a picture."""
+
+Measures = Annotated[Sequence[float], Length(MEASURES, MEASURES)]
+"""A value for each of them."""
+
 Channels = Annotated[Sequence[float], Length(3, 3)]
 """Values for red, green and blue."""
 

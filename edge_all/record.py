@@ -5,7 +5,7 @@ are not postponed here: with ``from __future__ import annotations`` Python would
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NotRequired, TypedDict, final
+from typing import Annotated, NotRequired, TypedDict, final
 
 from edge_all import limits
 
@@ -101,6 +101,25 @@ class DriftRecord(TypedDict):
     protocol: str  # The split protocol of the runs that the limits were set on
     runs: limits.Count  # How many runs these were, each judged without its own fold
     margin: float  # How many times the largest score of these runs a limit is
+
+
+class Look(TypedDict):
+    """Training images that were changed in one way."""
+
+    reason: limits.Name  # What is said of a picture that looks most like them
+    measures: limits.Measures  # Their measures in the mean, as `edge_all.input_check` takes them
+
+
+class InputCheckRecord(TypedDict):
+    """What tells why a picture is unfamiliar."""
+
+    home: limits.Measures  # Measures of the training images in the mean, as they are
+    looks: Sequence[Look]  # The same, changed in one way each
+    # A matrix by which measures are multiplied from the right; then distances are squared and added up
+    whitening: Annotated[Sequence[limits.Measures], limits.Length(limits.MEASURES, limits.MEASURES)]
+    limit: float  # The squared distance of the nearest beyond which no reason is given
+    margin: float  # By how much the squared distance of the next reason must be larger
+    images: limits.Count  # How many training images were measured
 
 
 class CoveragePoint(TypedDict):
@@ -357,6 +376,7 @@ class RecordBody(TypedDict):
     familiarity: Familiarity  # The limit beyond which a picture is called unfamiliar
     referral: Referral  # When an image is referred to a person
     drift: NotRequired[DriftRecord]  # How runs of fields are judged; absent where they are not
+    input_check: NotRequired[InputCheckRecord]  # What tells why a picture is unfamiliar; absent where nothing does
     gate: Gate  # What became of INT8
     verified: Mapping[str, Verified]  # Fused graphs compared with their parts, by "target.precision"
     dataset: DatasetRecord  # The images that the head was fitted on

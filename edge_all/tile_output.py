@@ -72,5 +72,6 @@ def _feature(tile: Tile, classes: Sequence[str]) -> dict[str, object]:
             "classification": {"name": name(tile), "color": list(colour)},
             "measurements": {f"p {label}": round(share, 6) for label, share in answer.probabilities.items()},
             "status": answer.status,
+            "reason": answer.reason,
         },
     }

@@ -24,7 +24,7 @@ from .graph import edit, weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
 from .graph.weights import Weights
-from .head import caught, drift, evaluate, familiarity, reference, robustness
+from .head import caught, drift, evaluate, familiarity, input_check, reference, robustness
 from .head.drift import Drift
 from .head.fit import Head, HeadSpec
 from .head.reference import Reference
@@ -70,6 +70,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     familiar = variants.measure_familiarity(fp32, shipped)
     referral = held_out.choose_referral(recipe, fp32, familiar)
     drifting = _measure_drift(fp32, head, console)
+    with console.step("Measuring changed images") as progress:
+        inputs = input_check.measure(images.training, fp32.size, progress)
     checks = variants.Checks(familiar["limit"], drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
@@ -80,8 +82,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
-            robustness=robust, familiarity=familiar, referral=referral, drift=drifting, head=head, variants=graphs,
-            verified=verified, held_out=held_out.measure(recipe, images, made, console),
+            robustness=robust, familiarity=familiar, referral=referral, drift=drifting, input_check=inputs, head=head,
+            variants=graphs, verified=verified, held_out=held_out.measure(recipe, images, made, console),
         )
     )  # fmt: skip
     if "caught" in referral:

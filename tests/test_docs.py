@@ -75,7 +75,9 @@ def test_every_option_is_explained(name: str) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_only_options_that_exist_are_explained(name: str) -> None:
-    assert explained(name) <= {spelling for option in shown(command(name)) for spelling in option.opts}
+    assert explained(name) <= {
+        spelling for option in shown(command(name)) for spelling in (*option.opts, *option.secondary_opts)
+    }
 
 
 def command_lines(page: str) -> Iterator[str]:

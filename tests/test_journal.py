@@ -95,7 +95,8 @@ def test_an_older_form_is_brought_to_this_one_and_keeps_its_entries(path: Path) 
     with Journal.open(path) as opened:
         opened.add(ANSWER)
     with closing(sqlite3.connect(path)) as connection:
-        connection.execute("ALTER TABLE entries DROP COLUMN drift")
+        for added_since in ("drift", "reason"):
+            connection.execute(f"ALTER TABLE entries DROP COLUMN {added_since}")
         connection.execute("PRAGMA user_version = 1")
     with Journal.open(path, create=False) as opened:
         assert opened.review(1, NO_CLASS).sha256 == ANSWER.sha256

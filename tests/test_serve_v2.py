@@ -67,9 +67,10 @@ def test_v2_takes_and_gives_tensors_as_bytes(client: Any) -> None:
     end = int(answer.headers["Inference-Header-Content-Length"])
     outputs = json.loads(answer.content[:end])["outputs"]
     sizes = [output["parameters"]["binary_data_size"] for output in outputs]
-    shares, labels, _ = np.split(np.frombuffer(answer.content[end:], np.uint8), np.cumsum(sizes)[:-1])
+    shares, labels, _, reasons = np.split(np.frombuffer(answer.content[end:], np.uint8), np.cumsum(sizes)[:-1])
     assert shares.view("<f4").reshape(2, 3).argmax(1).tolist() == [0, 1]
     assert labels.tobytes() == b"".join(struct.pack("<I", len(name.encode())) + name.encode() for name in CLASSES[:2])
+    assert not reasons.any()
     data = picture(0)
     tensor = {"name": "encoded", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(data) + 4}}
     head = json.dumps({"inputs": [tensor]}).encode()

@@ -17,10 +17,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
-from helpers_bundle import colour_picture, encoded, write_colour_bundle
+from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
 from helpers_command import PROGRAM, Command
 
-from edge_all import filing, image, self_check, watch
+from edge_all import filing, image, journal, load, self_check, watch
 from edge_all.bundle import Bundle
 from edge_all.cli.appended import Appended
 from edge_all.errors import JournalError, TargetError
@@ -330,6 +330,20 @@ def test_a_move_that_was_killed_is_ended(tmp_path: Path) -> None:
     os.link(source, tmp_path / "to/a.png")
     assert filing.move(source, tmp_path / "to", calls.append) == tmp_path / "to/a.png" == calls[0]
     assert [path.name for path in tmp_path.iterdir()] == ["to"]
+
+
+def test_results_that_an_older_version_began_go_on_without_reasons(tmp_path: Path, colour_bundle: Bundle) -> None:
+    table = tmp_path / "r.csv"
+    with Journal.open(tmp_path / "j.sqlite") as opened:
+        added = opened.add(journal.refused(load(colour_bundle.path), str(tmp_path / "a.png"), b"a", "no image"))
+        assert added
+        Appended(table, opened, [tmp_path], CLASSES, Notices(print)).update()
+        new = table.read_text("utf-8").splitlines()
+        assert new[0].endswith(",time,reason,id") and len(new) == 2
+        table.write_text(new[0].replace(",reason", "") + "\n", encoding="utf-8")
+        Appended(table, opened, [tmp_path], CLASSES, Notices(print)).update()
+    (row,) = rows(table)
+    assert row["id"] == "1" and "reason" not in row and row["error"] == "no image"
 
 
 def test_a_label_is_one_folder_on_every_system() -> None:

@@ -39,9 +39,11 @@ class Appended:
         self._path, self._journal, self._folders, self._notices = path, journal, folders, notices
         self._classes = frozenset(classes)
         self._columns = [*csv_columns(classes), "id"]
-        self._header = (",".join(map(cell, self._columns)) + "\n").encode()
+        self._header = _header(self._columns)
         try:
             with open(path, "rb") as file:
+                self._continue_older(file.readline(2 * len(self._header)))
+                file.seek(0)
                 self._check(file.read(len(self._header)))
         except FileNotFoundError:
             pass
@@ -94,6 +96,12 @@ class Appended:
                     os.truncate(self._path, end)
                 raise
 
+    def _continue_older(self, first_line: bytes) -> None:
+        """Write no reasons into a file that an edge_all began which had none."""
+        older = [name for name in self._columns if name != "reason"]
+        if first_line == _header(older):
+            self._columns, self._header = older, first_line
+
     def _check(self, start: bytes) -> None:
         """Check that a file begins as this one would; the end of its first line may have been lost."""
         if start != self._header and (b"\n" in start or not self._header.startswith(start)):
@@ -116,3 +124,7 @@ class Appended:
             return end, int(lines[-2].rsplit(b",", 1)[-1])
         except ValueError:
             raise JournalError(f"{self._path}: its last line has no id; give another --out") from None
+
+
+def _header(columns: Sequence[str]) -> bytes:
+    return (",".join(map(cell, columns)) + "\n").encode()

@@ -83,6 +83,7 @@ def _fields(found: Explanation) -> dict[str, object]:
     return {
         "label": answer.label,
         "status": answer.status,
+        "reason": answer.reason,
         "top": answer.top,
         "probability": answer.probabilities[answer.top],
         "map": [[round(float(value), 9) for value in row] for row in found.map],
@@ -92,8 +93,10 @@ def _fields(found: Explanation) -> dict[str, object]:
 
 
 def _tell_people(found: Explanation, out: Path) -> None:
+    from edge_all.input_check import in_words
+
     answer = found.prediction
-    label = answer.status
+    label = in_words(answer.status, answer.reason)
     if answer.label:
         mark = "?" if answer.status == "refer" else ""
         label = f"{answer.label}{mark}  {answer.probabilities[answer.label]:.1%}"

@@ -61,10 +61,11 @@ _REVIEW = ("review", "review_time", "session", "id")
 
 
 def _table(journal: Journal, since: str | None) -> None:
+    from edge_all.input_check import in_words
     from edge_all.journal import NO_CLASS_COUNTED
 
     for entry in journal.each(since=since):
-        label = f"{entry.label}?" if entry.status == "refer" else entry.label or entry.status
+        label = f"{entry.label}?" if entry.status == "refer" else entry.label or in_words(entry.status, entry.reason)
         share = f"{entry.probabilities[entry.label]:.1%}" if entry.label else "-"
         review = "" if entry.review is None else f"  reviewed: {entry.review or NO_CLASS_COUNTED}"
         say(f"{entry.id:>6}  {entry.time}  {label:<12}  {share:>6}  {entry.file}{review}")

@@ -39,7 +39,7 @@ def _json(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
     return lambda name, p: line(name, classifier.trace(p)), lambda name, error: line(name, {"error": error})
 
 
-TRACE = ("threshold", "unfamiliarity", "sha256", "bundle", "bundle_digest", "version", "engine", "time")
+TRACE = ("threshold", "unfamiliarity", "sha256", "bundle", "bundle_digest", "version", "engine", "time", "reason")
 """The last columns of CSV: what an answer is traced by."""
 
 
@@ -77,13 +77,23 @@ def _csv(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
 
 def _table(classifier: Classifier, write: Write) -> tuple[Answered, Refused]:
     """Aligned columns, line by line, so that a long run shows its answers as they come."""
+    from edge_all.input_check import in_words
+
     bundle = classifier.bundle
     names = {name: shown(name) for name in bundle.classes}
     say(f"{bundle.name}, {classifier.target} {classifier.precision}: {', '.join(names.values())}", err=True)
-    width = max(len("unfamiliar"), *map(len, names.values()))
+    reasons = [look["reason"] for look in bundle.input_check["looks"]] if bundle.input_check else []
+    width = max(len(in_words("unfamiliar", reason)) for reason in [*reasons, None])
+    width = max(width, *map(len, names.values()))
 
     def answered(name: str, p: Prediction) -> None:
-        label = p.status if p.label is None else f"{names[p.label]}?" if p.status == "refer" else names[p.label]
+        label = (
+            in_words(p.status, p.reason)
+            if p.label is None
+            else f"{names[p.label]}?"
+            if p.status == "refer"
+            else names[p.label]
+        )
         share = "-" if p.label is None else f"{p.probabilities[p.label]:.1%}"
         write(f"{label:<{width}}  {share:>6}  {p.ms:7.1f} ms  {name}")
 

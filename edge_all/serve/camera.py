@@ -199,7 +199,7 @@ class Camera:
 
     def _tell_pages(self) -> None:
         answer, now = self._answer or {}, time.monotonic()
-        said = (self._state, self._error, answer.get("label"), answer.get("status"))
+        said = (self._state, self._error, answer.get("label"), answer.get("status"), answer.get("reason"))
         if said != self._said or now - self._said_at >= _NEWS_SECONDS:
             self._said, self._said_at = said, now
             self._call(self._hub.send, "camera", self.as_json())

@@ -42,6 +42,7 @@ class Answer(BaseModel):
     ms: float
     unfamiliarity: float | None
     sha256: str
+    reason: str | None
     threshold: float
     bundle: str
     bundle_digest: str
@@ -78,6 +79,7 @@ class Entry(BaseModel):
     review_time: str | None
     session: int | None
     drift: float | None
+    reason: str | None
 
 
 class Entries(BaseModel):

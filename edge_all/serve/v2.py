@@ -19,7 +19,7 @@ from edge_all.serve.tensors import HEADER_LENGTH, Output
 
 router = APIRouter(prefix="/v2", tags=["Open Inference Protocol v2"], default_response_class=Json)
 
-_OUTPUTS = {"probabilities": "FP32", "label": "BYTES", "status": "BYTES"}
+_OUTPUTS = {"probabilities": "FP32", "label": "BYTES", "status": "BYTES", "reason": "BYTES"}
 _VERSION = "1"
 
 
@@ -83,7 +83,8 @@ _INFER: dict[str, Any] = {
 async def infer(request: Request, name: str, version: str = _VERSION) -> Response:
     """Classify up to 64 images: pixels in the size of the graph, or encoded images (in JSON as base64).
 
-    An empty ``label`` stands for no class. With the header ``Inference-Header-Content-Length`` tensors may be bytes.
+    An empty ``label`` stands for no class, and an empty ``reason`` for none. With the header
+    ``Inference-Header-Content-Length`` tensors may be bytes.
     """
     service: Service = request.app.state.service
     classifier = await _classifier(request, name, version)
@@ -114,6 +115,7 @@ def _output(name: str, answers: list[Prediction], classes: int) -> Output:
         "probabilities": [value for p in answers for value in p.probabilities.values()],
         "label": [p.label or "" for p in answers],
         "status": [p.status for p in answers],
+        "reason": [p.reason or "" for p in answers],
     }
     return Output(name, _OUTPUTS[name], tuple(_shape(name, len(answers), classes)), values[name])
 

@@ -14,6 +14,7 @@ from edge_all.record import (
     Familiarity,
     Gate,
     HeldOut,
+    InputCheckRecord,
     InputRecord,
     Metrics,
     RecordBody,
@@ -55,6 +56,7 @@ class Export:
         familiarity: The limit of what is familiar.
         referral: When an image is referred to a person.
         drift: How runs of fields are judged; None where they are not.
+        input_check: What tells why a picture is unfamiliar.
         head: The head that ships.
         variants: The fused graphs.
         verified: How these agree with their parts.
@@ -74,6 +76,7 @@ class Export:
     familiarity: Familiarity
     referral: Referral
     drift: Drift | None
+    input_check: InputCheckRecord
     head: Head
     variants: Sequence[Variant]
     verified: Mapping[str, Verified]
@@ -114,6 +117,7 @@ def build(e: Export) -> RecordBody:
         "schemes": {target: search.shipped.name for target, search in e.searches.items() if search.shipped},
         "tools": versions(),
         "machine": machine.describe(),
+        "input_check": e.input_check,
     }
     if recipe.scale:
         body["scale"] = recipe.scale

@@ -1,6 +1,6 @@
 // The camera on the page: its pictures, one after the other, and the answer to its last settled frame.
 import { ask, json } from "/server.js";
-import { $, answered, base, big, t } from "/view.js";
+import { $, answered, base, big, t, why } from "/view.js";
 
 let known = null, running = false;
 const gives = () => known !== null && !["opening", "lost"].includes(known.state);
@@ -24,7 +24,9 @@ export function camera(found = known) {
 
 function advice(state, answer) {
   if (!answer) return t(`${state}Advice`);
-  return state === "settled" ? `${t(`advice${big(answer.status)}`)} ${t("settledAdvice")}` : t("cameraLast");
+  if (state !== "settled") return t("cameraLast");
+  const reason = why(answer);
+  return [...(reason ? [`${big(reason)}.`] : []), t(`advice${big(answer.status)}`), t("settledAdvice")].join(" ");
 }
 
 // Pictures as fast as they come, while somebody can see them.

@@ -31,6 +31,7 @@ export const TEXTS = {
     probe: "self-test {} of {}", noProbe: "no self-test", probeFailed: "SELF-TEST FAILED: use no label", free: "{} GB free", nearlyFull: "DISK NEARLY FULL: {} GB free",
     waiting: "{} waiting", live: "live", lost: "NO CONNECTION, trying again",
     drift: "THE LAST {} FIELDS LOOK UNLIKE THE TRAINING IMAGES: STAIN, LAMP OR FOCUS CHANGED? Most like: {}", changes: {},
+    reasons: {},
     notReplaced: "NEW BUNDLE CANNOT BE LOADED, the old one answers",
   },
   de: {
@@ -68,6 +69,7 @@ export const TEXTS = {
       darker: "dunkler", lighter: "heller", "out of focus": "unscharf", bluer: "blauer", redder: "röter", larger: "größer", smaller: "kleiner",
       "more haematoxylin": "mehr Hämatoxylin", "more eosin": "mehr Eosin",
     },
+    reasons: { "out of focus": "unscharf", scale: "Maßstab", colour: "Farbe", "too dark": "zu dunkel", "too bright": "zu hell" },
     notReplaced: "NEUES BÜNDEL NICHT LADBAR, das alte antwortet",
   },
 };

@@ -37,6 +37,9 @@ export function title(entry) {
   return entry.status === "refer" ? `${entry.label}?` : t(entry.status);
 }
 
+// Why a picture is unfamiliar, in words; nothing where nobody knows.
+export const why = (entry) => (entry.reason ? texts.reasons[entry.reason] || entry.reason : "");
+
 // The label as large as it is put, with its probability.
 export function answered(element, entry) {
   element.textContent = entry ? title(entry) : "";
@@ -54,7 +57,7 @@ export function answer(entry, following) {
   $("advice").textContent = entry ? entry.error || t(`advice${big(entry.status)}`) : t("nothingAdvice");
   $("review").hidden = !entry || entry.status === "refused";
   if (!entry) return;
-  $("status").textContent = t(`status${big(entry.status)}`);
+  $("status").textContent = t(`status${big(entry.status)}`) + (why(entry) && `: ${why(entry)}`);
   bars(entry);
   $("trace").textContent = t("trace", time(entry), entry.bundle, entry.bundle_digest.slice(0, 8), `${entry.target} ${entry.precision}`, entry.ms.toFixed(1));
   review(entry);
@@ -120,7 +123,7 @@ export function list(id, entries, shown) {
     if (shown && shown.id === entry.id) button.setAttribute("aria-current", "true");
     const said = entry.review === null ? "" : ` ✓ ${entry.review === entry.label ? "" : entry.review || t("noClass")}`;
     button.append(make("b", title(entry) + said), make("span", entry.label === null ? "" : percent(entry.probabilities[entry.label])));
-    button.append(make("small", `${time(entry)} · ${base(entry.file)}`));
+    button.append(make("small", [time(entry), why(entry), base(entry.file)].filter(Boolean).join(" · ")));
     row.append(button);
     return row;
   });

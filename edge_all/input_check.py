@@ -1,0 +1,91 @@
+"""Why a picture is unfamiliar: what a microscope may have done to it, told from a few measures of its pixels.
+
+The record says what the training images measure on average as they are, and changed in many ways: out of focus, too
+dark, in another colour, at another scale. An unfamiliar picture gets the reason of the nearest of these, in the metric
+in which fields scatter alike in all directions (linear discriminant analysis; Hastie et al. 2009, "The Elements of
+Statistical Learning", section 4.3). It gets none where the nearest is the training images as they are, where it is
+near none of them, as another laboratory's pictures and photographs are, and where another reason is nearly as near.
+
+The measures are the logarithms of how much brightness varies in each octave of length, which lost focus and another
+scale change in different ways, and of three levels of each colour.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from edge_all import limits
+from edge_all.record import InputCheckRecord
+
+OUT_OF_FOCUS, SCALE, COLOUR, TOO_DARK, TOO_BRIGHT = "out of focus", "scale", "colour", "too dark", "too bright"
+
+REASONS = (OUT_OF_FOCUS, SCALE, COLOUR, TOO_DARK, TOO_BRIGHT)
+"""What a bundle of this version may name."""
+
+_BANDS = limits.MEASURES - 10
+"""Octaves of length, from two pixels on; what varies more slowly is one measure more, and three levels of three colours
+are nine."""
+
+_STRIDE = 4
+"""The levels are those of every fourth pixel of every fourth line."""
+
+_LEVELS = (0.05, 0.5, 0.95)
+"""Shares of the pixels that are darker than a level."""
+
+_LEAST_VARIANCE, _LEAST_LEVEL = 0.05, 4.0
+"""Added before a logarithm is taken: below them a camera has nothing but noise. In squared levels, and levels, of
+255."""
+
+
+class InputCheck:
+    """What tells why a picture is unfamiliar."""
+
+    def __init__(self, record: InputCheckRecord) -> None:
+        self._whitening = np.array(record["whitening"])
+        self._looks = np.array([record["home"], *(look["measures"] for look in record["looks"])]) @ self._whitening
+        self._reasons = np.array(["", *(look["reason"] for look in record["looks"])])
+        self._limit, self._margin = record["limit"], record["margin"]
+
+    def reason(self, pixels: npt.NDArray[np.uint8]) -> str | None:
+        """The reason for which a picture is unfamiliar, or None where nothing stands out.
+
+        Args:
+            pixels: The graph's input, ``uint8 [H, W, 3]``.
+        """
+        return self.named(measures(pixels))
+
+    def named(self, measured: npt.NDArray[np.float64]) -> str | None:
+        """The reason for measures ``float64 [M]``, as of `measures`."""
+        distances = ((self._looks - measured @ self._whitening) ** 2).sum(1)
+        nearest = distances.argmin()
+        reason, distance = str(self._reasons[nearest]), distances[nearest]
+        other = distances[self._reasons != reason].min(initial=np.inf)
+        stands_out = reason and distance <= self._limit and other - distance >= self._margin
+        return reason if stands_out else None
+
+
+def measures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """What is measured of a picture, ``float64 [M]``.
+
+    Args:
+        pixels: ``uint8 [H, W, 3]``, no side under 32 pixels.
+    """
+    height, width = (side - side % 2**_BANDS for side in pixels.shape[:2])
+    red, green, blue = (pixels[:height, :width, channel] for channel in range(3))
+    grey = red.astype(np.float32) + green + blue
+    grey /= 3
+    variances = [grey.var(dtype=np.float64)]
+    for _ in range(_BANDS):
+        grey = (grey[::2, ::2] + grey[1::2, ::2] + grey[::2, 1::2] + grey[1::2, 1::2]) / 4
+        variances.append(grey.var(dtype=np.float64))
+    within = -np.diff([*variances, 0.0])  # the mean of a square leaves the variance between squares
+    few = np.sort(pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3), axis=0)
+    levels = few[[round(share * (len(few) - 1)) for share in _LEVELS]].ravel()
+    logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
+    return np.concatenate(logs)
+
+
+def in_words(status: str, reason: str | None) -> str:
+    """A status with its reason, such as ``unfamiliar: out of focus``."""
+    return f"{status}: {reason}" if reason else status
