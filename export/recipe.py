@@ -55,6 +55,7 @@ class Recipe:
         scheme: The one INT8 scheme to try, for every target; None searches.
         thorough: Try every scheme and keep the fastest that passes the gate; else the first that passes.
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
+        keep_features: Put the features of the training images into the bundle, for ``edge-all adapt``.
     """
 
     backbone: str
@@ -74,3 +75,4 @@ class Recipe:
     scheme: str | None = None
     thorough: bool = False
     drawn_probe: bool = False
+    keep_features: bool = True

@@ -99,6 +99,9 @@ if TYPE_CHECKING:
 @click.option("--source", default="", metavar="TEXT", help="Where the images come from, for the model card.")
 @click.option("--drawn-probe", is_flag=True, help="Put drawn images into the bundle's probe, and none of the data set.")
 @click.option(
+    "--no-adapt", is_flag=True, help="Keep no features of the training images in the bundle: edge-all adapt needs them."
+)
+@click.option(
     "--from-study", "study", type=options.PATH, metavar="DIR", help="Export the best pipeline of this study folder."
 )
 @click.option(
@@ -133,6 +136,7 @@ def command(
     cell: float | None,
     source: str,
     drawn_probe: bool,
+    no_adapt: bool,
     study: Path | None,
     pick: int | None,
     sign: Path | None,
@@ -184,6 +188,7 @@ def command(
         scheme=scheme or recipe_option,
         thorough=effort == "full",
         drawn_probe=drawn_probe,
+        keep_features=not no_adapt,
     )
     bundle = export(recipe, console(), signer)
     if as_json:
