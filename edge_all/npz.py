@@ -1,4 +1,4 @@
-"""Arrays of a bundle's ``.npz`` file, checked before they are unpacked: no pickle, and no more memory than is allowed."""
+"""The arrays of a bundle's ``.npz``, checked before they are unpacked: no pickle, no more memory than is allowed."""
 
 from __future__ import annotations
 

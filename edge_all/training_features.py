@@ -7,6 +7,7 @@ are no images, and none can be drawn from them; but they say something about ima
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -77,9 +78,9 @@ def read(bundle: Bundle) -> TrainingFeatures | None:
     return kept
 
 
-def _narrowed(values: npt.NDArray[np.generic], kind: type) -> npt.NDArray[np.generic]:
+def _narrowed(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:
     """As the file holds them; what float16 cannot hold is brought to its largest number."""
-    return (np.clip(values, -_LARGEST, _LARGEST) if kind is np.float16 else values).astype(kind)  # type: ignore[call-overload,no-any-return]
+    return (np.clip(values, -_LARGEST, _LARGEST) if kind is np.float16 else values).astype(kind)
 
 
 def _check(kept: TrainingFeatures, features: int, classes: int) -> None:
@@ -96,7 +97,7 @@ def _check(kept: TrainingFeatures, features: int, classes: int) -> None:
     fit = all(getattr(kept, name).shape == shape for name, shape in shapes.items())
     if not fit or not 0 < images <= rows or any(getattr(kept, name).dtype != kind for name, kind in _TYPES.items()):
         raise LookupError
-    ranges = [(kept.shown, images), (kept.labels, classes), (kept.folds, 100), (kept.groups, 2**31 - 1)]
+    ranges: list[tuple[npt.NDArray[Any], int]] = [(kept.shown, images), (kept.labels, classes), (kept.folds, 100), (kept.groups, 2**31 - 1)]
     if any(values.min() < 0 or values.max() >= end for values, end in ranges):
         raise LookupError
     as_they_are = np.array_equal(kept.shown[:images], np.arange(images))
