@@ -37,6 +37,8 @@ _TYPES = {
 class TrainingFeatures:
     """What a head was fitted on: N images, and M rows, the first N of which are the images as they are.
 
+    The types are those of the file; `pack` takes wider ones too.
+
     Attributes:
         inputs: What the classifier reads, ``float16 [M, F]``.
         shown: ``int32 [M]``: which image each row shows.
@@ -46,12 +48,12 @@ class TrainingFeatures:
         answers: Class probabilities ``float16 [N, K]``, each image's by a head that has not seen its fold.
     """
 
-    inputs: npt.NDArray[np.float16]
-    shown: npt.NDArray[np.int32]
-    labels: npt.NDArray[np.int16]
-    folds: npt.NDArray[np.int16]
-    groups: npt.NDArray[np.int32]
-    answers: npt.NDArray[np.float16]
+    inputs: npt.NDArray[Any]
+    shown: npt.NDArray[Any]
+    labels: npt.NDArray[Any]
+    folds: npt.NDArray[Any]
+    groups: npt.NDArray[Any]
+    answers: npt.NDArray[Any]
 
 
 def pack(kept: TrainingFeatures) -> bytes:
@@ -97,7 +99,12 @@ def _check(kept: TrainingFeatures, features: int, classes: int) -> None:
     fit = all(getattr(kept, name).shape == shape for name, shape in shapes.items())
     if not fit or not 0 < images <= rows or any(getattr(kept, name).dtype != kind for name, kind in _TYPES.items()):
         raise LookupError
-    ranges: list[tuple[npt.NDArray[Any], int]] = [(kept.shown, images), (kept.labels, classes), (kept.folds, 100), (kept.groups, 2**31 - 1)]
+    ranges: list[tuple[npt.NDArray[Any], int]] = [
+        (kept.shown, images),
+        (kept.labels, classes),
+        (kept.folds, 100),
+        (kept.groups, 2**31 - 1),
+    ]
     if any(values.min() < 0 or values.max() >= end for values, end in ranges):
         raise LookupError
     as_they_are = np.array_equal(kept.shown[:images], np.arange(images))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -110,9 +110,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="With --from-study: the place in the ranking of the pipeline to export.  [default: 1]",
 )
-@click.option(
-    "--sign", type=options.PATH, metavar="KEY", help="Sign the bundle with this secret key, which minisign has made."
-)
+@options.sign
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
 @click.pass_context
 def command(
@@ -158,7 +156,7 @@ def command(
     if report and (study or tap != "auto"):
         raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
     um_per_px = options.um_per_px(scale, cell)
-    signer = _signer(sign) if sign else None
+    signer = options.signer(sign) if sign else None
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
         from edge_all.export.recipe import Conditions, Recipe  # noqa: TID251
@@ -201,13 +199,6 @@ def command(
             f"the gate refused INT8 for {', '.join(refused)}, and --strict was given: {bundle.path} holds FP32 there; "
             "look at its MODEL_CARD.md, and try --effort full or another --tap"
         )
-
-
-def _signer(key: Path) -> Callable[[bytes], bytes]:
-    """What signs with a key; its password is asked for at once, and not after the work."""
-    from edge_all import signature
-
-    return signature.signer(key, lambda: str(click.prompt(f"Password of {key}", hide_input=True, err=True)))
 
 
 _BY_STUDY = (

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from edge_all.record import DatasetRecord, Gate, Metrics, RecordBody, Score
 
 from ..dataset import kaggle
-from . import tap_report
+from . import lineage, tap_report
 
 _PROTOCOLS = {
     "random": "images at random; near-duplicates leak from training into test",
@@ -52,6 +52,7 @@ def write(record: RecordBody) -> str:
         "slide numbers, stain colour alone almost identifies the class, and a burnt-in scale bar differs by class. "
         "Every figure below is therefore an upper bound for the next patient.",
         "",
+        *lineage.lines(record),
         "## Accuracy",
         "",
         *_leaks(data),

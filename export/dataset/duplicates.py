@@ -15,6 +15,8 @@ chance in about two pairs of 100,000. Such a link does little harm: it keeps two
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 from scipy.ndimage import uniform_filter
@@ -56,7 +58,29 @@ def groups(dataset: Dataset, *, progress: Progress = ignore) -> npt.NDArray[np.i
     _, first, same = np.unique(np.array(dataset.digests), return_index=True, return_inverse=True)
     rows = np.concatenate([rows, np.arange(len(dataset))])
     columns = np.concatenate([columns, first[same]])
-    links = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(len(dataset), len(dataset)))
+    return _components(rows, columns, len(dataset))
+
+
+def merged(duplicates: npt.NDArray[np.int64], given: Sequence[str]) -> npt.NDArray[np.int64]:
+    """Number the smallest groups that keep near-duplicates together, and the images of one given group too.
+
+    Args:
+        duplicates: ``int64 [N]``, from `groups`.
+        given: The given group of each image; empty where none were given, which leaves `duplicates` as they are.
+    """
+    if not given:
+        return duplicates
+    images = np.arange(len(duplicates))
+    columns = []
+    for numbers in (duplicates, np.array(given)):
+        _, first, same = np.unique(numbers, return_index=True, return_inverse=True)
+        columns.append(first[same])
+    return _components(np.tile(images, 2), np.concatenate(columns), len(images))
+
+
+def _components(rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], count: int) -> npt.NDArray[np.int64]:
+    """Number what is linked, directly or not, in order of first appearance: ``int64 [count]``."""
+    links = coo_matrix((np.ones(len(rows), bool), (rows, columns)), shape=(count, count))
     _, component = connected_components(links, directed=False)
     _, first, component = np.unique(component, return_index=True, return_inverse=True)
     return np.argsort(np.argsort(first)).astype(np.int64)[component]

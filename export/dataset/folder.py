@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
@@ -47,7 +48,7 @@ def read(root: Path, *, progress: Progress = ignore) -> Dataset:
             )
         files += own_files
         labels += [label] * len(own_files)
-    digests, thumbnails = _scan(root, files, progress)
+    digests, thumbnails = scan(root, files, progress)
     return Dataset(root, tuple(folders), tuple(files), np.array(labels, np.int64), digests, thumbnails)
 
 
@@ -80,8 +81,17 @@ def _class_folders(root: Path) -> dict[str, Path]:
     return classes
 
 
-def _scan(root: Path, files: list[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
-    """Hash and thumbnail each file, in threads: Pillow lets go of the interpreter's lock while it decodes."""
+def scan(
+    root: Path, files: Sequence[str], progress: Progress = ignore
+) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+    """Hash and thumbnail each file, in threads: Pillow lets go of the interpreter's lock while it decodes.
+
+    Returns:
+        SHA-256 of each file in hex, and ``uint8 [N, 32, 32, 3]``.
+
+    Raises:
+        DataError: A file cannot be read as an image.
+    """
     digests: list[str] = []
     thumbnails = np.zeros((len(files), THUMBNAIL, THUMBNAIL, 3), np.uint8)
     damaged: list[tuple[str, str]] = []

@@ -60,7 +60,12 @@ def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    estimate = LedoitWolf().fit(classifier_input(head, rows.training(images)[0]))
+    return fit_inputs(classifier_input(head, rows.training(images)[0]))
+
+
+def fit_inputs(inputs: np.ndarray) -> Gaussian:
+    """Likewise, to what the classifier reads, ``[M, F]``."""
+    estimate = LedoitWolf().fit(inputs.astype(np.float64))
     return Gaussian(estimate.location_, np.linalg.cholesky(estimate.precision_))
 
 
