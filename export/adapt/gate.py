@@ -112,36 +112,42 @@ def _share(of: Figures) -> str:
 
 
 def advice(
-    pool: Pool, classes: Sequence[str], right: np.ndarray, ok: np.ndarray, with_half: np.ndarray | None
+    pool: Pool,
+    classes: Sequence[str],
+    site: BeforeAfter,
+    right: np.ndarray,
+    ok: np.ndarray,
+    with_half: np.ndarray | None,
 ) -> list[str]:
     """How many more fields of which class would help, in sentences.
 
     Args:
         pool: Home and site.
         classes: Their names.
+        site: The figures at the site.
         right: ``bool [S]``: whose held-out answers are right at the site.
         ok: ``bool [S]``: which have the status ``ok``.
         with_half: As `right`, fitted on half of the site's fields; None where that was not measured.
     """
+    if site["before"]["accuracy"] == 100:
+        return [f"the bundle is right on all {len(right)} fields as it is: there is little to gain"]
     labels = pool.labels[pool.home :]
-    lines = []
+    counts = [int((labels == k).sum()) for k in range(len(classes))]
+    lines = [
+        f"{name}: no field; whether it is told at this site is not known"
+        for name, count in zip(classes, counts, strict=True)
+        if not count
+    ]
     for k, name in enumerate(classes):
-        own = labels == k
-        count, missed = int(own.sum()), int((own & ~(right & ok)).sum())
-        if not count:
-            lines.append(f"{name}: no field; whether it is told at this site is not known")
-        elif missed:
-            more = max(ENOUGH, 2 * count) - count
-            wrong = int((own & ~right).sum())
-            lines.append(f"{name}: of {count} fields {wrong} wrong and {missed - wrong} not ok; {more} more would help")
+        own, more = labels == k, max(ENOUGH, 2 * counts[k]) - counts[k]
+        wrong, unsure = int((own & ~right).sum()), int((own & right & ~ok).sum())
+        if wrong or unsure:
+            lines.append(f"{name}: of {counts[k]} fields {wrong} wrong, {unsure} not ok; {more} more would help")
     if with_half is not None:
+        gained = 100 * (right.mean() - with_half.mean())
         lines.append(
             f"with half of the fields {100 * with_half.mean():.1f} % of the site are right, with all of them "
             f"{100 * right.mean():.1f} %: "
-            + (
-                "more fields of the classes above help"
-                if right.mean() > with_half.mean()
-                else "more fields of the same kind hardly help; look at the labels, the focus and the scale"
-            )
+            + ("more fields help" if gained > 0 else "more of the same hardly help; look at labels, focus and scale")
         )
     return lines

@@ -126,7 +126,8 @@ def adapt(request: Request, console: Console, sign: Callable[[bytes], bytes] | N
     lineage = _lineage(bundle, site, at_site, at_home, strange)
     checks = gate.checks(at_site, at_home, strange)
     if not all(check.passed for check in checks):
-        return Result(None, lineage, checks, _advice(pool, bundle, answers, limits, console))
+        right, ok, with_half = _told_apart(pool, bundle, answers, limits, console)
+        return Result(None, lineage, checks, gate.advice(pool, bundle.classes, at_site, right, ok, with_half))
     outcome = files.Outcome(bundle, request.name, site, pool, final, limits, answers, lineage)
     with console.step("Verifying the fused graphs"):
         content = files.build(final, limits, models)
@@ -241,20 +242,21 @@ def _lineage(bundle: Bundle, site: Site, at_site: BeforeAfter, at_home: BeforeAf
     }
 
 
-def _advice(pool: Pool, bundle: Bundle, answers: Answers, limits: Limits, console: Console) -> list[str]:
-    """Sentences on what would help, with what half of the fields would have given."""
+def _told_apart(
+    pool: Pool, bundle: Bundle, answers: Answers, limits: Limits, console: Console
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """Which of the site's fields are right and which are ok, and which would be right with half of them to fit on."""
     site = answers.take(pool.at_site)
     labels = pool.labels[pool.home :]
     right = site.probabilities.argmax(1) == labels
-    with_half = None
-    if not right.all():
-        left_out = pool.at_site & (np.cumsum(pool.at_site) % 2 == 0)
-        with console.step("Fitting on half of the fields"):
-            fitted = refit.fit_folds(pool, _spec(bundle), left_out)
-        plain = pool.inputs[: len(pool.labels)][pool.at_site]
-        less = refit.held_out(fitted, plain, pool.folds[pool.home :])
-        with_half = less.probabilities.argmax(1) == labels
-    return gate.advice(pool, bundle.classes, right, limits.ok(site), with_half)
+    if right.all():
+        return right, limits.ok(site), None
+    left_out = pool.at_site & (np.cumsum(pool.at_site) % 2 == 0)
+    with console.step("Fitting on half of the fields"):
+        fitted = refit.fit_folds(pool, _spec(bundle), left_out)
+    plain = pool.inputs[: len(pool.labels)][pool.at_site]
+    less = refit.held_out(fitted, plain, pool.folds[pool.home :])
+    return right, limits.ok(site), less.probabilities.argmax(1) == labels
 
 
 def _sample(bundle: Bundle, data: Dataset, measured: Measured) -> tuple[np.ndarray, dict[str, np.ndarray]]:
