@@ -12,8 +12,12 @@ from edge_all.bundle_files import RECORD
 from edge_all.errors import BundleError
 from edge_all.record import Record
 
-PROTOCOL = 1
-"""Newest version of the bundle's form that this runtime reads."""
+PROTOCOL = 2
+"""Newest version of the bundle's form, which is written; this runtime reads the older ones too.
+
+From 2 on, what the classifier reads is a value of every graph by the name of ``selected``, and a bundle may hold
+``training_features.npz`` and say what it was adapted from.
+"""
 
 
 def digest(record: Mapping[str, object]) -> str:

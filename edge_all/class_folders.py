@@ -28,6 +28,7 @@ _DERIVED = frozenset({
 _FILLERS = frozenset({"set", "sets", "data", "files", "folder", "folders", "only"})
 _UNITS = frozenset({
     "slide", "slides", "patient", "case", "subject", "sample", "specimen", "smear", "field", "batch", "series", "day",
+    "session",
 })  # fmt: skip
 """Words in names of folders: splits, photographs, what is derived from them, words beside these, parts of a class."""
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import io
-import struct
-import zipfile
-import zlib
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
+from edge_all import npz
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
 from edge_all.errors import BundleError
@@ -76,9 +73,7 @@ def pack(inputs: npt.NDArray[np.uint8], answers: dict[str, npt.NDArray[np.float3
     Returns:
         The file's bytes.
     """
-    buffer = io.BytesIO()
-    np.savez_compressed(buffer, images=inputs, **answers)  # type: ignore[arg-type]
-    return buffer.getvalue()
+    return npz.pack({"images": inputs, **answers})
 
 
 def _probabilities(classifier: Classifier, image: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -92,16 +87,11 @@ def _probabilities(classifier: Classifier, image: npt.NDArray[np.uint8]) -> npt.
 def _arrays(bundle: Bundle) -> dict[str, npt.NDArray[np.uint8]]:
     """The probe's arrays, which are checked against the record before their content is unpacked."""
     wrong = BundleError(f"{bundle.path}: {FILE} is no probe of this bundle; export it again")
-    content = io.BytesIO(bundle.read(FILE))
     try:
-        with zipfile.ZipFile(content) as archive:
-            if sum(member.file_size for member in archive.infolist()) > _MAX_BYTES:
-                raise ValueError
-        with np.load(content, allow_pickle=False) as arrays:
-            found = dict(arrays)
+        found = npz.read(bundle.read(FILE), _MAX_BYTES)
         inputs = found["images"]
         answers = [values for name, values in found.items() if name != "images"]
-    except (OSError, ValueError, LookupError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, struct.error):
+    except (npz.NpzError, LookupError):
         raise wrong from None
     shape = (len(inputs), len(bundle.classes)) if inputs.ndim else ()
     if inputs.dtype != np.uint8 or inputs.shape[1:] != (*bundle.input_size, 3) or not len(inputs):

@@ -316,6 +316,57 @@ class HeldOut(TypedDict):
     scores: Mapping[str, HeldOutScore]  # By "target.precision"
 
 
+class Figures(TypedDict):
+    """How fields were answered by heads that had not seen them, in percent of all of them."""
+
+    images: limits.Count  # How many there were
+    accuracy: limits.Percent  # The right label
+    low: limits.Percent  # Lower end of the accuracy's 95 % interval
+    high: limits.Percent  # Upper end of it
+    ok: limits.Percent  # Status ``ok``
+    wrong_ok: limits.Percent  # Status ``ok`` and a wrong label
+
+
+class BeforeAfter(TypedDict):
+    """Figures of the bundle as it was, and of the one that was made of it."""
+
+    before: Figures  # As it was
+    after: Figures  # Adapted
+
+
+class SiteRecord(TypedDict):
+    """The images of a site."""
+
+    name: str  # Name of their folder
+    images: limits.Count  # How many there are
+    counts: Mapping[str, limits.Count]  # How many there are of each class
+    fingerprint: str  # SHA-256 over all of them, in hexadecimal digits
+    groups: limits.Count  # How many sessions, slides or groups of near-duplicates they form
+
+
+class Outsiders(TypedDict):
+    """Pictures that show none of the classes."""
+
+    images: limits.Count  # How many were tried
+    ok_before: limits.Count  # How many of them the bundle as it was answered with ``ok``
+    ok_after: limits.Count  # How many of them the adapted one does
+
+
+class Adaptation(TypedDict):
+    """How a bundle was made of another one, with images of one site (``edge-all adapt``)."""
+
+    parent: limits.Name  # Name of the other bundle
+    parent_digest: limits.Sha256  # Digest of its record
+    created: str  # When, in ISO 8601, UTC
+    fresh: bool  # Whether the head was fitted on the site's images alone (``--fresh``)
+    site: SiteRecord  # The images of the site
+    views: limits.Count  # How many turned views of each of them the head was fitted on
+    weight: limits.Count  # How many times each view counted
+    at_site: BeforeAfter  # On the site's images, of the graph that lost most
+    at_home: NotRequired[BeforeAfter]  # On the kept training features, in float32; absent with ``fresh``
+    outsiders: Outsiders  # What became of pictures that show none of the classes
+
+
 class WeightsRecord(TypedDict):
     """The weights of the backbone."""
 
@@ -381,6 +432,7 @@ class RecordBody(TypedDict):
     verified: Mapping[str, Verified]  # Fused graphs compared with their parts, by "target.precision"
     dataset: DatasetRecord  # The images that the head was fitted on
     held_out: HeldOut | None  # Scores on images kept out of everything; null where there were none
+    lineage: NotRequired[Sequence[Adaptation]]  # What it was adapted from, the latest last; absent for an export
     weights: WeightsRecord  # The weights of the backbone
     schemes: Mapping[str, str]  # The quantization scheme that ships, by target
     tools: Mapping[str, str]  # Version of each package that made the bundle

@@ -8,13 +8,13 @@ from pathlib import Path
 import onnx
 
 from edge_all import bundle as bundles
-from edge_all import bundle_place, probe
+from edge_all import bundle_place, probe, training_features
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
 from edge_all.record import RecordBody, Robustness, TapTable
 
 from . import backbones, features, held_out, taps
-from .assemble import card, record, tap_report, variants
+from .assemble import card, kept_features, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
@@ -89,7 +89,10 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     if "caught" in referral:
         console.tell(caught.sentence(referral))
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
-    bundle = bundles.write(out, body, _files(images, body, graphs, _probe(recipe, head, fp32, graphs)), sign)
+    files = _files(images, body, graphs, _probe(recipe, head, fp32, graphs))
+    if recipe.keep_features:
+        files[training_features.FILE] = kept_features.pack(fp32, head, images.units)
+    bundle = bundles.write(out, body, files, sign)
     if recipe.report and tap_table:
         tap_report.write(recipe.report, body)
     return bundle

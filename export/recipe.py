@@ -65,6 +65,7 @@ class Recipe:
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
         positive: Names of the classes that count as positive, for sensitivity and specificity; empty for neither.
         sensitivity: Percent of positive images that the referral threshold is to catch; None sets it by coverage.
+        keep_features: Put the features of the training images into the bundle, for ``edge-all adapt``.
     """
 
     backbone: str
@@ -87,3 +88,4 @@ class Recipe:
     drawn_probe: bool = False
     positive: tuple[str, ...] = ()
     sensitivity: float | None = None
+    keep_features: bool = True

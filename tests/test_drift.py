@@ -112,7 +112,7 @@ def test_the_graph_gives_the_scores(selector: str, engine: Engine) -> None:
     pair = familiarity.classifier_input(head, changed), head.predict_proba(changed)
     found = drift.solve(read, np.arange(len(rows)), {"a": pair, "b": pair})
     assert found
-    given = engine(drift.with_output(to_onnx(head), head, found), features=rows)
+    given = engine(drift.with_output(to_onnx(head), found), features=rows)
     np.testing.assert_allclose(given["deviation"], found.scores(inputs, answers), atol=5e-3)
     assert np.abs(given["probabilities"] - answers).max() <= 1e-3
 

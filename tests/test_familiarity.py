@@ -53,7 +53,7 @@ def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Engine) ->
         familiarity.held_out(familiarity.fit_folds([head] * 5, rows, folds), [head] * 5, rows.plain, folds)
     )
     gaussian = familiarity.fit(head, rows)
-    model = familiarity.with_output(to_onnx(head), head, gaussian, most)
+    model = familiarity.with_output(to_onnx(head), gaussian, most)
     wanted = gaussian.distance(familiarity.classifier_input(head, rows.plain)) / most
     given = engine(model, features=rows.plain)
     np.testing.assert_allclose(given["unfamiliarity"], wanted, rtol=5e-3, atol=1e-4)
@@ -70,8 +70,8 @@ def test_the_graph_tells_outsiders_from_fields(selector: str, engine: Engine) ->
 def test_with_the_selection_already_made() -> None:
     head, rows, _ = _fit("anova")
     gaussian = familiarity.fit(head, rows)
-    whole = familiarity.with_output(to_onnx(head), head, gaussian, 3.0)
-    lesser = familiarity.with_output(to_onnx(head, selected=True), head, gaussian, 3.0)
+    whole = familiarity.with_output(to_onnx(head), gaussian, 3.0)
+    lesser = familiarity.with_output(to_onnx(head, selected=True), gaussian, 3.0)
     for engine in ENGINES:
         a = engine(whole, features=rows.plain)["unfamiliarity"]
         b = engine(lesser, features=rows.plain[:, head.kept])["unfamiliarity"]

@@ -20,7 +20,7 @@ import pytest
 from helpers_bundle import CLASSES, colour_picture, encoded, write_colour_bundle
 from helpers_command import PROGRAM, Command
 
-from edge_all import filing, image, journal, load, self_check, watch
+from edge_all import class_folders, filing, image, journal, load, self_check, watch
 from edge_all.bundle import Bundle
 from edge_all.cli.appended import Appended
 from edge_all.errors import JournalError, TargetError
@@ -457,6 +457,19 @@ def test_reviewed_images_are_exported_into_class_folders(
     assert "reviewed: no class" in edge_all("results", "--journal", "j.sqlite").stdout
     counts = json.loads(edge_all("results", "--journal", "j.sqlite", "--counts", "--json").stdout)
     assert counts["no class"] == 1
+
+
+def test_images_of_a_session_are_exported_together(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
+    fill(tmp_path, 2)
+    with Journal.open(tmp_path / "j.sqlite") as journal:
+        session = journal.start_session("smear 7").id
+        edge_all(*words(tmp_path, colour_bundle, "--once"))
+        for number, label in ((1, "Réd"), (2, "Blue")):
+            journal.review(number, label)
+    assert edge_all("results", "--journal", "j.sqlite", "--export", "out").returncode == 0
+    found = {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.png")}
+    assert found == {f"Réd/session {session}/000.png", f"Blue/session {session}/001.png"}
+    class_folders.check_layout(tmp_path / "out", list((tmp_path / "out").iterdir()))
 
 
 def test_the_table_is_mended_and_never_another_file(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:

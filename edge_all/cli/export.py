@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -120,6 +120,9 @@ if TYPE_CHECKING:
     "referred or unfamiliar.  [default: 95 % of all images are answered]",
 )
 @click.option(
+    "--no-adapt", is_flag=True, help="Keep no features of the training images in the bundle: edge-all adapt needs them."
+)
+@click.option(
     "--from-study", "study", type=options.PATH, metavar="DIR", help="Export the best pipeline of this study folder."
 )
 @click.option(
@@ -128,9 +131,7 @@ if TYPE_CHECKING:
     metavar="N",
     help="With --from-study: the place in the ranking of the pipeline to export.  [default: 1]",
 )
-@click.option(
-    "--sign", type=options.PATH, metavar="KEY", help="Sign the bundle with this secret key, which minisign has made."
-)
+@options.sign
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
 @click.pass_context
 def command(
@@ -157,6 +158,7 @@ def command(
     drawn_probe: bool,
     positive: tuple[str, ...],
     sensitivity: float | None,
+    no_adapt: bool,
     study: Path | None,
     pick: int | None,
     sign: Path | None,
@@ -179,7 +181,7 @@ def command(
         raise click.UsageError(f"--report {report} shows what --tap auto compared, and nothing is compared here")
     _check_needed(ctx)
     um_per_px = options.um_per_px(scale, cell)
-    signer = _signer(sign) if sign else None
+    signer = options.signer(sign) if sign else None
     try:
         from edge_all.export.pipeline import export  # noqa: TID251 - the one door to the toolchain
         from edge_all.export.recipe import Conditions, Recipe  # noqa: TID251
@@ -212,6 +214,7 @@ def command(
         drawn_probe=drawn_probe,
         positive=positive,
         sensitivity=sensitivity,
+        keep_features=not no_adapt,
     )
     bundle = export(recipe, console(), signer)
     if as_json:
@@ -235,13 +238,6 @@ def _check_needed(ctx: click.Context) -> None:
         raise click.UsageError(
             f"--sensitivity {given['sensitivity']:g} is that of the positive classes: give --positive CLASS too"
         )
-
-
-def _signer(key: Path) -> Callable[[bytes], bytes]:
-    """What signs with a key; its password is asked for at once, and not after the work."""
-    from edge_all import signature
-
-    return signature.signer(key, lambda: str(click.prompt(f"Password of {key}", hide_input=True, err=True)))
 
 
 _BY_STUDY = (

@@ -166,6 +166,20 @@ def keys(command: Command) -> Command:
     )(command)
 
 
+def sign(command: Command) -> Command:
+    """``--sign KEY``."""
+    return click.option(
+        "--sign", type=PATH, metavar="KEY", help="Sign the bundle with this secret key, which minisign has made."
+    )(command)
+
+
+def signer(key: Path) -> Callable[[bytes], bytes]:
+    """What signs with a key of ``--sign``; its password is asked for at once, and not after the work."""
+    from edge_all import signature
+
+    return signature.signer(key, lambda: str(click.prompt(f"Password of {key}", hide_input=True, err=True)))
+
+
 def device(command: Command) -> Command:
     """``--device`` of OpenVINO."""
     return click.option("--device", metavar="NAME", help="OpenVINO device: CPU, GPU or NPU.  [default: CPU]")(command)

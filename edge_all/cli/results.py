@@ -38,7 +38,7 @@ def _since(ctx: click.Context, param: click.Parameter, value: str | None) -> str
     "folder",
     type=options.PATH,
     metavar="DIR",
-    help="Copy the reviewed images that show a class there, one folder a class.",
+    help="Copy the reviewed images that show a class there, one folder a class, and in it one a session.",
 )
 def command(journal_path: Path | None, since: str | None, form: str | None, counts: bool, folder: Path | None) -> None:
     """Show the answers of edge-all watch, or copy the images that people have reviewed.
@@ -135,6 +135,8 @@ def _copy(entry: Entry, label: str, folder: Path) -> str:
         tell(f"{path}: holds another image since it was answered")
         return "lost"
     target = folder / filing.folder_name(label)
+    if entry.session is not None:
+        target = target / f"session {entry.session}"
     try:
         return "copied" if filing.put(content, target, path.name) else "there"
     except OSError as error:

@@ -11,7 +11,7 @@ from edge_all import intervals, protocols
 from edge_all.record import DatasetRecord, Gate, HeldOutScore, Metrics, RecordBody, Score
 
 from ..dataset import kaggle
-from . import card_error, tap_report
+from . import card_error, lineage, tap_report
 
 
 def write(record: RecordBody) -> str:
@@ -44,6 +44,7 @@ def write(record: RecordBody) -> str:
         f"{_given(data)}fingerprint {data['fingerprint'][:16]}.",
         "",
         *_cautions(r),
+        *lineage.lines(record),
         "## Accuracy",
         "",
         *_leaks(data),

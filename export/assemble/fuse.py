@@ -6,15 +6,15 @@ import onnx
 from onnx import compose, helper
 
 from ..graph import edit
-from ..graph.names import FEATURES, HEAD
+from ..graph.names import HEAD, SELECTED
 
 
 def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx.ModelProto:
-    """Feed the backbone's "features" into the head.
+    """Feed the backbone's "features", or what was "selected" of them, into the head.
 
     Args:
-        backbone: FP32 or quantized: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
-        head: ``float32 [N, C]`` "features" to ``float32 [N, K]`` "probabilities" and ``int64 [N]`` "label".
+        backbone: FP32 or quantized: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features" or "selected".
+        head: The same to ``float32 [N, K]`` "probabilities" and ``int64 [N]`` "label".
         name: Name of the graph.
 
     Returns:
@@ -30,9 +30,9 @@ def fuse(backbone: onnx.ModelProto, head: onnx.ModelProto, *, name: str) -> onnx
     opset = _opset(backbone)
     if opset != _opset(head):
         raise ValueError(f"the backbone is in opset {opset} and the head in {_opset(head)}")
-    inner = compose.add_prefix(head, HEAD, rename_nodes=False)
-    graph = compose.merge_graphs(backbone.graph, inner.graph, io_map=[(FEATURES, f"{HEAD}{FEATURES}")], name=name)
-    edit.rename(graph, {f"{HEAD}{value.name}": value.name for value in head.graph.output})
+    inner, joint = compose.add_prefix(head, HEAD, rename_nodes=False), head.graph.input[0].name
+    graph = compose.merge_graphs(backbone.graph, inner.graph, io_map=[(joint, f"{HEAD}{joint}")], name=name)
+    edit.rename(graph, {f"{HEAD}{name}": name for name in (SELECTED, *(value.name for value in head.graph.output))})
     edit.free_batch(graph)
     fused = helper.make_model(
         graph, producer_name="edge_all", opset_imports=[helper.make_opsetid("", opset)], ir_version=backbone.ir_version

@@ -77,9 +77,9 @@ def build(
     gaussian = familiarity.fit(head, reference.rows)
 
     def fused(parts: Cut, of: Head, backbone: onnx.ModelProto, distribution: Gaussian) -> bytes:
-        extended = familiarity.with_output(parts.head, of, distribution, checks.limit)
+        extended = familiarity.with_output(parts.head, distribution, checks.limit)
         if checks.drift and distribution is gaussian:
-            extended = drift.with_output(extended, of, checks.drift)
+            extended = drift.with_output(extended, checks.drift)
         model: bytes = fuse(backbone, extended, name=name).SerializeToString(deterministic=True)
         return model
 

@@ -43,15 +43,24 @@ def read(
     listed = listing.from_labels(labels, root) if labels else listing.from_folders(Path(root or "."))
     listing.check_classes(listed)
     given = assign(listed, groups)
-    digests, thumbnails = _scan(listed.root, listed.files, progress)
+    digests, thumbnails = scan(listed.root, listed.files, progress)
     return Dataset(
         listed.root, listed.classes, tuple(listed.files), np.array(listed.labels, np.int64), digests, thumbnails,
         tuple(listed.parts), given, tuple(listed.notices),
     )  # fmt: skip
 
 
-def _scan(root: Path, files: Sequence[str], progress: Progress) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
-    """Hash and thumbnail each file, in threads: Pillow lets go of the interpreter's lock while it decodes."""
+def scan(
+    root: Path, files: Sequence[str], progress: Progress = ignore
+) -> tuple[tuple[str, ...], npt.NDArray[np.uint8]]:
+    """Hash and thumbnail each file, in threads: Pillow lets go of the interpreter's lock while it decodes.
+
+    Returns:
+        SHA-256 of each file in hex, and ``uint8 [N, 32, 32, 3]``.
+
+    Raises:
+        DataError: A file cannot be read as an image.
+    """
     digests: list[str] = []
     thumbnails = np.zeros((len(files), THUMBNAIL, THUMBNAIL, 3), np.uint8)
     damaged: list[tuple[str, str]] = []

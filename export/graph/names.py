@@ -1,7 +1,7 @@
 """Names that every graph of the toolchain uses: tensors between its parts, and prefixes of the nodes of each part.
 
 image -> preprocess/... -> normalized -> backbone/... -> map_0, map_1, ... -> pooling/... -> features
-features -> head/... -> probabilities, label, unfamiliarity, deviation
+features -> head/... -> selected -> head/... -> probabilities, label, unfamiliarity, deviation
 """
 
 from __future__ import annotations
@@ -22,6 +22,10 @@ MAP = "map_"
 
 FEATURES = "features"
 """``float32 [N, C]``: what the backbone gives and the head reads."""
+
+SELECTED = "selected"
+"""``float32 [N, F]``, scaled and selected: what the classifier and the checks beside it read. Site adaptation replaces
+what comes after it."""
 
 PROBABILITIES = "probabilities"
 """``float32 [N, K]``, by class."""

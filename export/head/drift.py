@@ -209,20 +209,19 @@ def _filters(shifts: np.ndarray, runs: np.ndarray) -> np.ndarray:
     return np.asarray((along / np.maximum(lengths, np.finfo(float).tiny)[:, np.newaxis]).T)
 
 
-def with_output(model: onnx.ModelProto, head: Head, drift: Drift) -> onnx.ModelProto:
+def with_output(model: onnx.ModelProto, drift: Drift) -> onnx.ModelProto:
     """Give a head's graph one more output.
 
     Args:
-        model: "features" to "probabilities" and others.
-        head: The head that it was made from.
+        model: To "probabilities" and others, with `SELECTED` in it.
         drift: Fitted on what this head's classifier reads.
 
     Returns:
         The same with ``float32 [N, J]`` "deviation".
     """
-    affine = familiarity.from_features(head, drift.centre, drift.factor, edit.width(model.graph.input[0]))
     nodes = edit.Nodes()
-    return appended(model, nodes, familiarity.mapped(nodes, affine, DEVIATION, "projected"), drift)
+    projected = familiarity.mapped(nodes, drift.centre, drift.factor, DEVIATION, "projected")
+    return appended(model, nodes, projected, drift)
 
 
 def appended(model: onnx.ModelProto, nodes: edit.Nodes, projected: str, drift: Drift) -> onnx.ModelProto:

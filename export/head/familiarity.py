@@ -21,8 +21,7 @@ from edge_all.record import CoveragePoint, Familiarity, Referral
 
 from ..features import Rows
 from ..graph import edit
-from ..graph.names import FEATURES, HEAD, UNFAMILIARITY
-from ..onnx_ops.affine import Affine
+from ..graph.names import HEAD, SELECTED, UNFAMILIARITY
 from .evaluate import percent
 from .fit import Head
 
@@ -61,7 +60,12 @@ def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    estimate = LedoitWolf().fit(classifier_input(head, rows.training(images)[0]))
+    return fit_inputs(classifier_input(head, rows.training(images)[0]))
+
+
+def fit_inputs(inputs: np.ndarray) -> Gaussian:
+    """Likewise, to what the classifier reads, ``[M, F]``."""
+    estimate = LedoitWolf().fit(inputs.astype(np.float64))
     return Gaussian(estimate.location_, np.linalg.cholesky(estimate.precision_))
 
 
@@ -97,12 +101,11 @@ def accepted(distances: np.ndarray, most: float) -> float:
     return percent((distances <= most).mean(), 2)
 
 
-def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: float) -> onnx.ModelProto:
+def with_output(model: onnx.ModelProto, gaussian: Gaussian, limit: float) -> onnx.ModelProto:
     """Give a head's graph a third output.
 
     Args:
-        model: "features" to "probabilities" and "label", of `edge_all.export.head.fit.to_onnx`.
-        head: The head that it was made from.
+        model: To "probabilities" and "label", with `SELECTED` in it: of `edge_all.export.head.fit.to_onnx`.
         gaussian: Fitted on what this head's classifier reads.
         limit: The squared distance beyond which a picture is unfamiliar.
 
@@ -110,10 +113,8 @@ def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: f
         The same with ``float32 [N]`` "unfamiliarity": the squared distance divided by the limit, so that a picture is
         unfamiliar above 1.
     """
-    whitening = gaussian.whitening / np.sqrt(limit)
-    affine = from_features(head, gaussian.mean, whitening, edit.width(model.graph.input[0]))
     nodes = edit.Nodes()
-    whitened = mapped(nodes, affine, UNFAMILIARITY, "whitened")
+    whitened = mapped(nodes, gaussian.mean, gaussian.whitening / np.sqrt(limit), UNFAMILIARITY, "whitened")
     axes = nodes.constant(f"{UNFAMILIARITY}/axes", np.array([1]))
     last = f"{HEAD}{UNFAMILIARITY}_ReduceSumSquare"
     nodes.add("ReduceSumSquare", [whitened, axes], UNFAMILIARITY, last, keepdims=0)
@@ -124,36 +125,12 @@ def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: f
     return extended
 
 
-def mapped(nodes: edit.Nodes, affine: Affine, output: str, result: str) -> str:
-    """Add what maps a graph's features, on their way to an output of this name; the name of the result."""
-    shift = nodes.constant(f"{output}/shift", affine.shift.astype(np.float32))
-    factor = nodes.constant(f"{output}/factor", affine.factor.astype(np.float32))
-    centred = nodes.add("Sub", [FEATURES, shift], f"{output}/centred", f"{HEAD}{output}_Sub")
-    return nodes.add("MatMul", [centred, factor], f"{output}/{result}", f"{HEAD}{output}_MatMul")
-
-
-def from_features(head: Head, centre: np.ndarray, matrix: np.ndarray, channels: int) -> Affine:
-    """A map of what a classifier reads, as a map of the features of its graph.
-
-    Args:
-        head: Scales and selects.
-        centre: ``[F]``, of what the classifier reads.
-        matrix: ``[F, M]``: what is wanted is ``(inputs - centre) @ matrix``.
-        channels: How many features the graph has: all, or only those that the head keeps.
-    """
-    scaler, kept = head.pipeline["scaler"], head.kept
-    if kept is None:
-        projection = Affine.projection(scaler, head.pipeline["selector"])
-        # (x - shift) @ factor - centre = (x - shift - back) @ factor, since factor has full column rank
-        back = np.linalg.lstsq(projection.factor.T, centre, rcond=None)[0]
-        return Affine(projection.shift + back, projection.factor @ matrix)
-    mean, scale = scaler.mean_[kept], scaler.scale_[kept]
-    shift, factor = mean + scale * centre, matrix / scale[:, np.newaxis]
-    if channels == len(kept):
-        return Affine(shift, factor)
-    uncut = Affine(np.zeros(channels), np.zeros((channels, factor.shape[1])))
-    uncut.shift[kept], uncut.factor[kept] = shift, factor
-    return uncut
+def mapped(nodes: edit.Nodes, centre: np.ndarray, factor: np.ndarray, output: str, result: str) -> str:
+    """Add ``(selected - centre) @ factor``, on the way to an output of this name; the name of the result."""
+    shift = nodes.constant(f"{output}/shift", centre.astype(np.float32))
+    matrix = nodes.constant(f"{output}/factor", factor.astype(np.float32))
+    centred = nodes.add("Sub", [SELECTED, shift], f"{output}/centred", f"{HEAD}{output}_Sub")
+    return nodes.add("MatMul", [centred, matrix], f"{output}/{result}", f"{HEAD}{output}_MatMul")
 
 
 def referral(labels: np.ndarray, probabilities: np.ndarray, protocol: str = "block") -> Referral:

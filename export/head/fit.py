@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import onnx
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
@@ -98,8 +98,8 @@ class Selection:
             seed: Seed of its random choices.
             setting: Its hyper-parameters; None is the default.
         """
-        model = classifiers.build(classifier, seed, inner_splits(self.labels, self.shown, seed), setting)
-        model.fit(self.selected, self.labels)
+        spec = HeadSpec("", classifier, seed=seed, setting=setting)
+        model = fit_classifier(spec, self.selected, self.labels, self.shown)
         steps = [("scaler", self.scaler), ("selector", self.selector), ("classifier", model)]
         return Head(Pipeline(steps), self.channels, int(self.labels.max()) + 1)
 
@@ -168,6 +168,19 @@ def to_onnx(head: Head, *, selected: bool = False) -> onnx.ModelProto:
         class, the first at a tie), in standard ``ai.onnx`` operators and float32 only.
     """
     return onnx_ops.convert(head.pipeline, head.channels, selected=selected)
+
+
+def fit_classifier(spec: HeadSpec, selected: np.ndarray, labels: np.ndarray, shown: np.ndarray) -> ClassifierMixin:
+    """Fit the classifier of a head alone.
+
+    Args:
+        spec: What the head is made of.
+        selected: What the classifier reads, ``[N, F]``.
+        labels: ``int64 [N]``.
+        shown: ``int64 [N]``: which image each row shows.
+    """
+    model = classifiers.build(spec.classifier, spec.seed, inner_splits(labels, shown, spec.seed), spec.setting)
+    return model.fit(selected, labels)
 
 
 def inner_splits(labels: np.ndarray, shown: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

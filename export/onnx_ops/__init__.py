@@ -18,15 +18,15 @@ import onnx
 from onnx import helper
 from skl2onnx import convert_sklearn
 from skl2onnx.common.data_types import FloatTensorType
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, ClassifierMixin
 from sklearn.pipeline import Pipeline
 
 from ..graph.edit import OPSET, free_batch, rename
-from ..graph.names import FEATURES, HEAD, LABEL, PROBABILITIES
+from ..graph.names import FEATURES, HEAD, LABEL, PROBABILITIES, SELECTED
 from .affine import Affine
 from .gather import Gather
 
-__all__ = ["convert", "estimators"]
+__all__ = ["convert", "convert_classifier", "estimators"]
 
 
 def estimators() -> dict[type, ModuleType]:
@@ -45,16 +45,26 @@ def convert(pipeline: Pipeline, channels: int, *, selected: bool = False) -> onn
         selected: The graph is to read the selected features only, ``float32 [N, F]``; not for PCA.
 
     Returns:
-        ``float32 [N, C]`` "features" to "probabilities" and "label"; every node's name starts with ``head/``.
+        ``float32 [N, C]`` "features" to "probabilities" and "label", with `SELECTED` between them; every node's name
+        starts with ``head/``.
     """
-    modules = estimators()
     steps = _gather_first(pipeline)
     if selected:
         steps = steps[1:]
         channels = pipeline["classifier"].n_features_in_
+    return _convert(Pipeline(steps), FEATURES, channels)
+
+
+def convert_classifier(classifier: ClassifierMixin) -> onnx.ModelProto:
+    """Convert the last step alone: ``float32 [N, F]`` "selected" to "probabilities" and "label"."""
+    return _convert(Pipeline([("classifier", classifier)]), SELECTED, classifier.n_features_in_)
+
+
+def _convert(pipeline: Pipeline, reads: str, channels: int) -> onnx.ModelProto:
+    modules = estimators()
     model = convert_sklearn(
-        Pipeline(steps),
-        initial_types=[(FEATURES, FloatTensorType([None, channels]))],
+        pipeline,
+        initial_types=[(reads, FloatTensorType([None, channels]))],
         target_opset={"": OPSET},
         options={"zipmap": False},
         custom_conversion_functions={kind: module.convert for kind, module in modules.items()},
@@ -77,7 +87,9 @@ def _gather_first(pipeline: Pipeline) -> list[tuple[str, BaseEstimator]]:
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
     """The toolchain's names, one opset, and the probabilities before the label."""
     graph = model.graph
-    rename(graph, {"output_label": LABEL, "output_probability": PROBABILITIES})
+    names = {"output_label": LABEL, "output_probability": PROBABILITIES}
+    scaled = [node.output[0] for node in graph.node if node.name.startswith(Affine.__name__)]
+    rename(graph, names | {last: SELECTED for last in scaled[-1:]})
     for node in graph.node:
         node.name = f"{HEAD}{node.name}"
     outputs = {value.name: value for value in graph.output}
