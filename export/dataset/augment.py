@@ -44,7 +44,7 @@ class Range:
 RANGES: Mapping[str, Range] = {
     "gain": Range(-0.12, 0.12),  # of each channel by itself
     "light": Range(-0.18, 0.18),
-    "balance": Range(-0.22, 0.22, 0.4),  # given to red and taken from blue
+    "balance": Range(-0.26, 0.26, 0.45),  # given to red and taken from blue
     "uneven": Range(0.05, 0.35, 0.25),
     "gamma": Range(0.6, 2.0, 0.45, factor=True),
     "haematoxylin": Range(0.6, 1.5, 0.4, factor=True),

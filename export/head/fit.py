@@ -14,6 +14,7 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import StandardScaler
 
+from edge_all import training_features
 from edge_all.errors import HeadError
 
 from .. import classifiers, onnx_ops, selectors
@@ -175,12 +176,12 @@ def fit_classifier(spec: HeadSpec, selected: np.ndarray, labels: np.ndarray, sho
 
     Args:
         spec: What the head is made of.
-        selected: What the classifier reads, ``[N, F]``.
+        selected: What the classifier reads, ``[N, F]``; it is rounded as the file of kept features can hold it.
         labels: ``int64 [N]``.
         shown: ``int64 [N]``: which image each row shows.
     """
     model = classifiers.build(spec.classifier, spec.seed, inner_splits(labels, shown, spec.seed), spec.setting)
-    return model.fit(selected, labels)
+    return model.fit(training_features.rounded(selected), labels)
 
 
 def inner_splits(labels: np.ndarray, shown: np.ndarray, seed: int) -> list[tuple[np.ndarray, np.ndarray]]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from ..graph.edit import OPSET
 
@@ -29,6 +29,18 @@ class Graph:
         name = self._scope.get_unique_variable_name(f"{self._name}_constant")
         self._container.add_initializer(name, _TYPES[array.dtype.name], array.shape, array.ravel().tolist())
         return str(name)
+
+    def half(self, value: np.ndarray) -> str:
+        """A constant in float32, kept as float16 where that holds the same numbers, in half the bytes."""
+        half = value.astype(np.float16)
+        if not np.array_equal(half, value):
+            return self.constant(value)
+        name = self._scope.get_unique_variable_name(f"{self._name}_constant")
+        tensor = helper.make_tensor(name, TensorProto.FLOAT16, half.shape, half.tobytes(), raw=True)
+        self._container.add_initializer(name, TensorProto.FLOAT16, half.shape, tensor)
+        output = self._new_tensor("Cast")
+        self._add("Cast", [str(name)], [output], to=TensorProto.FLOAT)
+        return output
 
     def add(self, kind: str, *inputs: str | np.ndarray, to: str | None = None, **attributes: Any) -> str:
         """Add a node of one output; arrays among the inputs become constants.

@@ -22,12 +22,9 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     machines: list[SVC] = calibrated.estimator.estimators_
     (gamma,) = {machine._gamma for machine in machines}
     vectors, weights = _union(machines)
-    middle = vectors.mean(axis=0)
-    points = vectors - middle
-    centred = graph.add("Sub", graph.input, middle)
-    squared_norm = graph.add("ReduceSumSquare", centred, np.array([1]), keepdims=1)
-    product = graph.add("MatMul", centred, -2 * points.T)
-    distance = graph.add("Add", graph.add("Add", product, (points**2).sum(axis=1)), squared_norm)
+    squared_norm = graph.add("ReduceSumSquare", graph.input, np.array([1]), keepdims=1)
+    product = graph.add("MatMul", graph.add("Mul", graph.input, np.array(-2.0)), graph.half(vectors.T))
+    distance = graph.add("Add", graph.add("Add", product, (vectors**2).sum(axis=1)), squared_norm)
     kernel = graph.add("Exp", graph.add("Mul", graph.add("Relu", distance), np.array(-gamma)))
     bias = np.array([float(machine.intercept_[0]) for machine in machines])
     decision = graph.add("Add", graph.add("MatMul", kernel, weights), bias)

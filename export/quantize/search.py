@@ -149,7 +149,7 @@ def _quantize_and_evaluate(
     if refit:
         first, second = (_all_rows(target, graph, quantizer, part) for graph, part in zip(graphs, rest, strict=True))
         tried.append(heads.refitted(pair, (first, second), reference))
-    best = max(tried, key=lambda head: (head.verdict["passed"], _agreement(head)))
+    best = max(tried, key=lambda head: (head.verdict["passed"], round(_agreement(head), 1)))  # of equals the simplest
     attempt = Attempt(scheme, pair, best, graph_ms)
     return attempt, [_record(attempt, head) for head in tried]
 
