@@ -55,11 +55,15 @@ def exported(tinted: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[bu
 def test_json_has_the_promised_keys(exported: tuple[bundles.Bundle, dict[str, object]]) -> None:
     bundle, summary = exported
     wanted = {"bundle", "backbone", "tap", "selector", "classifier", "features", "classes", "metrics", "gate"}
-    assert wanted <= set(summary) and summary["bundle"] == str(bundle.path)
+    assert wanted <= set(summary) and summary["bundle"] == str(bundle.path) and summary["positive"] is None
     assert summary["tap"] == "features.4" and summary["classes"] == ["Benign", "Early", "Pre", "Pro"]
     for protocol in ("random", "grouped", "block"):
         for precision in ("fp32", "int8"):
-            assert 0 <= summary["metrics"][protocol][precision]["accuracy"] <= 100  # type: ignore[index]
+            score = summary["metrics"][protocol][precision]  # type: ignore[index]
+            low, high = score["intervals"]["accuracy"]
+            assert 0 <= low <= score["accuracy"] <= high <= 100 and low < high
+            assert score["intervals"]["over"] == "near-duplicate groups" and "sensitivity" not in score
+            assert score["intervals"]["count"] == bundle.record["dataset"]["groups"]
 
 
 def test_bundle_is_whole_and_standard(exported: tuple[bundles.Bundle, dict[str, object]]) -> None:
@@ -103,7 +107,8 @@ def test_bench_of_an_export(
 def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, tmp_path: Path) -> None:
     out = tmp_path / "held.zip"
     keys = Keys(tmp_path, "maker") if find_spec("minisign") else None
-    words = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes", "--target", "cpu")
+    words: tuple[object, ...] = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes")
+    words += ("--target", "cpu", "--positive", "Early", "--positive", "Pro", "--positive", "Pre", "--sensitivity", 99)
     signing = ("--sign", keys.secret) if keys else ()
     done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words, *signing)
     assert done.returncode == 0, done.stderr
@@ -117,6 +122,26 @@ def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, 
     for figures in held_out["scores"].values():
         assert 0 <= figures["wrong_ok"] <= figures["ok"] <= figures["familiar"] <= 100
     assert edge_all("classify", tinted / "Pro", "--bundle", out, "--json").returncode == 0
+    _check_sensitivity(bundles.load(out, keys.public if keys else None), done.stdout, done.stderr)
+
+
+def _check_sensitivity(bundle: bundles.Bundle, stdout: str, stderr: str) -> None:
+    """Sensitivity and intervals are in the record, on the card, and in tables that a narrow terminal shows whole."""
+    record, card = bundle.record, bundle.read("MODEL_CARD.md").decode()
+    assert record["positive"] == ["Early", "Pre", "Pro"] and record["held_out"]
+    for score in (record["metrics"]["block"]["int8"], *record["held_out"]["scores"].values()):
+        for name in ("sensitivity", "specificity"):
+            low, high = score["intervals"][name]
+            assert low <= score[name] <= high, name
+    caught = record["referral"]["caught"]
+    assert caught["reached"] >= caught["wanted"] == 99 and caught["interval"][1] == 100
+    assert bundle.least_probability == record["referral"]["threshold"]
+    assert "--sensitivity 99: images under" in stderr and "Early, Pre, Pro against the other classes" in stderr
+    assert "set for a sensitivity of 99 %" in card and "Positive: Early, Pre, Pro." in card
+    assert "| 95 % interval |" in card and "- `block`, FP32: sensitivity" in card
+    table = stdout.splitlines()[:-1]
+    assert all(len(line) <= 80 for line in table) and any(line.startswith("held out") for line in table)
+    assert "sensitivity %" in stdout and "95 %" in table[0]
 
 
 @pytest.mark.usefixtures("untimed")
