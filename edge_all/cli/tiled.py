@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
+    from edge_all.bundle import Bundle
     from edge_all.classifier import Classifier
     from edge_all.drift import State
     from edge_all.progress import Progress
@@ -141,6 +142,7 @@ def classify(
         _tell_scale(classifier)
     else:
         tiles.tile_size(classifier.bundle, wanted.um_per_px)
+        _tell_unstated(classifier.bundle)
     for i, source in enumerate(sources, 1):
         start = time.perf_counter()
         try:
@@ -181,6 +183,18 @@ def _tell_scale(classifier: Classifier) -> None:
         f"no scale was given: a red cell is taken to be {RED_CELL_UM / bundle.um_per_px:.0f} pixels across, and a tile "
         f"has {width}x{height} pixels; if that is not so, give --cell or --scale"
     )
+
+
+def _tell_unstated(bundle: Bundle) -> None:
+    """Say what is taken for granted of a bundle whose record does not state its scale."""
+    from edge_all.bundle import RED_CELL_UM
+
+    if "scale" not in bundle.record:
+        tell(
+            f"{bundle.name} does not state its scale: a red cell in its training images is taken to be "
+            f"{RED_CELL_UM / bundle.um_per_px:.0f} pixels across, as in the public leukaemia set; if it is not, export the "
+            "bundle again with --cell or --scale"
+        )
 
 
 def _write(

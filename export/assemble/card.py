@@ -193,7 +193,8 @@ def _limits(record: RecordBody) -> list[str]:
 
 
 def _scale(record: RecordBody) -> str:
-    return f"{record['scale']:.3g} µm" if "scale" in record else "not stated"
+    unstated = "not stated (`--scale`, `--cell`): `classify --tile` takes a red cell to be 16 pixels across"
+    return f"{record['scale']:.3g} µm" if "scale" in record else unstated
 
 
 def _runs(record: RecordBody) -> list[str]:
