@@ -157,14 +157,17 @@ def held_out(fitted: Sequence[Fitted], inputs: np.ndarray, folds: np.ndarray) ->
 def limits(pool: Pool, answers: Answers) -> Limits:
     """The limits that let as many held-out images pass as an export's, home and site counting half each.
 
-    The distance is never less than home alone wants.
+    The distance and the threshold are never less than home alone wants: a few fields that are unlike their neighbours
+    must not let wrong answers pass.
     """
     weights = np.where(pool.at_site, 0.5 / pool.at_site.sum(), 0.5 / pool.home)
-    distance = max(
-        _quantile(answers.distances, weights, familiarity.ACCEPTED / 100),
-        familiarity.limit(answers.distances[~pool.at_site]),
+    sure, home = answers.probabilities.max(1), ~pool.at_site
+    distance = _quantile(answers.distances, weights, familiarity.ACCEPTED / 100)
+    referred = 1 - familiarity.COVERAGE / 100
+    return Limits(
+        max(distance, familiarity.limit(answers.distances[home])),
+        max(_quantile(sure, weights, referred), float(np.quantile(sure[home], referred))),
     )
-    return Limits(distance, _quantile(answers.probabilities.max(1), weights, 1 - familiarity.COVERAGE / 100))
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
