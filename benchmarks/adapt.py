@@ -25,7 +25,8 @@ from edge_all import bundle as bundles
 from edge_all import load, machine
 from edge_all.bundle import Bundle
 from edge_all.export import features
-from edge_all.export.adapt.run import Request, Result, adapt
+from edge_all.export.adapt.request import Request, Result
+from edge_all.export.adapt.run import adapt
 from edge_all.export.dataset import Dataset, groups, read, spread
 from edge_all.export.dataset.changes import Change
 from edge_all.progress import Console, Progress, ignore

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from edge_all import bundle_files, graph_check, record_check
@@ -57,7 +58,8 @@ def parse_record(path: Path, content: bytes) -> Record:
 
 def graphs(record: Record) -> set[str]:
     """Names of the files that are graphs."""
-    return {name for precisions in record["models"].values() for name in precisions.values()}
+    carried = {record["carried"]["file"]} if "carried" in record else set()
+    return {name for precisions in record["models"].values() for name in precisions.values()} | carried
 
 
 def check_digests(path: Path, record: Record, leave: Collection[str] = ()) -> None:
@@ -79,8 +81,10 @@ def check_graphs(path: Path, record: Record) -> None:
     """
     size, changes = (record["input"]["height"], record["input"]["width"]), record.get("drift", {}).get("changes", ())
     wanted = graph_check.Wanted(size, len(record["classes"]), len(changes))
+    carried = record.get("carried", {"file": "", "features": 0})
     for name in sorted(graphs(record)):
+        own = replace(wanted, features=carried["features"]) if name == carried["file"] else wanted
         try:
-            graph_check.check(bundle_files.read_checked(path, name, record["files"][name]), wanted)
+            graph_check.check(bundle_files.read_checked(path, name, record["files"][name]), own)
         except graph_check.GraphError as error:
             raise BundleError(f"{path}: {name} is not the graph of its record: {error}; export it again") from None

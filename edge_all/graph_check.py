@@ -79,11 +79,13 @@ class Wanted:
         size: Height and width of the input.
         classes: How many classes there are.
         changes: How many changes runs of fields are judged for; 0 where they are not.
+        features: Of a backbone alone, how many features it gives; 0 for a whole graph.
     """
 
     size: tuple[int, int]
     classes: int
     changes: int = 0
+    features: int = 0
 
 
 def check(content: bytes, wanted: Wanted) -> None:
@@ -233,6 +235,10 @@ def _check_interface(graph: Fields, initializers: set[str], wanted: Wanted) -> N
     named = {name: (kind, shape) for name, kind, shape in outputs}
     if len(named) < len(outputs) or len(inputs) + len(outputs) > 100:
         raise GraphError("an output is named twice")
+    if wanted.features:
+        if outputs != [("features", _FLOAT, (None, wanted.features))]:
+            raise GraphError(f"wanted one output, features, float32 [N, {wanted.features}]; it has {_named(outputs)}")
+        return
     known: dict[str, tuple[int, tuple[int | None, ...]]] = {
         "probabilities": (_FLOAT, (None, wanted.classes)),
         "label": (_INT64, (None,)),

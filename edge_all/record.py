@@ -358,13 +358,23 @@ class Adaptation(TypedDict):
     parent: limits.Name  # Name of the other bundle
     parent_digest: limits.Sha256  # Digest of its record
     created: str  # When, in ISO 8601, UTC
-    fresh: bool  # Whether the head was fitted on the site's images alone (``--fresh``)
     site: SiteRecord  # The images of the site
     views: limits.Count  # How many turned views of each of them the head was fitted on
     weight: limits.Count  # How many times each view counted
     at_site: BeforeAfter  # On the site's images, of the graph that lost most
-    at_home: NotRequired[BeforeAfter]  # On the kept training features, in float32; absent with ``fresh``
+    # On the kept training features, in float32; absent where the head was fitted on the site alone (``--fresh``)
+    at_home: NotRequired[BeforeAfter]
     outsiders: Outsiders  # What became of pictures that show none of the classes
+
+
+class CarriedRecord(TypedDict):
+    """A deeper part of the backbone that a bundle carries, for a head on another laboratory's images alone."""
+
+    file: limits.Name  # The graph, from the image to ``features``
+    tap: limits.Name  # Where these are taken
+    features: limits.Count  # How many there are
+    macs: limits.Count  # Multiply-accumulates up to the tap, at the backbone's own input size
+    scheme: str  # How it was quantized
 
 
 class WeightsRecord(TypedDict):
@@ -432,6 +442,7 @@ class RecordBody(TypedDict):
     verified: Mapping[str, Verified]  # Fused graphs compared with their parts, by "target.precision"
     dataset: DatasetRecord  # The images that the head was fitted on
     held_out: HeldOut | None  # Scores on images kept out of everything; null where there were none
+    carried: NotRequired[CarriedRecord]  # A deeper backbone for ``edge-all adapt --fresh``; absent where there is none
     lineage: NotRequired[Sequence[Adaptation]]  # What it was adapted from, the latest last; absent for an export
     weights: WeightsRecord  # The weights of the backbone
     schemes: Mapping[str, str]  # The quantization scheme that ships, by target

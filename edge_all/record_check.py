@@ -220,6 +220,14 @@ def _check_models(whole: Record) -> None:
             if name not in whole["files"]:
                 raise RecordError(f"models.{target}.{precision} is {_shown(name)}, which files does not list")
 
+    carried = whole.get("carried")
+    if carried and (not carried["features"] or carried["file"] not in set(whole["files"]) - _used(whole)):
+        raise RecordError(f"carried.file is {_shown(carried['file'])}, which is no graph of its own among files")
+
+
+def _used(whole: Record) -> set[str]:
+    return {name for precisions in whole["models"].values() for name in precisions.values()}
+
 
 def _check_scores(whole: Record) -> None:
     """There is an accuracy of every precision, and it is one of the classes."""

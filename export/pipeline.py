@@ -11,10 +11,10 @@ from edge_all import bundle as bundles
 from edge_all import bundle_place, probe, training_features
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
-from edge_all.record import RecordBody, Robustness, TapTable
+from edge_all.record import CarriedRecord, RecordBody, Robustness, TapTable
 
 from . import backbones, features, held_out, taps
-from .assemble import card, kept_features, record, tap_report, variants
+from .assemble import card, carried, kept_features, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
@@ -90,6 +90,8 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
         console.tell(caught.sentence(referral))
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
     files = _files(images, body, graphs, _probe(recipe, head, fp32, graphs))
+    if recipe.carry:
+        body["carried"], files[carried.FILE] = _carry(recipe, recipe.carry, backbone, pretrained, images, console)
     if recipe.keep_features:
         files[training_features.FILE] = kept_features.pack(fp32, head, images.units)
     bundle = bundles.write(out, body, files, sign)
@@ -98,10 +100,22 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     return bundle
 
 
+def _carry(
+    recipe: Recipe, tap: str, backbone: Backbone, pretrained: Weights, images: Images, console: Console
+) -> tuple[CarriedRecord, bytes]:
+    """A deeper backbone for ``edge-all adapt --fresh``."""
+    size = recipe.conditions.size or backbone.input_size
+    graph = backbone_graph(backbone, pretrained, tap_name=tap, input_size=size, preprocess=_preprocess(recipe))
+    with console.step("Quantizing the carried backbone") as progress:
+        return carried.build(graph, backbones.places(backbone, tap), images.training, size, progress)
+
+
 def _check(recipe: Recipe) -> Path:
     """The bundle's path. Raises now what would otherwise stop the export only at its end."""
     if recipe.tap != taps.AUTO:
         backbones.places(backbones.load(recipe.backbone), recipe.tap)
+    if recipe.carry:
+        backbones.places(backbones.load(recipe.backbone), recipe.carry)
     tap = recipe.tap.replace(":", "-")
     out = recipe.out or Path("models", f"{recipe.backbone}-{tap}-{recipe.selector}-{recipe.classifier}")
     bundle_place.check_writable(out)

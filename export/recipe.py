@@ -65,6 +65,7 @@ class Recipe:
         drawn_probe: Put drawn images into the probe, so that no photograph travels with the bundle.
         positive: Names of the classes that count as positive, for sensitivity and specificity; empty for neither.
         sensitivity: Percent of positive images that the referral threshold is to catch; None sets it by coverage.
+        carry: A deeper tap whose INT8 backbone travels with the bundle, for ``edge-all adapt --fresh``; None is none.
         keep_features: Put the features of the training images into the bundle, for ``edge-all adapt``.
     """
 
@@ -88,4 +89,5 @@ class Recipe:
     drawn_probe: bool = False
     positive: tuple[str, ...] = ()
     sensitivity: float | None = None
+    carry: str | None = None
     keep_features: bool = True

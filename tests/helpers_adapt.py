@@ -50,7 +50,9 @@ def write_site(
     return root
 
 
-def write_bundle(out: Path, *, keep: bool = True, classifier: str = "svm", selector: str = "anova") -> Bundle:
+def write_bundle(
+    out: Path, *, keep: bool = True, carry: bool = False, classifier: str = "svm", selector: str = "anova"
+) -> Bundle:
     """A bundle with an FP32 and an "INT8" graph, which differ a little, and the kept features of 120 images."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(len(CLASSES)), _EACH)
@@ -78,19 +80,28 @@ def write_bundle(out: Path, *, keep: bool = True, classifier: str = "svm", selec
         read = familiarity.classifier_input(head, features)
         kept = TrainingFeatures(read, shown, labels, folds, np.arange(len(labels)), answers)
         files[training_features.FILE] = training_features.pack(kept)
-    record = colour_record() | {
-        "name": "small",
-        "selector": selector,
-        "classifier": classifier,
-        "setting": None,
-        "features": head.features,
-        "familiarity": {"protocol": "block", "asked": 99.0, "limit": limit, "accepted": {"fp32": 99.0}},
-        "referral": familiarity.referral(labels, answers),
-        "gate": _gate(),
-        "robustness": _robustness(),
-        "taps": None,
-        "tools": {"edge-all": "0"},
-    }
+    carried: dict[str, Any] = {}
+    if carry:
+        files["model.deep.int8.onnx"] = rough.SerializeToString(deterministic=True)
+        about = {"file": "model.deep.int8.onnx", "tap": "deep", "features": 6, "macs": 1, "scheme": "layerwise-7bit"}
+        carried = {"carried": about}
+    record = (
+        colour_record()
+        | carried
+        | {
+            "name": "small",
+            "selector": selector,
+            "classifier": classifier,
+            "setting": None,
+            "features": head.features,
+            "familiarity": {"protocol": "block", "asked": 99.0, "limit": limit, "accepted": {"fp32": 99.0}},
+            "referral": familiarity.referral(labels, answers),
+            "gate": _gate(),
+            "robustness": _robustness(),
+            "taps": None,
+            "tools": {"edge-all": "0"},
+        }
+    )
     return bundles.write(out, cast(RecordBody, record), files)
 
 

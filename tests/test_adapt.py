@@ -21,7 +21,7 @@ from PIL import Image
 from edge_all import bundle as bundles
 from edge_all import load, probe, training_features
 from edge_all.bundle import Bundle
-from edge_all.errors import DataError
+from edge_all.errors import BundleError, DataError
 from edge_all.export.adapt import gate, outsiders, refit, site
 from edge_all.export.graph.names import SELECTED
 from edge_all.record import Figures
@@ -232,17 +232,21 @@ def test_folds_are_even() -> None:
 
 def test_limits_weigh_home_and_site_alike() -> None:
     pool = refit.Pool(
-        inputs=np.zeros((1010, 2), np.float32),
-        shown=np.arange(1010),
+        inputs=np.zeros((1011, 2), np.float32),
+        shown=np.append(np.arange(1010), 0),
         labels=np.zeros(1010, np.int64),
         folds=np.zeros(1010, np.int64),
         groups=np.arange(1010),
         home=1000,
     )
-    answers = refit.Answers(np.full((1010, 2), 0.5), np.concatenate([np.linspace(0, 1, 1000), np.full(10, 3.0)]))
-    assert refit.limits(pool, answers).distance == 3
-    answers = refit.Answers(np.full((1010, 2), 0.5), np.concatenate([np.linspace(0, 1, 1000), np.zeros(10)]))
-    assert refit.limits(pool, answers).distance == pytest.approx(0.99, abs=1e-3)
+    even = np.full((1011, 2), 0.5)
+    far = refit.Answers(even, np.concatenate([np.linspace(0, 1, 1000), np.full(11, 3.0)]))
+    assert refit.limits(pool, far).distance == 3
+    near = refit.Answers(even, np.concatenate([np.linspace(0, 1, 1000), np.zeros(11)]))
+    assert refit.limits(pool, near).distance == pytest.approx(0.99, abs=1e-3)
+    sure = np.concatenate([np.linspace(0.9, 1, 1000), np.full(11, 0.5)])
+    unsure = refit.Answers(np.stack([sure, 1 - sure], 1), np.zeros(1011))
+    assert refit.limits(pool, unsure).threshold >= 0.9, "the site must not lower what home wants"
 
 
 def _figures(accuracy: float, ok: float = 90.0, wrong_ok: float = 0.0, images: int = 40) -> Figures:
@@ -284,6 +288,64 @@ def test_outsiders_are_drawn_the_same_each_time() -> None:
     assert first.shape[1:] == (48, 64, 3) and first.dtype == np.uint8 and len(first) >= 30
     np.testing.assert_array_equal(first, outsiders.pictures((48, 64)))
     assert len({image.tobytes() for image in first}) == len(first)
+
+
+@pytest.fixture(scope="module")
+def carrying(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    """A bundle that carries a deeper backbone."""
+    return write_bundle(tmp_path_factory.mktemp("carrying") / "small", carry=True)
+
+
+def test_a_head_on_another_laboratory_alone(carrying: Bundle, edge_all: Command, tmp_path: Path) -> None:
+    root = write_site(tmp_path / "lab", 20)
+    for old, new in zip(CLASSES, ("basophil", "lymphocyte", "monocyte"), strict=True):
+        (root / old).rename(root / new)
+    asked = edge_all("adapt", root, "--bundle", carrying.path)
+    assert asked.returncode == 1 and "give --fresh" in asked.stderr
+    done = edge_all("adapt", root, "--bundle", carrying.path, "--fresh", "--out", "new")
+    assert done.returncode == 0, done.stdout + done.stderr
+    bundle = bundles.load(tmp_path / "new")
+    assert bundle.classes == ("basophil", "lymphocyte", "monocyte") and bundle.record["tap"] == "deep"
+    assert probe.check(load(bundle.path)).passed and "at_home" not in bundle.record["lineage"][0]
+    rng, classifier = np.random.default_rng(77), load(bundle.path)
+    hits = [classifier.classify_pixels(field(k % 3, rng, SITE)).top == bundle.classes[k % 3] for k in range(60)]
+    assert np.mean(hits) >= 0.9
+    assert "one site's images alone" in " ".join(bundle.read("MODEL_CARD.md").decode().split())
+    assert bundle.training_images().isdisjoint(carrying.training_images())
+    more = write_site(tmp_path / "more", 20, seed=8)
+    for old, new in zip(CLASSES, bundle.classes, strict=True):
+        (more / old).rename(more / new)
+    assert edge_all("adapt", more, "--bundle", bundle.path, "--fresh", "--out", "again").returncode == 0
+
+
+def test_fresh_needs_what_was_carried(home: Bundle, edge_all: Command, tmp_path: Path) -> None:
+    done = edge_all("adapt", write_site(tmp_path / "site"), "--bundle", home.path, "--fresh")
+    assert done.returncode == 1 and "carries no deeper backbone" in done.stderr and "--carry" in done.stderr
+
+
+def test_fresh_is_refused_where_nothing_is_told_apart(carrying: Bundle, edge_all: Command, tmp_path: Path) -> None:
+    root, rng = tmp_path / "lab", np.random.default_rng(0)
+    for name in ("a", "b"):
+        (root / name).mkdir(parents=True)
+        for i in range(10):
+            Image.fromarray(field(0, rng)).save(root / name / f"{i}.png")
+    done = edge_all("adapt", root, "--bundle", carrying.path, "--fresh", "--out", "new")
+    assert done.returncode == 3 and not (tmp_path / "new").exists() and "the share of one class" in done.stdout
+
+
+def test_fresh_is_proposed_where_all_is_unfamiliar(carrying: Bundle, edge_all: Command, tmp_path: Path) -> None:
+    done = edge_all("adapt", write_site(tmp_path / "site"), "--bundle", carrying.path, "--out", "new")
+    assert "unfamiliar to the bundle: if they come from another laboratory, --fresh" in done.stderr
+
+
+def test_what_is_carried_is_checked(carrying: Bundle, tmp_path: Path) -> None:
+    whole = write_bundle(tmp_path / "small", carry=True)
+    exchanged(whole, "model.deep.int8.onnx", whole.read("model.fp32.onnx"))
+    with pytest.raises(BundleError, match="wanted one output, features"):
+        bundles.load(whole.path)
+    with pytest.raises(BundleError, match="no graph of its own among files"):
+        rewritten(whole, lambda record: record["carried"].update(file="model.fp32.onnx"))
+        bundles.load(whole.path)
 
 
 _ABSENT = ("torch", "torchvision", "timm", "nncf", "openvino", "onnxscript", "kagglehub", "matplotlib", "safetensors")

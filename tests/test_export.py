@@ -20,7 +20,7 @@ from helpers_sign import Keys
 from PIL import Image
 
 from edge_all import bundle as bundles
-from edge_all import load
+from edge_all import load, training_features
 from edge_all.errors import DataError, EdgeAllError
 from edge_all.export import backbones, features
 from edge_all.export.assemble.fuse import fuse
@@ -109,14 +109,18 @@ def test_hold_out_drawn_probe_zip_and_equalize(edge_all: Command, tinted: Path, 
     keys = Keys(tmp_path, "maker") if find_spec("minisign") else None
     words: tuple[object, ...] = ("--hold-out", "--drawn-probe", "--equalize", "--classifier", "naive_bayes")
     words += ("--target", "cpu", "--positive", "Early", "--positive", "Pro", "--positive", "Pre", "--sensitivity", 99)
+    carry = ("--carry", "features.7", "--no-adapt")
     signing = ("--sign", keys.secret) if keys else ()
-    done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words, *signing)
+    done = edge_all("export", *FEW, "--data", tinted, "--out", out, *words, *carry, *signing)
     assert done.returncode == 0, done.stderr
     bundle = bundles.load(out, keys.public if keys else None)
     record, held_out = bundle.record, bundle.record["held_out"]
     assert held_out and held_out["images"] == 8 and held_out["fitted"] <= 40
     assert record["input"]["equalize"] and record["dataset"]["images"] == 48 and set(record["models"]) == {"cpu"}
     assert len(bundle.training_images()) == 48
+    carried = record["carried"]
+    assert (carried["tap"], carried["features"]) == ("features.7", 64) and carried["file"] in record["files"]
+    assert training_features.FILE not in record["files"]
     card = bundle.read("MODEL_CARD.md").decode()
     assert f"made in the same way from {held_out['fitted']} images. This bundle is fitted on all 48" in card
     for figures in held_out["scores"].values():

@@ -13,7 +13,7 @@ from edge_all.cli.output import console, json_text, print_table, say
 from edge_all.errors import GateError, ToolchainError, install_hint
 
 if TYPE_CHECKING:
-    from edge_all.export.adapt.run import Result  # noqa: TID251
+    from edge_all.export.adapt.request import Result  # noqa: TID251
 
 
 @click.command("adapt")
@@ -23,10 +23,22 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=options.PATH, metavar="PATH", help="Folder or .zip of the new bundle.  [default: models/NAME-SITE]"
 )
+@click.option(
+    "--fresh",
+    is_flag=True,
+    help="Fit the head on these images alone, at the deeper tap that the bundle carries: for another laboratory, or "
+    "other classes.",
+)
 @options.sign
 @click.option("--json", "as_json", is_flag=True, help="End with one JSON object on stdout.")
 def command(
-    site: Path, path: Path | None, keys: Path | None, out: Path | None, sign: Path | None, as_json: bool
+    site: Path,
+    path: Path | None,
+    keys: Path | None,
+    out: Path | None,
+    fresh: bool,
+    sign: Path | None,
+    as_json: bool,
 ) -> None:
     """Make a new bundle that is true at another site.
 
@@ -38,9 +50,12 @@ def command(
 
     signer = options.signer(sign) if sign else None
     try:
-        from edge_all.export.adapt.run import Request, adapt  # noqa: TID251 - as cli/export.py
+        from edge_all.export.adapt import fresh as alone  # noqa: TID251 - as cli/export.py
+        from edge_all.export.adapt import run  # noqa: TID251
+        from edge_all.export.adapt.request import Request  # noqa: TID251
     except ModuleNotFoundError as error:
         raise ToolchainError(f"adapt needs {error.name}, which is not installed: {install_hint('adapt')}") from None
+    adapt = alone.adapt if fresh else run.adapt
     result = adapt(Request(bundles.load(path or bundles.default(), keys), site, out), console(), signer)
     if as_json:
         say(json_text(_summary(result)))

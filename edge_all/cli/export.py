@@ -120,6 +120,11 @@ if TYPE_CHECKING:
     "referred or unfamiliar.  [default: 95 % of all images are answered]",
 )
 @click.option(
+    "--carry",
+    metavar="TAP",
+    help="Also carry an INT8 backbone up to this deeper tap, such as blocks.5.3:std, for edge-all adapt --fresh.",
+)
+@click.option(
     "--no-adapt", is_flag=True, help="Keep no features of the training images in the bundle: edge-all adapt needs them."
 )
 @click.option(
@@ -158,6 +163,7 @@ def command(
     drawn_probe: bool,
     positive: tuple[str, ...],
     sensitivity: float | None,
+    carry: str | None,
     no_adapt: bool,
     study: Path | None,
     pick: int | None,
@@ -214,6 +220,7 @@ def command(
         drawn_probe=drawn_probe,
         positive=positive,
         sensitivity=sensitivity,
+        carry=carry,
         keep_features=not no_adapt,
     )
     bundle = export(recipe, console(), signer)

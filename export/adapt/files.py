@@ -14,17 +14,17 @@ import onnx
 from edge_all import probe, protocols, training_features
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.errors import EdgeAllError
-from edge_all.record import Adaptation, RecordBody, Verified
+from edge_all.record import Adaptation, BeforeAfter, Outsiders, RecordBody, Verified
 from edge_all.training_features import TrainingFeatures
 
 from .. import onnx_ops
-from ..assemble import card
 from ..assemble.probe_inputs import LEAST_MARGIN
 from ..assemble.verify import LEAST_AGREEMENT, answers
 from ..assemble.versions import versions
 from ..head import evaluate, familiarity
 from . import graphs
 from .refit import Answers, Fitted, Limits, Pool
+from .request import VIEWS
 from .site import Site
 
 _LATER = ("held_out", "drift", "files", "protocol", "digest")
@@ -104,27 +104,12 @@ def record(e: Outcome, content: Mapping[str, bytes], verified: Verified) -> Reco
         target: {precision: name for precision, name in precisions.items() if name in content}
         for target, precisions in old["models"].items()
     }
-    accepted = evaluate.percent((e.answers.distances <= e.limits.distance).mean(), 2)
     protocol = protocols.headline(old["metrics"])
-    measured = familiarity.referral(e.pool.labels, e.answers.probabilities, protocol)
-    sure, wrong = e.answers.probabilities.max(1), e.answers.probabilities.argmax(1) != e.pool.labels
-    answered = sure >= e.limits.threshold
     changed = {
         "name": e.name,
         "created": e.lineage["created"],
         "models": {target: precisions for target, precisions in models.items() if precisions},
-        "familiarity": {
-            "protocol": protocol,
-            "asked": familiarity.ACCEPTED,
-            "limit": e.limits.distance,
-            "accepted": {"fp32": accepted},
-        },
-        "referral": {
-            **measured,
-            "threshold": e.limits.threshold,
-            "coverage": evaluate.percent(answered.mean(), 2),
-            "error": evaluate.percent(wrong[answered].mean()) if answered.any() else 0.0,
-        },
+        **limits_record(e, protocol),
         "verified": {f"{t}.{p}": verified for t, precisions in models.items() for p in precisions},
         "held_out": None,
         "lineage": [*old.get("lineage", []), e.lineage],
@@ -133,14 +118,56 @@ def record(e: Outcome, content: Mapping[str, bytes], verified: Verified) -> Reco
     return cast(RecordBody, body | changed)
 
 
-def others(e: Outcome, body: RecordBody, content: Mapping[str, bytes]) -> dict[str, bytes]:
-    """All other files: the probe, the lists of what was learnt from, and the card."""
-    known = e.parent.training_images() | {digest[:16] for digest in e.site.data.digests}
+def limits_record(e: Outcome, protocol: str) -> dict[str, object]:
+    """The fields ``familiarity`` and ``referral``, from held-out answers."""
+    given = e.pool.labels, e.answers.probabilities
+    accepted = evaluate.percent((e.answers.distances <= e.limits.distance).mean(), 2)
+    return {
+        "familiarity": {
+            "protocol": protocol,
+            "asked": familiarity.ACCEPTED,
+            "limit": e.limits.distance,
+            "accepted": {"fp32": accepted},
+        },
+        "referral": {
+            **familiarity.referral(*given, protocol),
+            **familiarity.answered(*given, e.limits.threshold),
+        },
+    }
+
+
+def lineage(bundle: Bundle, site: Site, at_site: BeforeAfter, strange: Outsiders, *, weight: int) -> Adaptation:
+    """How a bundle is made of another one; it is fresh as long as there are no figures of a home."""
+    return {
+        "parent": bundle.name,
+        "parent_digest": bundle.digest,
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "site": site.record,
+        "views": VIEWS,
+        "weight": weight,
+        "at_site": at_site,
+        "outsiders": strange,
+    }
+
+
+def others(
+    e: Outcome, body: RecordBody, content: Mapping[str, bytes], card: str, *, known: frozenset[str]
+) -> dict[str, bytes]:
+    """All other files: the probe, the lists of what was learnt from, and the card.
+
+    Args:
+        e: What is written.
+        body: Its record.
+        content: Its graphs.
+        card: The model card.
+        known: Digests of the images that it had learnt from before.
+    """
+    learnt = known | {digest[:16] for digest in e.site.data.digests}
     return {
         probe.FILE: _probe(e.parent, body, content),
-        TRAINING_IMAGES: "".join(f"{digest}\n" for digest in sorted(known)).encode(),
+        TRAINING_IMAGES: "".join(f"{digest}\n" for digest in sorted(learnt)).encode(),
         training_features.FILE: training_features.pack(_kept(e)),
-        "MODEL_CARD.md": card.write(body).encode(),
+        "MODEL_CARD.md": card.encode(),
     }
 
 
@@ -153,9 +180,9 @@ def _kept(e: Outcome) -> TrainingFeatures:
 def _probe(parent: Bundle, body: RecordBody, content: Mapping[str, bytes]) -> bytes:
     """The same inputs with new answers, without those that rounding could give another label now."""
     inputs = probe.images(parent)
-    ordered = np.sort(answers("cpu", content[_fp32(body)], inputs).probabilities, axis=1)
-    clear = ordered[:, -1] - ordered[:, -2] >= LEAST_MARGIN
-    inputs = inputs[clear] if clear.any() else inputs
+    ordered = np.sort(answers("cpu", next(iter(content.values())), inputs).probabilities, axis=1)
+    margin = ordered[:, -1] - ordered[:, -2]
+    inputs = inputs[margin >= min(LEAST_MARGIN, margin.max())]
     given = {
         f"{target}.{precision}": answers(_engine(target), content[name], inputs).probabilities
         for target, precisions in body["models"].items()
@@ -164,15 +191,6 @@ def _probe(parent: Bundle, body: RecordBody, content: Mapping[str, bytes]) -> by
     return probe.pack(inputs, given)
 
 
-def _fp32(body: RecordBody) -> str:
-    return next(precisions["fp32"] for precisions in body["models"].values() if "fp32" in precisions)
-
-
 def _engine(target: str) -> str:
     """Where a target's answers are made here: a mini PC need not have OpenVINO."""
     return target if target != "openvino" or find_spec("openvino") else "cpu"
-
-
-def now() -> str:
-    """The time, in ISO 8601, UTC."""
-    return datetime.now(UTC).isoformat(timespec="seconds")

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from edge_all import intervals
+from edge_all.intervals import Units
 from edge_all.record import BeforeAfter, Figures, Outsiders
 
 from ..head.evaluate import percent
-from .refit import Pool
 
 MOST_WRONG_OK = 1.0
 """Percent of the fields that may be wrong with the status ``ok``; or one field, where that is more."""
@@ -32,23 +33,15 @@ def figures(labels: np.ndarray, groups: np.ndarray, probabilities: np.ndarray, o
         ok: ``bool [S]``: which have the status ``ok``.
     """
     right = probabilities.argmax(1) == labels
-    low, high = _interval(right, groups)
+    low, high = intervals.of_share(right, Units(groups.astype(np.int64), intervals.NEAR_DUPLICATES))
     return {
         "images": len(labels),
         "accuracy": percent(right.mean()),
-        "low": percent(low),
-        "high": percent(high),
+        "low": low,
+        "high": high,
         "ok": percent(ok.mean()),
         "wrong_ok": percent((ok & ~right).mean()),
     }
-
-
-def _interval(right: np.ndarray, groups: np.ndarray) -> tuple[float, float]:
-    """The 95 % interval of a share (Wilson 1927), as if there were one image a group: they are right together."""
-    count, share, z = len(np.unique(groups)), float(right.mean()), 1.96
-    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
-    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + z**2 / (4 * count**2))
-    return max(0.0, middle - half), min(1.0, middle + half)
 
 
 @dataclass(frozen=True)
@@ -73,6 +66,21 @@ class Check:
 def checks(site: BeforeAfter, home: BeforeAfter, outsiders: Outsiders) -> list[Check]:
     """What is measured before anything is written."""
     return [_better(site), _wrong_ok("site", site), _home(home), _wrong_ok("home", home), _refused(outsiders)]
+
+
+def fresh_checks(site: BeforeAfter, labels: np.ndarray, outsiders: Outsiders) -> list[Check]:
+    """Likewise for a head on the site's images alone, which has no home.
+
+    Args:
+        site: The figures at the site.
+        labels: ``int64 [S]``.
+        outsiders: What became of them.
+    """
+    after, largest = site["after"], percent(np.bincount(labels).max() / len(labels))
+    better = after["low"] > largest and after["accuracy"] > site["before"]["accuracy"]
+    wanted = f"better, and surely more than {largest:.1f}, the share of one class"
+    told = Check("site: right", _share(site["before"]), _share(after), wanted, better)
+    return [told, _wrong_ok("site", site), _refused(outsiders)]
 
 
 def _better(site: BeforeAfter) -> Check:
@@ -112,26 +120,24 @@ def _share(of: Figures) -> str:
 
 
 def advice(
-    pool: Pool,
+    labels: np.ndarray,
     classes: Sequence[str],
     site: BeforeAfter,
-    right: np.ndarray,
-    ok: np.ndarray,
+    told: tuple[np.ndarray, np.ndarray],
     with_half: np.ndarray | None,
 ) -> list[str]:
     """How many more fields of which class would help, in sentences.
 
     Args:
-        pool: Home and site.
+        labels: ``int64 [S]``, of the site's fields.
         classes: Their names.
         site: The figures at the site.
-        right: ``bool [S]``: whose held-out answers are right at the site.
-        ok: ``bool [S]``: which have the status ``ok``.
-        with_half: As `right`, fitted on half of the site's fields; None where that was not measured.
+        told: ``bool [S]`` each: whose held-out answers are right, and which have the status ``ok``.
+        with_half: Whose answers are right, fitted on half of the site's fields; None where that was not measured.
     """
+    right, ok = told
     if site["before"]["accuracy"] == 100:
         return [f"the bundle is right on all {len(right)} fields as it is: there is little to gain"]
-    labels = pool.labels[pool.home :]
     counts = [int((labels == k).sum()) for k in range(len(classes))]
     lines = [
         f"{name}: no field; whether it is told at this site is not known"

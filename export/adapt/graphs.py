@@ -19,7 +19,7 @@ from edge_all.errors import BundleError
 
 from ..assemble.fuse import fuse
 from ..graph import edit
-from ..graph.names import IMAGE, PROBABILITIES, SELECTED, UNFAMILIARITY
+from ..graph.names import FEATURES, HEAD, IMAGE, PROBABILITIES, SELECTED, UNFAMILIARITY
 
 
 @dataclass(frozen=True)
@@ -70,6 +70,24 @@ def run(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> Given:
     rows = [session.run(there, {IMAGE: image[np.newaxis]}) for image in images]
     inputs, probabilities, *rest = (np.concatenate(values) for values in zip(*rows, strict=True))
     return Given(inputs, probabilities, rest[0] if rest else np.zeros(len(inputs), np.float32))
+
+
+def features(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> np.ndarray:
+    """Run a backbone over images ``uint8 [H, W, 3]``, one at a time: ``float32 [S, C]``."""
+    session = ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    return np.concatenate([session.run([FEATURES], {IMAGE: image[np.newaxis]})[0] for image in images])
+
+
+def scaled(backbone: onnx.ModelProto, mean: np.ndarray, scale: np.ndarray) -> onnx.ModelProto:
+    """A backbone whose features, less `mean` and over `scale`, ``[C]`` each, are the value `SELECTED`."""
+    nodes = edit.Nodes()
+    shift = nodes.constant(f"{HEAD}scale/mean", mean.astype(np.float32))
+    factor = nodes.constant(f"{HEAD}scale/factor", (1 / scale).astype(np.float32))
+    centred = nodes.add("Sub", [FEATURES, shift], f"{HEAD}scale/centred", f"{HEAD}scale_Sub")
+    nodes.add("Mul", [centred, factor], SELECTED, f"{HEAD}scale_Mul")
+    extended = edit.copy(backbone)
+    nodes.append_to(extended.graph)
+    return extended
 
 
 def with_head(model: onnx.ModelProto, head: onnx.ModelProto) -> onnx.ModelProto:

@@ -17,6 +17,7 @@ from sklearn.base import ClassifierMixin
 from edge_all import machine
 from edge_all.training_features import TrainingFeatures
 
+from ..assemble import risk
 from ..head import familiarity
 from ..head.familiarity import Gaussian
 from ..head.fit import HeadSpec, fit_classifier
@@ -81,6 +82,19 @@ def pool(kept: TrainingFeatures, views: Sequence[np.ndarray], site: Site) -> Poo
     )
 
 
+def alone(views: Sequence[np.ndarray], site: Site) -> Pool:
+    """A site's S fields with nothing beside them; arguments as for `pool`."""
+    fields = len(site.data)
+    return Pool(
+        inputs=np.concatenate(views).astype(np.float32),
+        shown=np.tile(np.arange(fields), len(views)),
+        labels=site.data.labels,
+        folds=site.folds,
+        groups=site.groups,
+        home=0,
+    )
+
+
 @dataclass(frozen=True)
 class Fitted:
     """A classifier and the distribution of what it was fitted on."""
@@ -111,6 +125,14 @@ class Answers:
         """Those to some of the images, ``bool [S]``."""
         return Answers(self.probabilities[images], self.distances[images])
 
+    def first(self, count: int) -> Answers:
+        """Those to so many images."""
+        return Answers(self.probabilities[:count], self.distances[:count])
+
+    def after(self, count: int) -> Answers:
+        """Those to all but so many."""
+        return Answers(self.probabilities[count:], self.distances[count:])
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -136,11 +158,11 @@ def fit(pool: Pool, spec: HeadSpec, images: np.ndarray | None = None, weight: in
     return Fitted(fit_classifier(spec, inputs, pool.labels[shown], shown), familiarity.fit_inputs(inputs))
 
 
-def fit_folds(pool: Pool, spec: HeadSpec, left_out: np.ndarray | None = None) -> list[Fitted]:
+def fit_folds(pool: Pool, spec: HeadSpec, left_out: np.ndarray | None = None, weight: int = WEIGHT) -> list[Fitted]:
     """Fit for each fold on all others, without the images that are left out altogether, ``bool [N + S]``."""
     there = np.ones(len(pool.labels), bool) if left_out is None else ~left_out
     folds = np.unique(pool.folds)
-    jobs = (delayed(fit)(pool, spec, (pool.folds != k) & there) for k in range(int(folds.max()) + 1))
+    jobs = (delayed(fit)(pool, spec, (pool.folds != k) & there, weight) for k in range(int(folds.max()) + 1))
     return list(Parallel(n_jobs=machine.usable_cores(), backend="threading")(jobs))  # libsvm works without the GIL
 
 
@@ -154,17 +176,33 @@ def held_out(fitted: Sequence[Fitted], inputs: np.ndarray, folds: np.ndarray) ->
     return Answers(probabilities, distances)
 
 
-def limits(pool: Pool, answers: Answers) -> Limits:
+def limits(pool: Pool, rows: Answers) -> Limits:
     """The limits that let as many held-out images pass as an export's, home and site counting half each.
 
-    The distance is never less than home alone wants.
+    The distance and the threshold are never less than home alone wants: a few fields that are unlike their neighbours
+    must not let wrong answers pass. Where there is no home, the site is. The threshold is raised for the changed
+    copies, too, as an export raises it.
+
+    Args:
+        pool: Home and site.
+        rows: Held-out answers to every row, M.
     """
-    weights = np.where(pool.at_site, 0.5 / pool.at_site.sum(), 0.5 / pool.home)
+    images = len(pool.labels)
+    plain, copies = rows.first(images), rows.after(images)
+    weights = np.where(pool.at_site, 0.5 / pool.at_site.sum(), 0.5 / max(pool.home, 1))
+    sure, home = plain.probabilities.max(1), pool.at_site if not pool.home else ~pool.at_site
+
+    def at_coverage(percent: float) -> float:
+        share = 1 - percent / 100
+        return max(_quantile(sure, weights, share), float(np.quantile(sure[home], share)))
+
     distance = max(
-        _quantile(answers.distances, weights, familiarity.ACCEPTED / 100),
-        familiarity.limit(answers.distances[~pool.at_site]),
+        _quantile(plain.distances, weights, familiarity.ACCEPTED / 100), familiarity.limit(plain.distances[home])
     )
-    return Limits(distance, _quantile(answers.probabilities.max(1), weights, 1 - familiarity.COVERAGE / 100))
+    familiar = copies.distances <= distance
+    wrong = copies.probabilities.argmax(1) != pool.labels[pool.shown[images:]]
+    safe = risk.safe(copies.probabilities.max(1)[familiar], wrong[familiar], risk.RISK) if familiar.any() else 0.0
+    return Limits(distance, float(np.clip(safe, at_coverage(familiarity.COVERAGE), at_coverage(risk.LEAST_COVERAGE))))
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -14,62 +13,21 @@ from edge_all import bundle_place, training_features
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError
 from edge_all.progress import Console, Progress, split
-from edge_all.record import Adaptation, BeforeAfter, Outsiders
+from edge_all.record import BeforeAfter, Outsiders
 from edge_all.training_features import TrainingFeatures
 
-from .. import features
-from ..dataset import Dataset, spread
-from ..dataset.changes import Change
+from ..assemble import card
+from ..dataset import Dataset
 from ..head import familiarity
 from ..head.fit import HeadSpec
 from . import files, gate, graphs, outsiders, refit
-from .gate import Check
 from .graphs import Given
 from .refit import Answers, Fitted, Limits, Pool
-from .site import Site, read
+from .request import VIEWS, Request, Result, sample, turned
+from .site import read
 
-VIEWS = 4
-"""Quarter turns of every field of the site, itself included, that the head is fitted on."""
-
-COMPARED = 32
-"""Fields that the new graphs are compared with their heads on."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to adapt to what.
-
-    Attributes:
-        bundle: The bundle.
-        site: The folder of the site's images.
-        out: The new bundle's folder or ``.zip``; None is ``models/NAME-SITE``.
-    """
-
-    bundle: Bundle
-    site: Path
-    out: Path | None = None
-
-    @property
-    def name(self) -> str:
-        """Of the new bundle."""
-        return f"{self.bundle.name}-{self.site.resolve().name}"[:200].strip()
-
-
-@dataclass(frozen=True)
-class Result:
-    """What came of it.
-
-    Attributes:
-        bundle: As written; None where the gate refused.
-        lineage: What was measured.
-        checks: What the gate looked at.
-        advice: What would help, where it refused.
-    """
-
-    bundle: Bundle | None
-    lineage: Adaptation
-    checks: Sequence[Check]
-    advice: Sequence[str]
+FOREIGN = 0.8
+"""Share of a site's fields that are unfamiliar, from which on a head on them alone is proposed."""
 
 
 @dataclass(frozen=True)
@@ -104,8 +62,7 @@ def adapt(request: Request, console: Console, sign: Callable[[bytes], bytes] | N
         EdgeAllError: The images, the bundle or the output path cannot be used. No bundle is written.
     """
     bundle = request.bundle
-    out = request.out or Path("models", request.name)
-    bundle_place.check_writable(out)
+    bundle_place.check_writable(request.place)
     kept = _kept(bundle)
     models = graphs.load(bundle)
     _tell_left_out(bundle, models, console)
@@ -113,27 +70,35 @@ def adapt(request: Request, console: Console, sign: Callable[[bytes], bytes] | N
         site = read(request.site, bundle.classes, bundle.training_images(), progress)
     with console.step("Extracting features") as progress:
         measured = _measure(bundle, models, site.data, progress)
+    _propose_fresh(bundle, measured, console)
     pool = refit.pool(kept, measured.views, site)
     with console.step("Cross-validating"):
         fitted = refit.fit_folds(pool, _spec(bundle))
-    answers = refit.held_out(fitted, pool.inputs[: len(pool.labels)], pool.folds)
-    limits = refit.limits(pool, answers)
+    rows = refit.held_out(fitted, pool.inputs, pool.folds[pool.shown])
+    answers, limits = rows.first(len(pool.labels)), refit.limits(pool, rows)
     with console.step("Fitting the head"):
         final = refit.fit(pool, _spec(bundle))
     at_site = _at_site(pool, bundle, measured, fitted, limits)
     at_home = _at_home(pool, kept, bundle, answers, limits)
     strange = _outsiders(bundle, measured, final, limits)
-    lineage = _lineage(bundle, site, at_site, at_home, strange)
+    lineage = files.lineage(bundle, site, at_site, strange, weight=refit.WEIGHT)
+    lineage["at_home"] = at_home
     checks = gate.checks(at_site, at_home, strange)
     if not all(check.passed for check in checks):
-        right, ok, with_half = _told_apart(pool, bundle, answers, limits, console)
-        return Result(None, lineage, checks, gate.advice(pool, bundle.classes, at_site, right, ok, with_half))
+        told, with_half = _told_apart(pool, bundle, answers, limits, console)
+        advice = gate.advice(pool.labels[pool.home :], bundle.classes, at_site, told, with_half)
+        return Result(None, lineage, checks, advice)
     outcome = files.Outcome(bundle, request.name, site, pool, final, limits, answers, lineage)
     with console.step("Verifying the fused graphs"):
         content = files.build(final, limits, models)
-        verified = files.verify(final, content, *_sample(bundle, site.data, measured))
+        images, numbers = sample(site.data, bundle.input_size)
+        inputs = {name: given.inputs[numbers] for name, given in measured.given.items()}
+        verified = files.verify(final, content, images, inputs)
     body = files.record(outcome, content, verified)
-    written = bundles.write(out, body, content | files.others(outcome, body, content), sign)
+    others = files.others(outcome, body, content, card.write(body), known=bundle.training_images())
+    if "carried" in bundle.record:
+        others[bundle.record["carried"]["file"]] = bundle.read(bundle.record["carried"]["file"])
+    written = bundles.write(request.place, body, content | others, sign)
     if bundle.drift:
         console.tell("runs of fields are not judged for drift by the new bundle")
     return Result(written, lineage, checks, ())
@@ -168,21 +133,25 @@ def _measure(bundle: Bundle, models: dict[str, onnx.ModelProto], data: Dataset, 
     size, (first, *_) = bundle.input_size, models.values()
     parts = split(progress, [1.0] * (len(models) + VIEWS - 1))
     given = {
-        name: graphs.run(model, _counted(data, size, None, part))
+        name: graphs.run(model, turned(data, size, 0, part))
         for (name, model), part in zip(models.items(), parts[: len(models)], strict=True)
     }
-    turned = [
-        graphs.run(first, _counted(data, size, Change(f"{turn} quarter turns", turns=turn), part)).inputs
-        for turn, part in enumerate(parts[len(models) :], 1)
+    others = [
+        graphs.run(first, turned(data, size, turns, part)).inputs for turns, part in enumerate(parts[len(models) :], 1)
     ]
-    views = [next(iter(given.values())).inputs, *turned]
+    views = [next(iter(given.values())).inputs, *others]
     return Measured(models, given, views, graphs.run(first, outsiders.pictures(size)))
 
 
-def _counted(data: Dataset, size: tuple[int, int], change: Change | None, progress: Progress) -> Iterator[np.ndarray]:
-    for done, image in enumerate(features.changed(data, size, change), 1):
-        yield image
-        progress(done, len(data))
+def _propose_fresh(bundle: Bundle, measured: Measured, console: Console) -> None:
+    """Say so where nearly all fields are unfamiliar to the bundle."""
+    unfamiliar = np.mean([given.unfamiliarity > 1 for given in measured.given.values()])
+    if unfamiliar >= FOREIGN:
+        how = "--fresh" if "carried" in bundle.record else "a bundle exported from them, or with --carry, and --fresh"
+        console.tell(
+            f"{100 * unfamiliar:.0f} % of these fields are unfamiliar to the bundle: if they come from another "
+            f"laboratory, {how} gives a head on them alone, which may do better"
+        )
 
 
 def _at_site(pool: Pool, bundle: Bundle, measured: Measured, fitted: Sequence[Fitted], limits: Limits) -> BeforeAfter:
@@ -227,40 +196,18 @@ def _outsiders(bundle: Bundle, measured: Measured, final: Fitted, limits: Limits
     return {"images": len(before), "ok_before": int(before.sum()), "ok_after": int(after.sum())}
 
 
-def _lineage(bundle: Bundle, site: Site, at_site: BeforeAfter, at_home: BeforeAfter, strange: Outsiders) -> Adaptation:
-    return {
-        "parent": bundle.name,
-        "parent_digest": bundle.digest,
-        "created": files.now(),
-        "fresh": False,
-        "site": site.record,
-        "views": VIEWS,
-        "weight": refit.WEIGHT,
-        "at_site": at_site,
-        "at_home": at_home,
-        "outsiders": strange,
-    }
-
-
 def _told_apart(
     pool: Pool, bundle: Bundle, answers: Answers, limits: Limits, console: Console
-) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray | None]:
     """Which of the site's fields are right and which are ok, and which would be right with half of them to fit on."""
     site = answers.take(pool.at_site)
     labels = pool.labels[pool.home :]
     right = site.probabilities.argmax(1) == labels
     if right.all():
-        return right, limits.ok(site), None
+        return (right, limits.ok(site)), None
     left_out = pool.at_site & (np.cumsum(pool.at_site) % 2 == 0)
     with console.step("Fitting on half of the fields"):
         fitted = refit.fit_folds(pool, _spec(bundle), left_out)
     plain = pool.inputs[: len(pool.labels)][pool.at_site]
     less = refit.held_out(fitted, plain, pool.folds[pool.home :])
-    return right, limits.ok(site), less.probabilities.argmax(1) == labels
-
-
-def _sample(bundle: Bundle, data: Dataset, measured: Measured) -> tuple[np.ndarray, dict[str, np.ndarray]]:
-    """Some of the site's fields, and what each graph's classifier reads of them."""
-    numbers = spread(np.arange(len(data)), COMPARED)
-    images = np.stack(list(features.decoded(data.take(numbers).paths, bundle.input_size)))
-    return images, {name: given.inputs[numbers] for name, given in measured.given.items()}
+    return (right, limits.ok(site)), less.probabilities.argmax(1) == labels

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from edge_all import class_folders, filing, inputs
+from edge_all import class_folders, filing, inputs, record_check
 from edge_all.errors import DataError
 from edge_all.progress import Progress, ignore
 from edge_all.record import SiteRecord
@@ -50,20 +50,21 @@ class Site:
         }
 
 
-def read(root: Path, classes: Sequence[str], known: frozenset[str], progress: Progress = ignore) -> Site:
+def read(root: Path, classes: Sequence[str] | None, known: frozenset[str], progress: Progress = ignore) -> Site:
     """Read a site's folder.
 
     Images in one sub-folder of a class, such as a slide's or a session's, stay together, and so do near-duplicates.
 
     Args:
         root: One folder for each class that the site has fields of.
-        classes: Those of the bundle.
+        classes: Those of the bundle; None takes the folders' names.
         known: The first 16 digits of the SHA-256 of the bundle's training images.
         progress: Counts images.
 
     Raises:
         DataError: A folder is no class of the bundle, a class has too few fields, or an image is damaged or known.
     """
+    classes = _named(root) if classes is None else classes
     files, labels = _listed(root, _folders(root, classes))
     digests, thumbnails = scan(root, files, progress)
     data = Dataset(root, tuple(classes), tuple(files), np.array(labels, np.int64), digests, thumbnails)
@@ -101,6 +102,16 @@ def _session(file: str) -> str:
     return "/".join(parts[:2]) if len(parts) > 2 else ""
 
 
+def _named(root: Path) -> list[str]:
+    """The names of the folders, which are the classes of a new bundle."""
+    names = sorted(name.strip() for name in class_folders.find(root))
+    try:
+        record_check.check_classes(names)
+    except record_check.RecordError as error:
+        raise DataError(f"{root}: its folders cannot be the classes of a bundle: {error}") from None
+    return names
+
+
 def _folders(root: Path, classes: Sequence[str]) -> Mapping[Path, int]:
     """The number of the class that each folder holds."""
     by_key = {class_folders.key(name): k for k, name in reversed(list(enumerate(classes)))}
@@ -112,7 +123,7 @@ def _folders(root: Path, classes: Sequence[str]) -> Mapping[Path, int]:
     if unknown:
         raise DataError(
             f"{root} holds {', '.join(unknown[:4])}, and the classes of the bundle are {', '.join(classes)}: rename or "
-            "remove the folder; for other classes, export a bundle from these images"
+            "remove the folder; for other classes, give --fresh"
         )
     return {folder: by_key[class_folders.key(name)] for name, folder in found.items()}
 

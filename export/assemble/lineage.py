@@ -19,6 +19,33 @@ def lines(record: RecordBody) -> list[str]:
     ]
 
 
+def fresh_card(record: RecordBody) -> str:
+    """The whole card of a bundle whose head was fitted on a site's images alone."""
+    r = record
+    lines = [
+        f"# {r['name']}",
+        "",
+        "**Research software, not a medical device. No label it gives is a diagnosis.**",
+        "",
+        f"Classifies an image, {r['input']['width']}x{r['input']['height']} pixels in RGB, into "
+        f"{', '.join(r['classes'])}.",
+        "",
+        f"The backbone is {r['backbone']} up to `{r['tap']}`, INT8, which another bundle carried; its "
+        f"{r['features']} features are scaled, and the classifier ({r['classifier']}) is fitted on one site's images "
+        "alone. In the record's `metrics`, FP32's figures repeat those of INT8: there is no other graph.",
+        "",
+        *(line for each in r["lineage"][-1:] for line in _adaptation(each)),
+        f"An image whose most probable class is under {r['referral']['threshold']:.4g} is to be referred.",
+        "",
+        "## Not for",
+        "",
+        "Diagnosis, screening, or any decision about a patient; other stains, cameras or magnifications than those of "
+        "this site.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
 def _adaptation(adapted: Adaptation) -> list[str]:
     site, strange = adapted["site"], adapted["outsiders"]
     counts = ", ".join(f"{name} {count}" for name, count in site["counts"].items())
