@@ -14,12 +14,12 @@ from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
 from edge_all.record import HeldOut, RecordBody, Robustness, TapTable
 
-from . import backbones, features, taps
+from . import backbones, features, outsiders, taps
 from .assemble import card, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
-from .assemble.verify import held_out_scores, probabilities, verify_fused
+from .assemble.verify import held_out_scores, probabilities, show_outsiders, verify_fused
 from .backbones import Backbone
 from .dataset import PROTOCOLS, Dataset, augment, folds, groups, kaggle, read
 from .graph import weights
@@ -72,16 +72,20 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
         verified = verify_fused(graphs, recipe.targets, images.training, fp32.size)
+    referral = familiarity.referral(images.training.labels, fp32.answers["block"])
+    with console.step("Showing pictures that are no fields"):
+        strangers = show_outsiders(graphs, recipe.targets, fp32.size, referral["threshold"])
     held_out = _score_held_out(recipe, graphs, images, fp32, console)
     body = record.build(
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
             robustness=robust, familiarity=familiar, drift=drifting, input_check=inputs, head=head, variants=graphs,
-            verified=verified, held_out=held_out,
+            verified=verified, outsiders=strangers, referral=referral, held_out=held_out,
         )
     )  # fmt: skip
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
+    console.tell(outsiders.sentence(strangers))
     bundle = bundles.write(out, body, _files(images, body, graphs, _probe(recipe, head, fp32, graphs)), sign)
     if recipe.report and tap_table:
         tap_report.write(recipe.report, body)

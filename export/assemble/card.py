@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from edge_all.record import DatasetRecord, Gate, Metrics, RecordBody, Score
 
+from .. import outsiders
 from ..dataset import kaggle
 from . import tap_report
 
@@ -164,8 +165,13 @@ def _limits(record: RecordBody) -> list[str]:
         "|---|---|---|",
         *curve,
         "",
+        *_outsiders(record),
         *_runs(record),
     ]
+
+
+def _outsiders(record: RecordBody) -> list[str]:
+    return [f"Of {outsiders.sentence(record['outsiders'])}.", ""] if "outsiders" in record else []
 
 
 def _scale(record: RecordBody) -> str:

@@ -17,7 +17,9 @@ from edge_all.record import (
     InputCheckRecord,
     InputRecord,
     Metrics,
+    OutsidersRecord,
     RecordBody,
+    Referral,
     Robustness,
     TapTable,
     Verified,
@@ -27,7 +29,6 @@ from edge_all.record import (
 from ..backbones import Backbone, Place
 from ..dataset import kaggle, leaks
 from ..graph.weights import Weights
-from ..head import familiarity
 from ..head.drift import Drift
 from ..head.fit import Head
 from ..head.reference import Reference
@@ -59,6 +60,8 @@ class Export:
         head: The head that ships.
         variants: The fused graphs.
         verified: How these agree with their parts.
+        outsiders: What they say to pictures that are no fields.
+        referral: When an image is referred.
         held_out: Their scores on images kept out of everything; None where there are none.
     """
 
@@ -78,6 +81,8 @@ class Export:
     head: Head
     variants: Sequence[Variant]
     verified: Mapping[str, Verified]
+    outsiders: OutsidersRecord
+    referral: Referral
     held_out: HeldOut | None
 
 
@@ -106,8 +111,9 @@ def build(e: Export) -> RecordBody:
         "metrics": _metrics(reference, e.searches, e.half),
         "robustness": e.robustness,
         "familiarity": e.familiarity,
-        "referral": familiarity.referral(reference.data.labels, reference.answers["block"]),
-        "gate": _gate(e.searches),
+        "referral": e.referral,
+        "gate": gate(e.searches, e.outsiders),
+        "outsiders": e.outsiders,
         "verified": e.verified,
         "dataset": _dataset(e),
         "held_out": e.held_out,
@@ -155,9 +161,11 @@ def _metrics(reference: Reference, searches: Mapping[str, SearchResult], half: H
     return metrics
 
 
-def _gate(searches: Mapping[str, SearchResult]) -> Gate:
+def gate(searches: Mapping[str, SearchResult], outsiders: OutsidersRecord) -> Gate:
+    """What became of INT8 for each target, and whether the bundle may be used at all."""
     verdicts = {target: search.verdict for target, search in searches.items()}
-    return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
+    passed = outsiders["passed"] and all(verdict["passed"] for verdict in verdicts.values())
+    return {"passed": passed, "targets": verdicts}
 
 
 def _dataset(e: Export) -> DatasetRecord:
