@@ -1,8 +1,8 @@
 """Does a bundle notice what is no smear? python benchmarks/outsiders.py --data DIR [--pictures DIR] [--json FILE]
 
 Fields that the bundle was not trained on should pass. Everything else should be `unfamiliar`: crops of the photographs
-that scikit-learn ships and of those in `--pictures` (scikit-image's data folder has some, with ihc.png for histology),
-noise, blank frames, smears blurred by 6 and 10 pixels, and smears in negative. Then the cost of the output
+that scikit-learn and scikit-image ship and of those in `--pictures`, what `edge_all.export.outsiders` draws, smears
+blurred by 6 and 10 pixels, and smears in negative. Then the cost of the output
 "unfamiliarity" is measured: the graph with it and without it, in alternation, several times.
 """
 
@@ -24,6 +24,7 @@ from PIL import Image, ImageFilter
 from edge_all import bench, load, machine
 from edge_all import bundle as bundles
 from edge_all.bundle import Bundle
+from edge_all.export import outsiders
 from edge_all.export.graph import edit, names, timing
 
 SIDE, CROPS, SMEARS = 224, 6, 30
@@ -101,51 +102,16 @@ def _line(kind: Kind, counts: Counter[str]) -> str:
     return f"| {kind} | {total} | {100 * counts['unfamiliar'] / total:.1f} | {100 * counts['refer'] / total:.1f} |"
 
 
-def _outsiders(fields: Sequence[Path], pictures: Path | None) -> Iterator[tuple[Kind, Image.Image]]:
+def _outsiders(fields: Sequence[Path], folder: Path | None) -> Iterator[tuple[Kind, Image.Image]]:
     """Pictures that are no smears, or spoilt ones; the same ones each time."""
     rng = np.random.default_rng(0)
-    yield from _photographs(pictures, rng)
-    yield from _noise(rng)
-    yield from _blank(rng)
+    given = outsiders.pictures_in(folder) if folder else ()
+    for picture in (*outsiders.photographs(), *given):
+        yield from (("photographs and drawings", crop) for crop in outsiders.crops(picture, rng, CROPS))
+    for kind, pixels in outsiders.pictures((SIDE, SIDE)):
+        if kind != "photograph":
+            yield kind, Image.fromarray(pixels)
     yield from _spoilt(fields)
-
-
-def _photographs(pictures: Path | None, rng: np.random.Generator) -> Iterator[tuple[Kind, Image.Image]]:
-    import sklearn.datasets
-
-    shipped = Path(sklearn.datasets.__file__).parent / "images"
-    for file in (*sorted(shipped.glob("*.jpg")), *(sorted(pictures.iterdir()) if pictures else [])):
-        try:
-            with Image.open(file) as opened:
-                picture = opened.convert("RGB")
-        except (OSError, SyntaxError):
-            continue
-        if min(picture.size) >= 64:
-            kind = "histology" if "ihc" in file.name else "photographs and drawings"
-            yield from ((kind, crop) for crop in _crops(picture, rng))
-
-
-def _crops(picture: Image.Image, rng: np.random.Generator) -> Iterator[Image.Image]:
-    yield picture
-    width, height = picture.size
-    for _ in range(CROPS):
-        side = int(rng.uniform(0.3, 1) * min(width, height))
-        x, y = int(rng.integers(0, width - side + 1)), int(rng.integers(0, height - side + 1))
-        yield picture.crop((x, y, x + side, y + side))
-
-
-def _noise(rng: np.random.Generator) -> Iterator[tuple[Kind, Image.Image]]:
-    for i in range(45):
-        size = (SIDE, SIDE) if i < 30 else (8, 8)
-        noise = Image.fromarray(rng.integers(0, 256, (*size, 3), dtype=np.uint8))
-        yield "noise", noise.resize((SIDE, SIDE))
-
-
-def _blank(rng: np.random.Generator) -> Iterator[tuple[Kind, Image.Image]]:
-    for grey in (0, 20, 60, 128, 200, 240, 255):
-        yield "blank", Image.new("RGB", (SIDE, SIDE), (grey, grey, grey))
-    for red, green, blue in rng.integers(0, 256, (20, 3)):
-        yield "blank", Image.new("RGB", (SIDE, SIDE), (int(red), int(green), int(blue)))
 
 
 def _spoilt(fields: Sequence[Path]) -> Iterator[tuple[Kind, Image.Image]]:

@@ -226,10 +226,19 @@ class TargetVerdict(TypedDict):
 
 
 class Gate(TypedDict):
-    """What became of INT8."""
+    """What became of INT8, and whether the bundle may be used at all."""
 
-    passed: bool  # Whether an INT8 graph ships for every target
+    passed: bool  # Whether an INT8 graph ships for every target, and no outsider is answered with ``ok``
     targets: Mapping[str, TargetVerdict]  # The verdict for each target
+
+
+class OutsidersRecord(TypedDict):
+    """Pictures that are no fields: drawn ones, and photographs that come with Python packages."""
+
+    passed: bool  # Whether no graph answers any of them with ``ok``
+    pictures: limits.Count  # How many there are
+    ok: Mapping[str, limits.Count]  # How many are answered with ``ok``, by "target.precision"
+    kinds: Mapping[str, limits.Count]  # By kind, those that the graph with most of them answers with ``ok``
 
 
 class CutRecord(TypedDict):
@@ -439,6 +448,7 @@ class RecordBody(TypedDict):
     drift: NotRequired[DriftRecord]  # How runs of fields are judged; absent where they are not
     input_check: NotRequired[InputCheckRecord]  # What tells why a picture is unfamiliar; absent where nothing does
     gate: Gate  # What became of INT8
+    outsiders: NotRequired[OutsidersRecord]  # Pictures that are no fields, and must not be answered with ``ok``
     verified: Mapping[str, Verified]  # Fused graphs compared with their parts, by "target.precision"
     dataset: DatasetRecord  # The images that the head was fitted on
     held_out: HeldOut | None  # Scores on images kept out of everything; null where there were none

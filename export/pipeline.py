@@ -13,12 +13,12 @@ from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
 from edge_all.record import CarriedRecord, RecordBody, Robustness, TapTable
 
-from . import backbones, features, held_out, taps
+from . import backbones, features, held_out, outsiders, taps
 from .assemble import card, carried, kept_features, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
-from .assemble.verify import Measured, answers, verify_fused
+from .assemble.verify import Measured, answers, show_outsiders, verify_fused
 from .backbones import Backbone
 from .graph import edit, weights
 from .graph.build import backbone_graph
@@ -77,18 +77,22 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
         verified = verify_fused(graphs, recipe.targets, training, fp32.size)
+    with console.step("Showing pictures that are no fields"):
+        strangers = show_outsiders(graphs, recipe.targets, fp32.size, referral["threshold"])
     made = held_out.Made(Measured(graphs, fp32, referral["threshold"]), shipped, half)
     body = record.build(
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
             robustness=robust, familiarity=familiar, referral=referral, drift=drifting, input_check=inputs, head=head,
-            variants=graphs, verified=verified, held_out=held_out.measure(recipe, images, made, console),
+            variants=graphs, verified=verified, outsiders=strangers,
+            held_out=held_out.measure(recipe, images, made, console),
         )
     )  # fmt: skip
     if "caught" in referral:
         console.tell(caught.sentence(referral))
     console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
+    console.tell(outsiders.sentence(strangers))
     files = _files(images, body, graphs, _probe(recipe, head, fp32, graphs))
     if recipe.carry:
         body["carried"], files[carried.FILE] = _carry(recipe, recipe.carry, backbone, pretrained, images, console)

@@ -228,6 +228,12 @@ def command(
         say(json_text(_summary(bundle)))
     else:
         _print(bundle)
+    strangers = bundle.record.get("outsiders")
+    if strict and strangers and not strangers["passed"]:
+        raise GateError(
+            f"the gate refused {bundle.path}, for it answers pictures that are no fields with ok, and --strict was "
+            "given: look at its MODEL_CARD.md, and try another --tap"
+        )
     refused = [target for target, verdict in bundle.record["gate"]["targets"].items() if not verdict["passed"]]
     if strict and refused:
         raise GateError(
@@ -291,6 +297,7 @@ def _summary(bundle: Bundle) -> dict[str, object]:
         "robustness": record["robustness"],
         "referral": record["referral"],
         "gate": record["gate"],
+        "outsiders": record["outsiders"],
         "held_out": record["held_out"],
     }
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from edge_all import intervals, protocols
 from edge_all.record import DatasetRecord, Gate, HeldOutScore, Metrics, RecordBody, Score
 
+from .. import outsiders
 from ..dataset import kaggle
 from . import card_error, lineage, tap_report
 
@@ -188,8 +189,13 @@ def _limits(record: RecordBody) -> list[str]:
         "|---|---|---|",
         *curve,
         "",
+        *_outsiders(record),
         *_runs(record),
     ]
+
+
+def _outsiders(record: RecordBody) -> list[str]:
+    return [f"Of {outsiders.sentence(record['outsiders'])}.", ""] if "outsiders" in record else []
 
 
 def _scale(record: RecordBody) -> str:

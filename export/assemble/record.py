@@ -17,6 +17,7 @@ from edge_all.record import (
     InputCheckRecord,
     InputRecord,
     Metrics,
+    OutsidersRecord,
     RecordBody,
     Referral,
     Robustness,
@@ -60,6 +61,8 @@ class Export:
         head: The head that ships.
         variants: The fused graphs.
         verified: How these agree with their parts.
+        outsiders: What they say to pictures that are no fields.
+        referral: When an image is referred.
         held_out: Their scores on images kept out of everything; None where there are none.
     """
 
@@ -80,6 +83,8 @@ class Export:
     head: Head
     variants: Sequence[Variant]
     verified: Mapping[str, Verified]
+    outsiders: OutsidersRecord
+    referral: Referral
     held_out: HeldOut | None
 
 
@@ -109,7 +114,8 @@ def build(e: Export) -> RecordBody:
         "robustness": e.robustness,
         "familiarity": e.familiarity,
         "referral": e.referral,
-        "gate": _gate(e.searches),
+        "gate": gate(e.searches, e.outsiders),
+        "outsiders": e.outsiders,
         "verified": e.verified,
         "dataset": _dataset(e),
         "held_out": e.held_out,
@@ -159,9 +165,11 @@ def _metrics(reference: Reference, searches: Mapping[str, SearchResult], half: H
     return metrics
 
 
-def _gate(searches: Mapping[str, SearchResult]) -> Gate:
+def gate(searches: Mapping[str, SearchResult], outsiders: OutsidersRecord) -> Gate:
+    """What became of INT8 for each target, and whether the bundle may be used at all."""
     verdicts = {target: search.verdict for target, search in searches.items()}
-    return {"passed": all(verdict["passed"] for verdict in verdicts.values()), "targets": verdicts}
+    passed = outsiders["passed"] and all(verdict["passed"] for verdict in verdicts.values())
+    return {"passed": passed, "targets": verdicts}
 
 
 def _dataset(e: Export) -> DatasetRecord:

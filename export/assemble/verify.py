@@ -9,10 +9,10 @@ import numpy as np
 
 from edge_all.errors import EdgeAllError
 from edge_all.progress import Progress, ignore, split
-from edge_all.record import HeldOutScore, Status, Verified
-from edge_all.targets import Answers, EngineOptions, open_engine
+from edge_all.record import HeldOutScore, OutsidersRecord, Status, Verified
+from edge_all.targets import Answers, Engine, EngineOptions, open_engine
 
-from .. import features
+from .. import features, outsiders
 from ..dataset import Dataset, spread
 from ..head import evaluate
 from ..head.reference import Reference
@@ -87,6 +87,41 @@ def verify_fused(
             "max_difference": float(np.abs(fused - in_parts).max()),
         }
     return verified
+
+
+def show_outsiders(
+    variants: Sequence[Variant], targets: Sequence[str], size: tuple[int, int], threshold: float
+) -> OutsidersRecord:
+    """Show pictures that are no fields to every fused graph: none of them may be answered with ``ok``.
+
+    Args:
+        variants: The fused graphs.
+        targets: Of the bundle.
+        size: Height and width of the input.
+        threshold: Below this probability of the most probable class an image is referred.
+    """
+    strangers = list(outsiders.pictures(size))
+    tallies = {}
+    for target, variant in by_target(variants, targets):
+        engine = open_engine(variant.model, EngineOptions(features.engine_of(target)))
+
+        def is_ok(pixels: np.ndarray, engine: Engine = engine) -> bool:
+            return _is_ok(engine.run(pixels[np.newaxis]), threshold)
+
+        tallies[f"{target}.{variant.precision}"] = outsiders.tally(is_ok, strangers)
+    worst = max(tallies.values(), key=lambda tally: tally.ok.total())
+    return {
+        "passed": not worst.ok,
+        "pictures": worst.pictures,
+        "ok": {name: tally.ok.total() for name, tally in tallies.items()},
+        "kinds": dict(worst.ok.most_common()),
+    }
+
+
+def _is_ok(answers: Answers, threshold: float) -> bool:
+    """Whether a graph's answer to one picture has the status ``ok``."""
+    familiar = answers.unfamiliarity is None or answers.unfamiliarity[0] <= 1
+    return bool(familiar and answers.probabilities.max() >= threshold)
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,9 @@ CLASSES = ("Benign", "Early", "Pre", "Pro")
 _EOSIN = np.array([0.22, 0.60, 0.42], np.float32)
 _AZURE = np.array([0.78, 1.02, 0.24], np.float32)
 
+STAINS = np.stack([_EOSIN, _AZURE])
+"""Absorption of the red and of the blue stain, ``float32 [2, 3]``, in red, green and blue."""
+
 
 @dataclass(frozen=True)
 class _Kind:
@@ -113,6 +116,12 @@ def draw_field(label: int, rng: np.random.Generator, *, size: int = 224) -> npt.
     return _expose(field)
 
 
+def densities(field: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """Densities of the two `STAINS` in a drawn field ``uint8 [h, w, 3]``, ``float32 [h, w, 2]``."""
+    absorbed = -np.log(np.maximum(field, 1).astype(np.float32) / 255)
+    return np.maximum(absorbed @ np.linalg.pinv(STAINS), 0)
+
+
 @dataclass(frozen=True)
 class _Field:
     """A field that is being drawn.
@@ -178,7 +187,7 @@ def _patch(size: int, x: float, y: float, reach: float) -> _Patch:
     return _Patch((slice(top, bottom), slice(left, right)), np.hypot(across, down), np.arctan2(down, across))
 
 
-def _noise(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> npt.NDArray[np.float32]:
+def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], grain: float) -> npt.NDArray[np.float32]:
     """Smooth noise of about unit spread whose blobs are `grain` pixels wide; ``float32 [shape]``."""
     coarse = rng.normal(size=(max(int(shape[0] / grain), 1) + 3, max(int(shape[1] / grain), 1) + 3)).astype(np.float32)
     smooth = Image.fromarray(coarse).resize((shape[1], shape[0]), Image.Resampling.BICUBIC)
@@ -211,7 +220,7 @@ def _white_cell(field: _Field, x: float, y: float, kind: _Kind, shade: float) ->
         edge = edge * (1 - rng.uniform(0.15, 0.4) * np.exp(-((bay / 0.45) ** 2)))
     nucleus = inner.inside(edge, 1.6) * cell
     contrast = max(rng.normal(*kind.chromatin), 0.03)
-    density = 1 + contrast * _noise(rng, size, kind.grain * scale) + 0.05 * _noise(rng, size, 1.6 * scale)
+    density = 1 + contrast * smooth_noise(rng, size, kind.grain * scale) + 0.05 * smooth_noise(rng, size, 1.6 * scale)
     density += 0.14 * np.exp(-(((edge - inner.distance) / (1.8 * scale)) ** 2))  # chromatin lines the membrane
     for _ in range(min(int(rng.poisson(kind.nucleoli)), 4)):
         away, where = rng.uniform(0, 0.6) * ratio * radius, rng.uniform(0, 2 * np.pi)
@@ -220,7 +229,7 @@ def _white_cell(field: _Field, x: float, y: float, kind: _Kind, shade: float) ->
         density -= rng.uniform(0.30, 0.55) * np.exp(-np.maximum(spot, 0) / width**2)
     density = np.clip(density, 0.25, 1.7) * kind.density * shade
     # The cell lies on top: what is under it is replaced, not added to.
-    body = 0.30 * (1 + 0.12 * _noise(rng, size, 4 * scale))
+    body = 0.30 * (1 + 0.12 * smooth_noise(rng, size, 4 * scale))
     eosin[patch.at] = eosin[patch.at] * (1 - cell) + cell * (0.16 + 0.10 * nucleus)
     azure[patch.at] = azure[patch.at] * (1 - cell) + cell * ((1 - nucleus) * body * shade + 0.92 * nucleus * density)
 
@@ -243,7 +252,7 @@ def _platelet(field: _Field, x: float, y: float) -> None:
 def _expose(field: _Field) -> npt.NDArray[np.uint8]:
     """Densities to an RGB photograph: variation of stain and light, vignetting, focus, sensor noise."""
     rng, size = field.rng, field.size
-    plasma = 0.05 + 0.03 * np.abs(_noise(rng, (size, size), size / 4))
+    plasma = 0.05 + 0.03 * np.abs(smooth_noise(rng, (size, size), size / 4))
     red = _EOSIN * rng.normal(1, 0.04, 3).astype(np.float32) * rng.normal(1, 0.06)
     blue = _AZURE * rng.normal(1, 0.03, 3).astype(np.float32) * rng.normal(1, 0.05)
     light = np.clip(rng.normal(0.95, 0.035) * rng.normal(1, 0.02, 3), 0.8, 1.0).astype(np.float32)
