@@ -189,12 +189,14 @@ class TapCandidate(RobustnessTable):
     macs: limits.Count  # Multiply-accumulates up to it, at the backbone's own input size
     ms: float  # Median time of its FP32 graph for one image, in milliseconds
     accuracy: limits.Percent  # On all images under the table's protocol, in percent
+    # Balanced accuracy on all images by heads fitted without images of their look, in percent; older bundles lack it
+    transfer: NotRequired[limits.Percent]
 
 
 class TapTable(TypedDict):
     """What ``--tap auto`` compared."""
 
-    prefer: str  # What was preferred: ``accuracy``, ``balanced`` or ``speed``
+    prefer: str  # What was preferred: ``accuracy``, ``balanced``, ``speed`` or ``transfer``
     chosen: str  # The tap that was chosen
     # The single tap that would have been chosen without the images of each fold
     first_choice_without_fold: Sequence[str]

@@ -3,9 +3,22 @@
 from __future__ import annotations
 
 from . import kaggle, synthetic
+from .appearance import looks
 from .duplicates import groups
 from .folder import read
 from .record import Dataset, spread
 from .splits import FOLDS, PROTOCOLS, folds, leaks
 
-__all__ = ["FOLDS", "PROTOCOLS", "Dataset", "folds", "groups", "kaggle", "leaks", "read", "spread", "synthetic"]
+__all__ = [
+    "FOLDS",
+    "PROTOCOLS",
+    "Dataset",
+    "folds",
+    "groups",
+    "kaggle",
+    "leaks",
+    "looks",
+    "read",
+    "spread",
+    "synthetic",
+]
