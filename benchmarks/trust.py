@@ -20,7 +20,6 @@ import os
 import random
 import sys
 import tempfile
-import threading
 import time
 import zipfile
 from collections import Counter
@@ -28,7 +27,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+import held
 import numpy as np
+import psutil
 from PIL import Image
 
 import edge_all
@@ -139,22 +140,17 @@ def fields(data: Path, count: int, target: str) -> None:
 @click.option("--count", default=20_000, show_default=True)
 @click.option("--target", "targets", multiple=True, default=("cpu", "openvino"), show_default=True)
 def soak(count: int, targets: tuple[str, ...]) -> None:
-    """Classify in one process and print the slope of memory, open files and threads over the last three quarters."""
+    """Classify in one process and print the slope of memory, open files and threads over the last quarter."""
     field = _encoded("JPEG", "RGB", {"quality": 90})
     for target in targets:
         classifier = edge_all.load(bundles.BUILTIN, target=target)
-        rows = [_state()]
+        states, process, every = list[held.Held](), psutil.Process(), max(1, count // 40)
         for number in range(count):
             classifier.classify(field)
-            if number % (count // 40) == 0:
+            if number % every == 0:
                 gc.collect()
-                rows.append(_state())
-        late = np.array(rows[len(rows) // 4 :], float)
-        slopes = np.polyfit(np.linspace(0, 0.75 * count, len(late)), late, 1)[0]
-        click.echo(
-            f"{target}: a thousand images change memory by {1e3 * slopes[0]:+.1f} kB, files by {1e3 * slopes[1]:+.3f}, "
-            f"threads by {1e3 * slopes[2]:+.3f}; memory {rows[1][0] / 1e3:.1f} to {rows[-1][0] / 1e3:.1f} MB"
-        )
+                states.append(held.now(process))
+        click.echo(f"{target}: {held.slopes(states, every)}")
 
 
 @cli.command()
@@ -253,13 +249,6 @@ def _run(count: int, attempt: Callable[[random.Random, int], str], refused: Call
         f"peak memory {machine.peak_memory_mb():.0f} MB"
     )
     sys.exit(bool(others))
-
-
-def _state() -> tuple[float, int, int]:
-    """Memory in kB, open files, threads."""
-    files = len(os.listdir("/proc/self/fd")) if sys.platform == "linux" else 0
-    pages = int(Path("/proc/self/statm").read_text().split()[1]) if sys.platform == "linux" else 0
-    return pages * 4.096, files, threading.active_count()
 
 
 def _encoded(form: str, mode: str, options: dict[str, object]) -> bytes:

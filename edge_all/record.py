@@ -261,12 +261,14 @@ class TapCandidate(RobustnessTable):
     interval: NotRequired[limits.Interval]  # The 95 % interval of ``accuracy``
     # Whether the images tell its accuracy from that of the most accurate one, by the paired difference
     told_from_best: NotRequired[bool]
+    # Balanced accuracy on all images by heads fitted without images of their look, in percent; older bundles lack it
+    transfer: NotRequired[limits.Percent]
 
 
 class TapTable(TypedDict):
     """What ``--tap auto`` compared."""
 
-    prefer: str  # What was preferred: ``accuracy``, ``balanced`` or ``speed``
+    prefer: str  # What was preferred: ``accuracy``, ``balanced``, ``speed`` or ``transfer``
     chosen: str  # The tap that was chosen
     # The single tap that would have been chosen without the images of each fold
     first_choice_without_fold: Sequence[str]

@@ -89,7 +89,7 @@ def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
     half = np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
     unit = 1 << _DROPPED
     bits = (half.view(np.uint16) + np.uint16(unit // 2)) & np.uint16(0x10000 - unit)
-    return bits.view(np.float16).astype(np.float32)
+    return np.asarray(bits.view(np.float16), np.float32)
 
 
 def _narrowed(values: npt.NDArray[Any], kind: type) -> npt.NDArray[Any]:

@@ -11,7 +11,7 @@ from edge_all import bundle as bundles
 from edge_all import bundle_place, probe, training_features
 from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console, split
-from edge_all.record import CarriedRecord, RecordBody, Robustness, TapTable
+from edge_all.record import CarriedRecord, InputCheckRecord, OutsidersRecord, RecordBody, Robustness, TapTable
 
 from . import backbones, features, held_out, outsiders, taps
 from .assemble import card, carried, kept_features, record, tap_report, variants
@@ -70,8 +70,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     familiar = variants.measure_familiarity(fp32, shipped)
     referral = held_out.choose_referral(recipe, fp32, familiar)
     drifting = _measure_drift(fp32, head, console)
-    with console.step("Measuring changed images") as progress:
-        inputs = input_check.measure(images.training, fp32.size, progress)
+    inputs = _measure_inputs(fp32, console)
     checks = variants.Checks(familiar["limit"], drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
@@ -89,10 +88,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
             held_out=held_out.measure(recipe, images, made, console),
         )
     )  # fmt: skip
-    if "caught" in referral:
-        console.tell(caught.sentence(referral))
-    console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
-    console.tell(outsiders.sentence(strangers))
+    _tell_statuses(body, strangers, console)
     files = _files(images, body, graphs, _probe(recipe, head, fp32, graphs))
     if recipe.carry:
         body["carried"], files[carried.FILE] = _carry(recipe, recipe.carry, backbone, pretrained, images, console)
@@ -102,6 +98,14 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     if recipe.report and tap_table:
         tap_report.write(recipe.report, body)
     return bundle
+
+
+def _tell_statuses(body: RecordBody, strangers: OutsidersRecord, console: Console) -> None:
+    """How often which status is given."""
+    if "caught" in body["referral"]:
+        console.tell(caught.sentence(body["referral"]))
+    console.tell(familiarity.sentence(body["familiarity"], body["referral"]))
+    console.tell(outsiders.sentence(strangers))
 
 
 def _carry(
@@ -217,6 +221,11 @@ def _fit_head(fp32: Reference, console: Console) -> Head:
     """The head that ships: fitted on all training images."""
     with console.step("Fitting the head"):
         return evaluate.fit(fp32.rows, fp32.data.labels, fp32.spec)
+
+
+def _measure_inputs(fp32: Reference, console: Console) -> InputCheckRecord:
+    with console.step("Measuring changed images") as progress:
+        return input_check.measure(fp32.data, fp32.size, progress)
 
 
 def _measure_drift(fp32: Reference, head: Head, console: Console) -> Drift | None:

@@ -51,7 +51,7 @@ class Recipe:
         weights: ``auto`` (the publisher's download), ``random``, or a file.
         tap: Where features are taken: ``auto`` compares all taps, ``last`` is the paper's; or a name as in
             `backbones.places`.
-        prefer: What ``auto`` prefers: ``speed``, ``accuracy`` or ``balanced``.
+        prefer: What ``auto`` prefers: ``speed``, ``accuracy``, ``balanced`` or ``transfer``.
         report: A folder for the table and the plot of the taps; None writes none.
         targets: Targets that get an INT8 graph; the FP32 graph serves all of them.
         out: The bundle's folder or ``.zip``; None is ``models/BACKBONE-TAP-SELECTOR-CLASSIFIER``.

@@ -1,15 +1,14 @@
 """Where to take features: every tap of a backbone, scored by accuracy and by time.
 
-One graph with all taps gives all features in one pass. The score of a tap is the mean of two accuracies under
-the headline protocol: on the images as they are, and under the worst change of `augment.BATTERY`. The fastest tap
-within a tolerance of the best score is chosen. Then a second, earlier tap is tried beside it, since its feature map is
-computed anyway.
+One graph with all taps gives all features in one pass. `tap_choice` says what a tap is worth; the fastest one within a
+tolerance of the best is chosen. Then a second, earlier tap is tried beside it: its feature map is computed anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -22,7 +21,7 @@ from edge_all.record import TapCandidate, TapTable
 
 from . import features
 from .backbones import STD, Backbone, places
-from .dataset import Dataset, augment
+from .dataset import Dataset, augment, looks
 from .features import Rows
 from .graph import edit, timing
 from .graph.build import backbone_graph
@@ -32,49 +31,14 @@ from .graph.weights import Weights
 from .head import evaluate, robustness
 from .head.fit import HeadSpec
 from .recipe import Conditions
+from .tap_choice import Candidate, pick
 
 AUTO = "auto"
-
-TOLERANCE: Mapping[str, float] = {"accuracy": 0.0, "balanced": 0.25, "speed": 1.0}
-"""Percentage points by which the chosen tap's score may be under the best one, by what is preferred."""
 
 _COPIES = 1  # changed copies of each image that a tap is scored with; the head that ships sees as many as asked for
 _SECOND = 4  # earlier taps that are tried beside the chosen one
 _LEAST_GAIN = 0.1  # percentage points that a second tap must add
 _MOST_TIME = 1.1  # times the time of the chosen tap alone that both may take
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """A tap, or two of them, and how it did.
-
-    Attributes:
-        name: As in `backbones.places`.
-        features: How many there are.
-        macs: Multiply-accumulates up to there, at the backbone's own input size.
-        ms: Median time of its FP32 graph for one image on this machine, in milliseconds.
-        correct: ``bool [N]``: whether the head of its fold names each image's class.
-        changed: Likewise under each change of the battery, ``bool [M]`` by change.
-    """
-
-    name: str
-    features: int
-    macs: int
-    ms: float
-    correct: np.ndarray
-    changed: Mapping[str, np.ndarray]
-
-    def clean(self, images: np.ndarray) -> float:
-        """Accuracy in percent on a part of the N images, ``bool [N]``."""
-        return 100 * float(self.correct[images].mean())
-
-    def worst(self, tried: np.ndarray) -> float:
-        """Accuracy in percent under the worst change, on a part of the M images, ``bool [M]``."""
-        return 100 * min(float(right[tried].mean()) for right in self.changed.values())
-
-    def score(self, images: np.ndarray, tried: np.ndarray) -> float:
-        """Mean of both."""
-        return (self.clean(images) + self.worst(tried)) / 2
 
 
 @dataclass(frozen=True)
@@ -112,6 +76,11 @@ class Search:
         """Numbers of the images that the battery is run on, ``int64 [M]``."""
         return robustness.chosen_images(self.data)
 
+    @cached_property
+    def looks(self) -> np.ndarray:
+        """The look of each image, ``int64 [N]``."""
+        return looks(self.data, seed=self.spec.seed)
+
     @property
     def all_images(self) -> tuple[np.ndarray, np.ndarray]:
         """All N images, and all M of the battery: ``bool [N]`` and ``bool [M]``."""
@@ -140,7 +109,7 @@ def choose(search: Search, prefer: str, progress: Progress) -> tuple[str, TapTab
 
     Args:
         search: What to compare them with.
-        prefer: A key of `TOLERANCE`.
+        prefer: A key of `tap_choice.TOLERANCE`.
         progress: Counts work: images through the backbone, heads fitted.
 
     Returns:
@@ -169,22 +138,8 @@ def choose(search: Search, prefer: str, progress: Progress) -> tuple[str, TapTab
     alone, *times = timing.times(search.target, graphs)
     comparable = [first.ms * ms / alone for ms in times]  # of another run: only the ratio is comparable
     doubles = _scored(search, pooled, pairs, comparable, scoring_pairs)
-    chosen = _better(first, doubles, search)
+    chosen = _better(first, doubles, prefer, search)
     return chosen.name, _table(search, prefer, chosen, [*singles, *doubles], singles)
-
-
-def pick(candidates: Sequence[Candidate], prefer: str, images: np.ndarray, tried: np.ndarray) -> Candidate:
-    """The fastest candidate whose score is within the tolerance of the best.
-
-    Args:
-        candidates: To choose from.
-        prefer: A key of `TOLERANCE`.
-        images: ``bool [N]``: the images that count.
-        tried: ``bool [M]``: those of the battery that count.
-    """
-    best = max(candidate.score(images, tried) for candidate in candidates)
-    good = [c for c in candidates if c.score(images, tried) >= best - TOLERANCE[prefer] - 1e-9]
-    return min(good, key=lambda c: c.ms)
 
 
 def _pairs(search: Search, first: Candidate) -> dict[str, list[str]]:
@@ -195,10 +150,10 @@ def _pairs(search: Search, first: Candidate) -> dict[str, list[str]]:
     return {f"{earlier[i]}{STD}+{first.name}": [earlier[i], single] for i in spread}
 
 
-def _better(first: Candidate, pairs: Sequence[Candidate], search: Search) -> Candidate:
+def _better(first: Candidate, pairs: Sequence[Candidate], prefer: str, search: Search) -> Candidate:
     """The best pair, if it gains enough over the single tap and costs little time; else the single tap."""
-    best = max(pairs, key=lambda c: c.score(*search.all_images))
-    gain = best.score(*search.all_images) - first.score(*search.all_images)
+    best = max(pairs, key=lambda c: c.score(prefer, *search.all_images))
+    gain = best.score(prefer, *search.all_images) - first.score(prefer, *search.all_images)
     return best if gain >= _LEAST_GAIN and best.ms <= _MOST_TIME * first.ms else first
 
 
@@ -242,18 +197,21 @@ def _scored(
     progress: Progress,
 ) -> list[Candidate]:
     """Fit heads on the features of each candidate's taps, and evaluate them."""
-    labels, folds, tried = search.data.labels, search.folds, search.tried
+    labels, folds, tried, looks = search.data.labels, search.folds, search.tried, search.looks
     scored = []
     for (name, taps), ms in zip(candidates.items(), times, strict=True):
         columns = np.concatenate([pooled.columns[tap] for tap in taps])
-        heads = evaluate.fold_heads(pooled.rows.take(columns), labels, folds, search.spec)
-        correct = evaluate.answer(heads, pooled.rows.plain[:, columns], folds).argmax(1) == labels
+        rows = pooled.rows.take(columns)
+        heads = evaluate.fold_heads(rows, labels, folds, search.spec)
+        correct = evaluate.answer(heads, rows.plain, folds).argmax(1) == labels
         changed = {
-            change: evaluate.answer(heads, rows[:, columns], folds[tried]).argmax(1) == labels[tried]
-            for change, rows in pooled.changed.items()
+            change: evaluate.answer(heads, pictures[:, columns], folds[tried]).argmax(1) == labels[tried]
+            for change, pictures in pooled.changed.items()
         }
+        blind = evaluate.fold_heads(rows, labels, looks, search.spec)
+        unseen = evaluate.answer(blind, rows.plain, looks).argmax(1) == labels
         macs = max(place.tap.macs for place in places(search.backbone, name))
-        scored.append(Candidate(name, len(columns), macs, ms, correct, changed))
+        scored.append(Candidate(name, len(columns), macs, ms, labels, correct, unseen, changed))
         progress(len(scored), len(candidates))
     return scored
 
@@ -281,6 +239,7 @@ def _table(
             "accuracy": round(c.clean(search.all_images[0]), 2),
             "interval": intervals.of_share(c.correct, search.units),
             "told_from_best": intervals.told_apart(best.correct, c.correct, search.units),
+            "transfer": round(c.transfer(search.all_images[0]), 2),
         }
         for c in candidates
     ]
@@ -302,6 +261,6 @@ def sentence(table: TapTable) -> str:
     chosen = next(c for c in table["candidates"] if c["tap"] == table["chosen"])
     return (
         f"tap {chosen['tap']} chosen from {len(table['candidates'])} ({table['prefer']}): "
-        f"{chosen['accuracy']:.1f} % under {table['protocol']}, {chosen['worst']:.1f} % under the worst change "
-        f"({chosen['worst_change']}), {chosen['ms']:.2f} ms in FP32"
+        f"{chosen['accuracy']:.1f} % under {table['protocol']}, {chosen['transfer']:.1f} % on looks left out, "
+        f"{chosen['worst']:.1f} % under the worst change ({chosen['worst_change']}), {chosen['ms']:.2f} ms in FP32"
     )

@@ -61,7 +61,8 @@ def _bright(value: int) -> Iterator[Outsider]:
 def _shown(monkeypatch: pytest.MonkeyPatch, value: int) -> OutsidersRecord:
     monkeypatch.setattr(outsiders, "pictures", lambda size: _bright(value))
     graphs = {"fp32": colour_graph(), "int8": colour_graph(0.5)}
-    made = [Variant(None, name, *[cast(Any, None)] * 3, graph, f"{name}.onnx") for name, graph in graphs.items()]
+    none = cast(Any, None)
+    made = [Variant(None, name, none, none, none, graph, f"{name}.onnx") for name, graph in graphs.items()]
     return verify.show_outsiders(made, ("cpu",), (48, 64), 0.7)
 
 

@@ -91,6 +91,7 @@ def test_v2_takes_and_gives_tensors_as_bytes(client: Any) -> None:
         {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, *SIZE, 3], "data": [256] * 9216}]},
         {"inputs": [{"name": "image", "datatype": "UINT8", "shape": [1, *SIZE, 3], "data": [[1], 2]}]},
         {"inputs": [{"name": "encoded", "datatype": "BYTES", "shape": [1], "data": ["?"]}]},
+        {"inputs": [{"name": "encoded", "datatype": "BYTES", "shape": [1], "data": [""]}], "parameters": False},
         {"inputs": [{"name": "encoded", "datatype": "BYTES", "shape": [2], "data": [""]}]},
         {"inputs": [{"name": "other", "datatype": "FP32", "shape": [1], "data": [1]}]},
         {"inputs": [{"name": "encoded", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": 9}}]},

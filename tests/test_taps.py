@@ -13,9 +13,9 @@ from helpers_graphs import by_onnxruntime, pictures, random_weights
 
 from edge_all import intervals
 from edge_all.errors import EdgeAllError
-from edge_all.export import backbones, features, taps
+from edge_all.export import backbones, features, tap_choice, taps
 from edge_all.export.assemble import tap_report
-from edge_all.export.dataset import Dataset, augment, folds, read
+from edge_all.export.dataset import Dataset, augment, folds, looks, read
 from edge_all.export.dataset.synthetic import draw
 from edge_all.export.features import Rows
 from edge_all.export.graph import timing
@@ -119,7 +119,7 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
         assert candidate["worst"] == min(candidate["changes"].values())
         assert candidate["worst"] == candidate["changes"][candidate["worst_change"]]
         low, high = candidate["interval"]
-        assert low <= candidate["accuracy"] <= high
+        assert low <= candidate["accuracy"] <= high and 0 <= candidate["transfer"] <= 100
     best = max(table["candidates"], key=lambda candidate: candidate["accuracy"])
     assert not best["told_from_best"] and f"| ={intervals.words(best['interval'])} |" in "\n".join(
         tap_report.lines(table)
@@ -137,17 +137,73 @@ def test_more_features_than_any_tap_has(data: Dataset) -> None:
         taps.choose(_search(data, least=3000), "speed", lambda done, total: None)
 
 
-def _candidate(name: str, ms: float, clean: float, worst: float) -> taps.Candidate:
-    right = np.arange(1000) < 10 * clean
-    return taps.Candidate(name, 10, 1, ms, right, {"a": right, "b": np.arange(1000) < 10 * worst})
+def _candidate(name: str, ms: float, clean: float, worst: float, transfer: float = 50) -> tap_choice.Candidate:
+    right, labels = np.arange(1000) < 10 * clean, np.arange(1000) % 2
+    unseen = np.arange(1000) < 10 * transfer
+    return tap_choice.Candidate(name, 10, 1, ms, labels, right, unseen, {"a": right, "b": np.arange(1000) < 10 * worst})
 
 
 def test_prefer_says_how_much_accuracy_a_millisecond_is_worth() -> None:
     found = [_candidate("slow", 3, 99, 98), _candidate("middle", 2, 98.8, 97.8), _candidate("fast", 1, 98, 97.5)]
     found.append(_candidate("fragile", 0.5, 99.5, 70))
     every = np.ones(1000, bool), np.ones(1000, bool)
-    chosen = {prefer: taps.pick(found, prefer, *every).name for prefer in taps.TOLERANCE}
-    assert chosen == {"accuracy": "slow", "balanced": "middle", "speed": "fast"}
+    found.append(_candidate("late", 4, 97, 97.6, transfer=60))
+    found.append(_candidate("later", 5, 97, 97.6, transfer=60.4))
+    chosen = {prefer: tap_choice.pick(found, prefer, *every).name for prefer in tap_choice.TOLERANCE}
+    assert chosen == {"accuracy": "slow", "balanced": "middle", "speed": "fast", "transfer": "late"}
+
+
+def test_transfer_counts_each_class_alike() -> None:
+    labels, unseen = np.array([0] * 90 + [1] * 10), np.array([True] * 90 + [False] * 10)
+    found = tap_choice.Candidate("a", 1, 1, 1.0, labels, unseen, unseen, {"b": unseen})
+    every = np.ones(100, bool)
+    assert (found.clean(every), found.transfer(every)) == (90, 50)
+    assert found.transfer(labels == 0) == 100
+    assert found.score("transfer", every, every) == 70 and found.score("balanced", every, every) == 90
+
+
+def _tinted_dataset(tints: np.ndarray, labels: np.ndarray) -> Dataset:
+    """Images of nothing but a tint, with a little noise."""
+    noise = np.random.default_rng(0).integers(0, 6, (len(labels), 32, 32, 3))
+    thumbnails = (40 + 20 * tints[:, None, None, None] + noise).astype(np.uint8)
+    names = tuple(str(number) for number in range(len(labels)))
+    return Dataset(Path(), ("a", "b"), names, labels, names, thumbnails)
+
+
+def test_a_look_is_a_tint_and_no_class_lies_in_one() -> None:
+    labels, tints = np.repeat([0, 1], 25), np.tile(np.arange(5), 10)
+    found = looks(_tinted_dataset(tints, labels))
+    assert len(set(zip(found.tolist(), tints.tolist(), strict=True))) == 5, "one number a tint, in both classes"
+    assert abs(np.corrcoef(found, tints)[0, 1]) > 0.99, "the numbers are in the order of the tints"
+    one_tint = np.where(labels == 1, 0, tints)
+    one_tint[-1] = 4
+    found = looks(_tinted_dataset(one_tint, labels))
+    assert np.bincount(found[labels == 1]).tolist() == [5] * 5, "nearly all of one tint: cut into equal parts"
+    least = looks(_tinted_dataset(np.arange(10), np.repeat([0, 1], 5)))
+    assert np.bincount(least).tolist() == [2] * 5
+
+
+def test_transfer_tells_a_tap_that_reads_the_stain_from_one_that_reads_the_cell() -> None:
+    """Each class has its own five tints, of which neighbours belong to the other class."""
+    labels, tints = np.repeat([0, 1], 50), np.tile(np.arange(5), 20)
+    backbone, rng = backbones.load("mobilenetv2"), np.random.default_rng(0)
+    stain = 2 * tints + labels + rng.normal(0, 0.1, 100)
+    cell = labels + rng.normal(0, 0.1, 100)
+    rows = np.stack([stain, cell], 1).astype(np.float32)
+    columns = {"features.2": np.array([0]), "features.14": np.array([1])}
+    pooled = taps.Pooled(cast(Any, None), columns, Rows(rows), {"as it is": rows})
+    data, weights = _tinted_dataset(tints, labels), random_weights(backbone.name)
+    spec = HeadSpec(selector="anova", classifier="knn", count=1)
+    search = taps.Search(
+        backbone, weights, data, folds(data, "block"), SIZE, Preprocess(), spec, False, "cpu", Units.images(100)
+    )
+    names = {"features.2:std": ["features.2"], "features.14:std": ["features.14"]}
+    early, late = taps._scored(search, pooled, names, [1.0, 2.0], lambda done, total: None)
+    every = search.all_images
+    assert early.clean(every[0]) == late.clean(every[0]) == late.transfer(every[0]) == 100
+    assert early.transfer(every[0]) < 30
+    assert tap_choice.pick([early, late], "balanced", *every) is early
+    assert tap_choice.pick([early, late], "transfer", *every) is late
 
 
 def test_the_battery_is_felt(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--prefer",
-    type=click.Choice(["speed", "balanced", "accuracy"]),
+    type=click.Choice(["speed", "balanced", "accuracy", "transfer"]),
     default="balanced",
     show_default=True,
     help="What matters most when --tap auto chooses.",

@@ -192,8 +192,8 @@ def _tell_unstated(bundle: Bundle) -> None:
     if "scale" not in bundle.record:
         tell(
             f"{bundle.name} does not state its scale: a red cell in its training images is taken to be "
-            f"{RED_CELL_UM / bundle.um_per_px:.0f} pixels across, as in the public leukaemia set; if it is not, export the "
-            "bundle again with --cell or --scale"
+            f"{RED_CELL_UM / bundle.um_per_px:.0f} pixels across, as in the public leukaemia set; if it is not, export "
+            "the bundle again with --cell or --scale"
         )
 
 

@@ -205,14 +205,24 @@ class V2Model(BaseModel):
     outputs: list[V2Tensor]
 
 
-class V2Input(V2Tensor):
-    """A tensor: ``image`` of UINT8, or ``encoded`` of BYTES, which is base64 in JSON."""
+class V2Image(BaseModel):
+    """Pixels in the size of the graph's input. Without `data` they follow the JSON as bytes."""
 
-    name: Literal["image", "encoded"]
-    datatype: Literal["UINT8", "BYTES"]
-    shape: list[Annotated[int, Field(ge=0)]] = Field(min_length=1, max_length=4)
+    name: Literal["image"]
+    datatype: Literal["UINT8"]
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=4, max_length=4)
     parameters: dict[str, Any] | None = None
-    data: list[Any] | None = None
+    data: list[Any] | None = Field(default=None, description="Whole numbers from 0 to 255, flat or nested.")
+
+
+class V2Encoded(BaseModel):
+    """Image files. Without `data` they follow the JSON as bytes."""
+
+    name: Literal["encoded"]
+    datatype: Literal["BYTES"]
+    shape: list[Annotated[int, Field(ge=1)]] = Field(min_length=1, max_length=2)
+    parameters: dict[str, Any] | None = None
+    data: list[str] | None = Field(default=None, description="Each file in base64.")
 
 
 class V2Wanted(BaseModel):
@@ -223,7 +233,7 @@ class V2Wanted(BaseModel):
 class V2Request(BaseModel):
     id: str | None = None
     parameters: dict[str, Any] | None = None
-    inputs: list[V2Input] = Field(min_length=1, max_length=1)
+    inputs: list[V2Image | V2Encoded] = Field(min_length=1, max_length=1)
     outputs: list[V2Wanted] | None = None
 
 
@@ -278,22 +288,22 @@ def body(model: type[BaseModel]) -> dict[str, Any]:
     return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
+_FILE = {"type": "string", "format": "binary"}
+
 IMAGE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
         "content": {
-            "application/octet-stream": {"schema": {"type": "string", "format": "binary"}},
+            "image/*": {"schema": _FILE},
+            "application/octet-stream": {"schema": _FILE},
             "multipart/form-data": {
-                "schema": {
-                    "type": "object",
-                    "required": ["file"],
-                    "properties": {"file": {"type": "string", "format": "binary"}},
-                }
+                "schema": {"type": "object", "required": ["file"], "properties": {"file": _FILE}},
+                "encoding": {"file": {"contentType": "image/*"}},
             },
         },
     }
 }
 """A body that is an image file, or a form with one."""
 
-UNREFERENCED = (V2Request, V2Input, V2Wanted)
+UNREFERENCED = (V2Request, V2Image, V2Encoded, V2Wanted)
 """Models that only a body's description names; they are added to the components."""

@@ -190,7 +190,8 @@ def _shape(tensor: dict[str, Any]) -> tuple[int, ...]:
 
 
 def _parameters(of: dict[str, Any]) -> dict[str, Any]:
-    return _object(of.get("parameters") or {}, "parameters")
+    given = of.get("parameters")
+    return {} if given is None else _object(given, "parameters")
 
 
 def _object(value: object, what: str) -> dict[str, Any]:

@@ -62,7 +62,6 @@ class Export:
         variants: The fused graphs.
         verified: How these agree with their parts.
         outsiders: What they say to pictures that are no fields.
-        referral: When an image is referred.
         held_out: Their scores on images kept out of everything; None where there are none.
     """
 
@@ -84,7 +83,6 @@ class Export:
     variants: Sequence[Variant]
     verified: Mapping[str, Verified]
     outsiders: OutsidersRecord
-    referral: Referral
     held_out: HeldOut | None
 
 

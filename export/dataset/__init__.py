@@ -5,6 +5,7 @@ from __future__ import annotations
 from edge_all.protocols import PROTOCOLS
 
 from . import kaggle, synthetic
+from .appearance import looks
 from .division import Division, divide
 from .duplicates import groups, merged
 from .folder import read
@@ -22,6 +23,7 @@ __all__ = [
     "groups",
     "kaggle",
     "leaks",
+    "looks",
     "merged",
     "one",
     "read",

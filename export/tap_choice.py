@@ -1,0 +1,74 @@
+"""What a tap is worth: how often its heads are right, on what they have seen the like of and on what they have not.
+
+Balanced, speed and accuracy weigh two accuracies under ``block`` alike: on the images as they are, and under the worst
+change of `augment.BATTERY`. Transfer takes, in place of the first, the balanced accuracy on looks that were left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+TRANSFER = "transfer"
+
+TOLERANCE: Mapping[str, float] = {"accuracy": 0.0, "balanced": 0.25, "speed": 1.0, TRANSFER: 0.25}
+"""Percentage points by which the chosen tap's score may be under the best one, by what is preferred."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A tap, or two of them, and how it did.
+
+    Attributes:
+        name: As in `backbones.places`.
+        features: How many there are.
+        macs: Multiply-accumulates up to there, at the backbone's own input size.
+        ms: Median time of its FP32 graph for one image on this machine, in milliseconds.
+        labels: ``int64 [N]``.
+        correct: ``bool [N]``: whether the head of its fold names each image's class.
+        unseen: Likewise, of the head that was fitted without the images of its look.
+        changed: Like `correct`, under each change of the battery, ``bool [M]`` by change.
+    """
+
+    name: str
+    features: int
+    macs: int
+    ms: float
+    labels: np.ndarray
+    correct: np.ndarray
+    unseen: np.ndarray
+    changed: Mapping[str, np.ndarray]
+
+    def clean(self, images: np.ndarray) -> float:
+        """Accuracy in percent on a part of the N images, ``bool [N]``."""
+        return 100 * float(self.correct[images].mean())
+
+    def transfer(self, images: np.ndarray) -> float:
+        """Balanced accuracy in percent on looks left out, on a part of the N images, ``bool [N]``."""
+        labels, unseen = self.labels[images], self.unseen[images]
+        return 100 * float(np.mean([unseen[labels == label].mean() for label in np.unique(labels)]))
+
+    def worst(self, tried: np.ndarray) -> float:
+        """Accuracy in percent under the worst change, on a part of the M images, ``bool [M]``."""
+        return 100 * min(float(right[tried].mean()) for right in self.changed.values())
+
+    def score(self, prefer: str, images: np.ndarray, tried: np.ndarray) -> float:
+        """What it is worth to who prefers a key of `TOLERANCE`, on a part of the images."""
+        first = self.transfer(images) if prefer == TRANSFER else self.clean(images)
+        return (first + self.worst(tried)) / 2
+
+
+def pick(candidates: Sequence[Candidate], prefer: str, images: np.ndarray, tried: np.ndarray) -> Candidate:
+    """The fastest candidate whose score is within the tolerance of the best.
+
+    Args:
+        candidates: To choose from.
+        prefer: A key of `TOLERANCE`.
+        images: ``bool [N]``: the images that count.
+        tried: ``bool [M]``: those of the battery that count.
+    """
+    scores = [candidate.score(prefer, images, tried) for candidate in candidates]
+    good = [c for c, score in zip(candidates, scores, strict=True) if score >= max(scores) - TOLERANCE[prefer] - 1e-9]
+    return min(good, key=lambda c: c.ms)
