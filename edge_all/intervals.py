@@ -58,6 +58,14 @@ class Units:
         """Each image on its own."""
         return cls(np.arange(count), IMAGES)
 
+    @classmethod
+    def named(cls, groups: Sequence[str]) -> Units:
+        """Images whose groups have the same name together, and each image whose name is empty on its own."""
+        if not any(groups):
+            return cls.images(len(groups))
+        names = [name or f"\0{number}" for number, name in enumerate(groups)]
+        return cls(np.unique(names, return_inverse=True)[1], GIVEN_GROUPS)
+
     @property
     def count(self) -> int:
         """How many groups there are."""

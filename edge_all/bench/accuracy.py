@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -34,6 +34,7 @@ class Labelled:
         seen: How many training images there were in the folder.
         unreadable: Files that cannot be read at all, and are not among `files`.
         notices: What a reader must know of the choice of the images, a line each.
+        groups: Patient or slide of each image, an empty name where it is not known; empty where none were given.
     """
 
     files: tuple[str, ...]
@@ -42,6 +43,7 @@ class Labelled:
     seen: int
     unreadable: tuple[str, ...] = ()
     notices: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
 
 
 def labelled(data: Path | None, bundle: Bundle, limit: int | None = None, labels: Path | None = None) -> Labelled:
@@ -52,14 +54,15 @@ def labelled(data: Path | None, bundle: Bundle, limit: int | None = None, labels
             blanks of a folder's name need not be the class's. None is the folder of `labels`.
         bundle: The bundle.
         limit: Most images to return, spread evenly over the folder.
-        labels: CSV file, ``file,label[,split]``, that names images and their classes in place of the folders; where it
-            has test images, these alone are taken.
+        labels: CSV file, ``file,label[,group][,split]``, that names images and their classes in place of the folders;
+            where it has test images, these alone are taken.
 
     Raises:
         DataError: No folder of one of the bundle's classes, no image in them, or none that can be read.
     """
+    groups: Mapping[Path, str] = {}
     if labels:
-        everything, notices = _listed(labels, data, bundle.classes)
+        everything, notices, groups = _listed(labels, data, bundle.classes)
     else:
         everything, notices = _of_folders(data or Path(), bundle.classes)
     digests = {path: _digest(path) for path, _ in everything}
@@ -73,12 +76,18 @@ def labelled(data: Path | None, bundle: Bundle, limit: int | None = None, labels
     if limit is not None and len(chosen) > limit:
         chosen = [chosen[i * len(chosen) // limit] for i in range(limit)]
     files, numbers = zip(*((str(path), k) for path, k in chosen), strict=True)
+    of_images = tuple(groups.get(path, "") for path, _ in chosen) if groups else ()
     seen = len(readable) - len(unseen)
-    return Labelled(files, numbers, "unseen" if unseen else "seen", seen, unreadable, tuple(notices))
+    return Labelled(files, numbers, "unseen" if unseen else "seen", seen, unreadable, tuple(notices), of_images)
 
 
-def _listed(labels: Path, data: Path | None, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
-    """The images that a file of labels lists, the test images alone where it names some, and lines as of `_found`."""
+def _listed(
+    labels: Path, data: Path | None, classes: Sequence[str]
+) -> tuple[list[tuple[Path, int]], list[str], dict[Path, str]]:
+    """The images that a file of labels lists, the test images alone where it names some; lines as of `_found`; groups.
+
+    Groups are given by the image's path, where the file names them.
+    """
     read = label_file.read(labels, data)
     entries = [entry for entry in read.entries if entry.part == label_file.TEST] or read.entries
     notices = list(read.notices)
@@ -96,7 +105,9 @@ def _listed(labels: Path, data: Path | None, classes: Sequence[str]) -> tuple[li
         total = sum(count for label, count in counts.items() if label not in numbers)
         notices.append(f"{total} images of {labels} were left out, for their label is no class: {_first(left_out)}")
     images = [(read.root / entry.file, numbers[entry.label]) for entry in entries if entry.label in numbers]
-    return sorted(images, key=lambda image: image[1]), [*notices, *spelled, *_missing(labels, matched, classes)]
+    groups = {read.root / entry.file: entry.group for entry in entries if entry.group}
+    notices += [*spelled, *_missing(labels, matched, classes)]
+    return sorted(images, key=lambda image: image[1]), notices, groups
 
 
 def _of_folders(data: Path, classes: Sequence[str]) -> tuple[list[tuple[Path, int]], list[str]]:
@@ -240,7 +251,8 @@ def measured_accuracy(
     }
     labels, given = np.array(pairs).T
     numbers = [classes.index(name) for name in positive]
-    measured["intervals"] = intervals.of_score(labels, given, classes, intervals.Units.images(len(pairs)), numbers)
+    units = intervals.Units.named([images.groups[i] if images.groups else "" for i in read])
+    measured["intervals"] = intervals.of_score(labels, given, classes, units, numbers)
     return cast(Accuracy, {**measured, **intervals.detection(labels, given, numbers)})
 
 
