@@ -81,9 +81,9 @@ def check_graphs(path: Path, record: Record) -> None:
     """
     size, changes = (record["input"]["height"], record["input"]["width"]), record.get("drift", {}).get("changes", ())
     wanted = graph_check.Wanted(size, len(record["classes"]), len(changes))
-    carried = record.get("carried", {"file": "", "features": 0})
+    carried = record.get("carried")
     for name in sorted(graphs(record)):
-        own = replace(wanted, features=carried["features"]) if name == carried["file"] else wanted
+        own = replace(wanted, features=carried["features"]) if carried and carried["file"] == name else wanted
         try:
             graph_check.check(bundle_files.read_checked(path, name, record["files"][name]), own)
         except graph_check.GraphError as error:
