@@ -71,6 +71,8 @@ class Familiarity(TypedDict):
     asked: limits.Percent  # Percent of held-out images that the limit is to let pass
     limit: float  # Squared Mahalanobis distance; the graph's ``unfamiliarity`` is already divided by it
     accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
+    # The early place whose features it is set on; absent where these are the ones that the classifier reads
+    tap: NotRequired[limits.Name]
 
 
 class DriftRecord(TypedDict):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -184,11 +184,15 @@ def _measure_fp32(
 ) -> Reference:
     """Build the backbone's graph, extract features and cross-validate."""
     size = recipe.conditions.size or backbone.input_size
-    graph = backbone_graph(backbone, pretrained, tap_name=tap, input_size=size, preprocess=_preprocess(recipe))
+    guard = backbones.guard(backbone, tap)
+    places = guard.places if guard else tap
+    graph = backbone_graph(backbone, pretrained, tap_name=places, input_size=size, preprocess=_preprocess(recipe))
     with console.step("Extracting features") as progress:
         rows = features.training_rows(graph, images.training, size, recipe.conditions, progress)
     with console.step("Cross-validating") as progress:
-        return reference.measure(graph, images.training, rows, images.splits, _spec(recipe), progress)
+        spec = replace(_spec(recipe), columns=guard.head if guard else None)
+        measured = reference.measure(graph, images.training, rows, images.splits, spec, progress)
+    return replace(measured, guard=guard)
 
 
 def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:

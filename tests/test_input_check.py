@@ -16,7 +16,7 @@ from helpers_command import Command
 from PIL import Image
 
 from edge_all import bundle as bundles
-from edge_all import input_check, journal, journal_file, record_check
+from edge_all import input_check, journal, journal_file, limits, record_check
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
 from edge_all.export.dataset.changes import Change
@@ -94,7 +94,7 @@ def test_a_brighter_copy_measures_the_same_but_for_its_levels() -> None:
 def test_any_input_of_a_graph_is_measured(size: tuple[int, int]) -> None:
     for value in (0, 255):
         given = input_check.measures(np.full((*size, 3), value, np.uint8))
-        assert given.shape == (input_check.limits.MEASURES,) and np.isfinite(given).all()
+        assert given.shape == (limits.MEASURES,) and np.isfinite(given).all()
 
 
 class Strange:

@@ -13,7 +13,7 @@ from edge_all.record import Familiarity
 from ..features import Rows
 from ..head import drift, familiarity
 from ..head.drift import Drift
-from ..head.familiarity import Gaussian
+from ..head.familiarity import Early, Gaussian, Reader
 from ..head.fit import Head
 from ..head.reference import Reference
 from ..quantize import float16
@@ -74,27 +74,32 @@ def build(
         checks: What a graph says beside its answer.
         name: Name of the graphs.
     """
-    gaussian = familiarity.fit(head, reference.rows)
+    guard = reference.guard
+    early = Early.fit(guard, reference.rows) if guard else None
+    gaussian = familiarity.fit(early or head, reference.rows)
 
-    def fused(parts: Cut, of: Head, backbone: onnx.ModelProto, distribution: Gaussian) -> bytes:
-        extended = familiarity.with_output(parts.head, of, distribution, checks.limit)
-        if checks.drift and distribution is gaussian:
-            extended = drift.with_output(extended, of, checks.drift)
+    def fused(
+        parts: Cut, of: Head, backbone: onnx.ModelProto, distribution: Gaussian = gaussian, refitted: bool = False
+    ) -> bytes:
+        places = parts.early if early else parts.kept
+        extended = familiarity.with_output(parts.head, early or of, distribution, checks.limit, places)
+        if checks.drift and not refitted:
+            extended = drift.with_output(extended, of, checks.drift, parts.kept)
         model: bytes = fuse(backbone, extended, name=name).SerializeToString(deterministic=True)
         return model
 
-    parts = cut(reference.graph, head)
-    model = fused(parts, head, parts.backbone, gaussian)
+    parts = cut(reference.graph, head, guard)
+    model = fused(parts, head, parts.backbone)
     variants = [Variant(None, "fp32", reference.graph, head, parts, model, "model.fp32.onnx")]
     if half and half.verdict["passed"]:
-        model = fused(parts, head, float16.convert(parts.backbone), gaussian)
+        model = fused(parts, head, float16.convert(parts.backbone))
         variants.append(Variant("gpu", "fp16", reference.graph, head, parts, model, "model.fp16.onnx"))
     for target, attempt in shipped.items():
         backbone, own_head = attempt.pair.graphs[0], attempt.head.ship(head)
         refitted = attempt.head.kind == "refitted"
-        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted else gaussian
-        parts = cut(backbone, own_head)
-        model = fused(parts, own_head, parts.backbone, own)
+        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted and not early else gaussian
+        parts = cut(backbone, own_head, guard)
+        model = fused(parts, own_head, parts.backbone, own, refitted)
         same = (v.file for v in variants if v.precision == "int8" and v.model == model)
         file = next(same, f"model.{target}.int8.onnx")
         variants.append(Variant(target, "int8", backbone, own_head, parts, model, file))
@@ -122,19 +127,23 @@ def models(variants: Sequence[Variant], targets: Sequence[str]) -> dict[str, dic
 def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) -> Familiarity:
     """The limit of what is familiar, and the share of held-out images within it, in percent.
 
-    A refitted head reads other features than FP32's, so its share is not known and not given.
+    A refitted head reads other features than FP32's, so its share is not known and not given, unless the limit is set
+    on an early place.
     """
-    folds, heads = reference.splits["block"], reference.heads["block"]
-    gaussians = familiarity.fit_folds(heads, reference.rows, folds)
-    distances = familiarity.held_out(gaussians, heads, reference.rows.plain, folds)
+    folds, heads, guard = reference.splits["block"], reference.heads["block"], reference.guard
+    early = [Early.fit(guard, reference.rows, folds != k) for k in range(len(heads))] if guard else None
+    readers: Sequence[Reader] = early or heads
+    gaussians = familiarity.fit_folds(readers, reference.rows, folds)
+    distances = familiarity.held_out(gaussians, readers, reference.rows.plain, folds)
     limit = familiarity.limit(distances)
     accepted = {"fp32": familiarity.accepted(distances, limit)}
     for target, attempt in shipped.items():
-        if attempt.head.kind == "refitted":
+        if attempt.head.kind == "refitted" and not early:
             continue
         distances = np.zeros(len(folds))
         for own_heads, images in zip(attempt.head.heads, attempt.pair.evaluated, strict=True):
-            by_fold = familiarity.held_out(gaussians, own_heads["block"], attempt.pair.rows, folds)
+            by_fold = familiarity.held_out(gaussians, early or own_heads["block"], attempt.pair.rows, folds)
             distances[images] = by_fold[images]
         accepted[target] = familiarity.accepted(distances, limit)
-    return {"protocol": "block", "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}
+    found: Familiarity = {"protocol": "block", "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}
+    return {**found, "tap": guard.name} if guard else found

@@ -206,18 +206,19 @@ def _filters(shifts: np.ndarray, runs: np.ndarray) -> np.ndarray:
     return np.asarray((along / np.maximum(lengths, np.finfo(float).tiny)[:, np.newaxis]).T)
 
 
-def with_output(model: onnx.ModelProto, head: Head, drift: Drift) -> onnx.ModelProto:
+def with_output(model: onnx.ModelProto, head: Head, drift: Drift, places: np.ndarray | None = None) -> onnx.ModelProto:
     """Give a head's graph one more output.
 
     Args:
         model: "features" to "probabilities" and others.
         head: The head that it was made from.
         drift: Fitted on what this head's classifier reads.
+        places: As for `familiarity.from_features`.
 
     Returns:
         The same with ``float32 [N, J]`` "deviation".
     """
-    affine = familiarity.from_features(head, drift.centre, drift.factor, edit.width(model.graph.input[0]))
+    affine = familiarity.from_features(head, drift.centre, drift.factor, edit.width(model.graph.input[0]), places)
     nodes = edit.Nodes()
     return appended(model, nodes, familiarity.mapped(nodes, affine, DEVIATION, "projected"), drift)
 

@@ -1,7 +1,8 @@
 """When a pipeline must not answer: pictures unlike the training images, and labels too close to call.
 
 A classifier names one of its classes for any picture, even of a cat. So a Gaussian is fitted over the features that the
-classifier reads, on the training images and their changed copies. The squared Mahalanobis distance to it (Lee et al.
+classifier reads, on the training images and their changed copies; where these are late features, over those of an early
+place beside them (`edge_all.export.backbones.guard`). The squared Mahalanobis distance to it (Lee et al.
 2018, arXiv 1807.03888) says how unlike the training images a picture is; in the fused graph it is one matrix product.
 The limit is chosen on images that the Gaussian was not fitted on: `ACCEPTED` percent of them are within it. A familiar
 picture whose largest probability is too small is referred to a person.
@@ -16,9 +17,11 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from sklearn.covariance import LedoitWolf
+from sklearn.preprocessing import StandardScaler
 
 from edge_all.record import CoveragePoint, Familiarity, Referral
 
+from ..backbones import Guard
 from ..features import Rows
 from ..graph import edit
 from ..graph.names import FEATURES, HEAD, UNFAMILIARITY
@@ -37,8 +40,36 @@ COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70)
 
 
 @dataclass(frozen=True)
+class Early:
+    """Scales the features of an early place.
+
+    An INT8 graph's early features are near FP32's, and are not aligned with them: errors add up layer by layer.
+
+    Attributes:
+        columns: Their numbers among all features, ``int64 [F]``.
+        mean: ``float64 [F]``.
+        scale: ``float64 [F]``.
+    """
+
+    columns: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, guard: Guard, rows: Rows, images: np.ndarray | None = None) -> Early:
+        """Fit on images, as `fit` does."""
+        columns = np.array(guard.columns)
+        scaler = StandardScaler().fit(rows.training(images)[0][:, columns].astype(np.float64))
+        return cls(columns, scaler.mean_, scaler.scale_)
+
+
+Reader = Head | Early
+"""What gives a Gaussian its inputs: the head's scaler and selector, or an early place."""
+
+
+@dataclass(frozen=True)
 class Gaussian:
-    """Distribution of the training images in the features that a head's classifier reads.
+    """Distribution of the training images in what a reader gives.
 
     Attributes:
         mean: ``float64 [F]``.
@@ -53,37 +84,44 @@ class Gaussian:
         return np.asarray((((inputs - self.mean) @ self.whitening) ** 2).sum(1))
 
 
-def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
+def fit(reader: Reader, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
     """Fit a Gaussian, its covariance shrunk by Ledoit and Wolf (2004, doi 10.1016/S0047-259X(03)00096-4).
 
     Args:
-        head: Scales and selects.
+        reader: What gives its inputs.
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    estimate = LedoitWolf().fit(classifier_input(head, rows.training(images)[0]))
+    estimate = LedoitWolf().fit(inputs_of(reader, rows.training(images)[0]))
     return Gaussian(estimate.location_, np.linalg.cholesky(estimate.precision_))
 
 
 def classifier_input(head: Head, features: np.ndarray) -> np.ndarray:
     """What the classifier reads: features ``float32 [N, C]``, scaled and selected, ``float64 [N, F]``."""
-    return np.asarray(head.pipeline[:-1].transform(features), np.float64)
+    return np.asarray(head.pipeline[:-1].transform(features[:, : head.channels]), np.float64)
 
 
-def fit_folds(heads: Sequence[Head], rows: Rows, folds: np.ndarray) -> list[Gaussian]:
-    """A Gaussian for each fold, ``int64 [N]``, on the images of the other folds, scaled and selected by its head."""
-    return [fit(head, rows, folds != k) for k, head in enumerate(heads)]
+def inputs_of(reader: Reader, features: np.ndarray) -> np.ndarray:
+    """What a reader gives, ``float64 [N, F]``, of features ``float32 [N, C]``."""
+    if isinstance(reader, Early):
+        return (features[:, reader.columns].astype(np.float64) - reader.mean) / reader.scale
+    return classifier_input(reader, features)
+
+
+def fit_folds(readers: Sequence[Reader], rows: Rows, folds: np.ndarray) -> list[Gaussian]:
+    """A Gaussian for each fold, ``int64 [N]``, on the images of the other folds, with the fold's reader."""
+    return [fit(reader, rows, folds != k) for k, reader in enumerate(readers)]
 
 
 def held_out(
-    gaussians: Sequence[Gaussian], heads: Sequence[Head], features: np.ndarray, folds: np.ndarray
+    gaussians: Sequence[Gaussian], readers: Sequence[Reader], features: np.ndarray, folds: np.ndarray
 ) -> np.ndarray:
-    """Distance ``[N]`` of every image's features ``float32 [N, C]`` by the Gaussian and the head of its fold."""
+    """Distance ``[N]`` of every image's features ``float32 [N, C]`` by the Gaussian and the reader of its fold."""
     distances = np.zeros(len(folds))
-    for k, (gaussian, head) in enumerate(zip(gaussians, heads, strict=True)):
+    for k, (gaussian, reader) in enumerate(zip(gaussians, readers, strict=True)):
         tested = folds == k
         if tested.any():
-            distances[tested] = gaussian.distance(classifier_input(head, features[tested]))
+            distances[tested] = gaussian.distance(inputs_of(reader, features[tested]))
     return distances
 
 
@@ -97,21 +135,24 @@ def accepted(distances: np.ndarray, most: float) -> float:
     return percent((distances <= most).mean(), 2)
 
 
-def with_output(model: onnx.ModelProto, head: Head, gaussian: Gaussian, limit: float) -> onnx.ModelProto:
+def with_output(
+    model: onnx.ModelProto, reader: Reader, gaussian: Gaussian, limit: float, places: np.ndarray | None = None
+) -> onnx.ModelProto:
     """Give a head's graph a third output.
 
     Args:
         model: "features" to "probabilities" and "label", of `edge_all.export.head.fit.to_onnx`.
-        head: The head that it was made from.
-        gaussian: Fitted on what this head's classifier reads.
+        reader: The head that it was made from, or an early place beside it.
+        gaussian: Fitted on what this reader gives.
         limit: The squared distance beyond which a picture is unfamiliar.
+        places: As for `from_features`.
 
     Returns:
         The same with ``float32 [N]`` "unfamiliarity": the squared distance divided by the limit, so that a picture is
         unfamiliar above 1.
     """
     whitening = gaussian.whitening / np.sqrt(limit)
-    affine = from_features(head, gaussian.mean, whitening, edit.width(model.graph.input[0]))
+    affine = from_features(reader, gaussian.mean, whitening, edit.width(model.graph.input[0]), places)
     nodes = edit.Nodes()
     whitened = mapped(nodes, affine, UNFAMILIARITY, "whitened")
     axes = nodes.constant(f"{UNFAMILIARITY}/axes", np.array([1]))
@@ -132,28 +173,42 @@ def mapped(nodes: edit.Nodes, affine: Affine, output: str, result: str) -> str:
     return nodes.add("MatMul", [centred, factor], f"{output}/{result}", f"{HEAD}{output}_MatMul")
 
 
-def from_features(head: Head, centre: np.ndarray, matrix: np.ndarray, channels: int) -> Affine:
-    """A map of what a classifier reads, as a map of the features of its graph.
+def from_features(
+    reader: Reader, centre: np.ndarray, matrix: np.ndarray, channels: int, places: np.ndarray | None = None
+) -> Affine:
+    """A map of what a reader gives, as a map of the features of its graph.
 
     Args:
-        head: Scales and selects.
-        centre: ``[F]``, of what the classifier reads.
+        reader: Scales and selects.
+        centre: ``[F]``, of what the reader gives.
         matrix: ``[F, M]``: what is wanted is ``(inputs - centre) @ matrix``.
-        channels: How many features the graph has: all, or only those that the head keeps.
+        channels: How many features the graph has.
+        places: Where among these the features are that the reader keeps, ``int64 [F]``. None: the graph has all
+            features, or only those that the reader keeps.
     """
-    scaler, kept = head.pipeline["scaler"], head.kept
-    if kept is None:
-        projection = Affine.projection(scaler, head.pipeline["selector"])
+    if isinstance(reader, Early):
+        kept, mean, scale = reader.columns, reader.mean, reader.scale
+    elif reader.kept is None:
+        projection = Affine.projection(reader.pipeline["scaler"], reader.pipeline["selector"])
         # (x - shift) @ factor - centre = (x - shift - back) @ factor, since factor has full column rank
         back = np.linalg.lstsq(projection.factor.T, centre, rcond=None)[0]
-        return Affine(projection.shift + back, projection.factor @ matrix)
-    mean, scale = scaler.mean_[kept], scaler.scale_[kept]
-    shift, factor = mean + scale * centre, matrix / scale[:, np.newaxis]
-    if channels == len(kept):
+        every = np.arange(reader.channels)
+        return _placed(projection.shift + back, projection.factor @ matrix, every, channels)
+    else:
+        kept, scaler = reader.kept, reader.pipeline["scaler"]
+        mean, scale = scaler.mean_[kept], scaler.scale_[kept]
+    if places is None:
+        places = np.arange(channels) if channels == len(kept) else kept
+    return _placed(mean + scale * centre, matrix / scale[:, np.newaxis], places, channels)
+
+
+def _placed(shift: np.ndarray, factor: np.ndarray, places: np.ndarray, channels: int) -> Affine:
+    """A map that reads its features ``[F]`` at some places of ``[channels]``, and nothing of the others."""
+    if channels == len(places):
         return Affine(shift, factor)
-    uncut = Affine(np.zeros(channels), np.zeros((channels, factor.shape[1])))
-    uncut.shift[kept], uncut.factor[kept] = shift, factor
-    return uncut
+    whole = Affine(np.zeros(channels), np.zeros((channels, factor.shape[1])))
+    whole.shift[places], whole.factor[places] = shift, factor
+    return whole
 
 
 def referral(labels: np.ndarray, probabilities: np.ndarray) -> Referral:
