@@ -90,6 +90,7 @@ class Look(TypedDict):
 
     reason: limits.Name  # What is said of a picture that looks most like them
     measures: limits.Measures  # Their measures in the mean, as `edge_all.input_check` takes them
+    limit: float  # The squared distance from it up to which the reason is given
 
 
 class InputCheckRecord(TypedDict):
@@ -99,7 +100,6 @@ class InputCheckRecord(TypedDict):
     looks: Sequence[Look]  # The same, changed in one way each
     # A matrix by which measures are multiplied from the right; then distances are squared and added up
     whitening: Annotated[Sequence[limits.Measures], limits.Length(limits.MEASURES, limits.MEASURES)]
-    limit: float  # The squared distance of the nearest beyond which no reason is given
     margin: float  # By how much the squared distance of the next reason must be larger
     images: limits.Count  # How many training images were measured
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from edge_all.record import DatasetRecord, Gate, Metrics, RecordBody, Score
+from edge_all.record import DatasetRecord, Familiarity, Gate, Metrics, RecordBody, Score
 
 from .. import outsiders
 from ..dataset import kaggle
@@ -154,7 +154,7 @@ def _limits(record: RecordBody) -> list[str]:
     return [
         "### What it does not answer",
         "",
-        "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of images that the "
+        f"A picture too far from the training images{_by(familiar)} is `unfamiliar`, and its label means nothing. Of images that the "
         f"limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that passes is not "
         "necessarily a smear like the training images.",
         "",
@@ -168,6 +168,10 @@ def _limits(record: RecordBody) -> list[str]:
         *_outsiders(record),
         *_runs(record),
     ]
+
+
+def _by(familiar: Familiarity) -> str:
+    return f", by its features at `{familiar['tap']}`," if "tap" in familiar else ""
 
 
 def _outsiders(record: RecordBody) -> list[str]:

@@ -104,7 +104,7 @@ def classifier_input(head: Head, features: np.ndarray) -> np.ndarray:
 def inputs_of(reader: Reader, features: np.ndarray) -> np.ndarray:
     """What a reader gives, ``float64 [N, F]``, of features ``float32 [N, C]``."""
     if isinstance(reader, Early):
-        return (features[:, reader.columns].astype(np.float64) - reader.mean) / reader.scale
+        return np.asarray((features[:, reader.columns].astype(np.float64) - reader.mean) / reader.scale)
     return classifier_input(reader, features)
 
 
