@@ -45,7 +45,8 @@ class InputCheck:
         self._whitening = np.array(record["whitening"])
         self._looks = np.array([record["home"], *(look["measures"] for look in record["looks"])]) @ self._whitening
         self._reasons = np.array(["", *(look["reason"] for look in record["looks"])])
-        self._limit, self._margin = record["limit"], record["margin"]
+        self._limits = np.array([0.0, *(look["limit"] for look in record["looks"])])
+        self._margin = record["margin"]
 
     def reason(self, pixels: npt.NDArray[np.uint8]) -> str | None:
         """The reason for which a picture is unfamiliar, or None where nothing stands out.
@@ -61,7 +62,7 @@ class InputCheck:
         nearest = distances.argmin()
         reason, distance = str(self._reasons[nearest]), distances[nearest]
         other = distances[self._reasons != reason].min(initial=np.inf)
-        stands_out = reason and distance <= self._limit and other - distance >= self._margin
+        stands_out = reason and distance <= self._limits[nearest] and other - distance >= self._margin
         return reason if stands_out else None
 
 

@@ -91,6 +91,8 @@ class Familiarity(TypedDict):
     asked: limits.Percent  # Percent of held-out images that the limit is to let pass
     limit: float  # Squared Mahalanobis distance; the graph's ``unfamiliarity`` is already divided by it
     accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
+    # The early place whose features it is set on; absent where these are the ones that the classifier reads
+    tap: NotRequired[limits.Name]
 
 
 class DriftRecord(TypedDict):
@@ -108,6 +110,7 @@ class Look(TypedDict):
 
     reason: limits.Name  # What is said of a picture that looks most like them
     measures: limits.Measures  # Their measures in the mean, as `edge_all.input_check` takes them
+    limit: float  # The squared distance from it up to which the reason is given
 
 
 class InputCheckRecord(TypedDict):
@@ -117,7 +120,6 @@ class InputCheckRecord(TypedDict):
     looks: Sequence[Look]  # The same, changed in one way each
     # A matrix by which measures are multiplied from the right; then distances are squared and added up
     whitening: Annotated[Sequence[limits.Measures], limits.Length(limits.MEASURES, limits.MEASURES)]
-    limit: float  # The squared distance of the nearest beyond which no reason is given
     margin: float  # By how much the squared distance of the next reason must be larger
     images: limits.Count  # How many training images were measured
 

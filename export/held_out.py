@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from edge_all.progress import Console
 from edge_all.record import Familiarity, HeldOut, Referral
 
-from .assemble import record, risk, variants
+from .assemble import familiar, record, risk, variants
 from .assemble.verify import Measured, held_out_scores
 from .dataset import augment, groups, merged
 from .head import caught, evaluate, familiarity, reference
@@ -68,17 +68,18 @@ def _made_without(recipe: Recipe, images: Images, made: Made, console: Console) 
     with console.step("Cross-validating without the held-out images") as progress:
         rows = shipping.rows.of(images.part)
         fp32 = reference.measure(shipping.graph, scorer, rows, part.splits, shipping.spec, progress)
+    fp32 = replace(fp32, guard=shipping.guard)
     quantizer = quantizer_of(recipe, fp32, part)
     again: dict[str, SearchResult] = {}
     for target, attempt in made.shipped.items():
         refit = attempt.head.kind == "refitted"
         again[target] = search(target, quantizer, console, schemes=[attempt.scheme], thorough=refit)
     shipped = {target: result.shipped for target, result in again.items() if result.shipped}
-    familiar = variants.measure_familiarity(fp32, shipped)
+    limits = familiar.measure(fp32, shipped)
     head = evaluate.fit(fp32.rows, fp32.data.labels, fp32.spec)
-    checks = variants.Checks(familiar["limit"], None)
+    checks = variants.Checks(limits["limit"], None)
     graphs = variants.build(fp32, head, shipped, made.half, checks, record.pipeline_name(recipe))
-    return Measured(graphs, fp32, choose_referral(recipe, fp32, familiar)["threshold"])
+    return Measured(graphs, fp32, choose_referral(recipe, fp32, limits)["threshold"])
 
 
 def quantizer_of(recipe: Recipe, fp32: Reference, images: Images) -> Quantizer:
@@ -88,11 +89,11 @@ def quantizer_of(recipe: Recipe, fp32: Reference, images: Images) -> Quantizer:
     return Quantizer(fp32, halves(images.folds, images.units), copies)
 
 
-def choose_referral(recipe: Recipe, fp32: Reference, familiar: Familiarity) -> Referral:
+def choose_referral(recipe: Recipe, fp32: Reference, limits: Familiarity) -> Referral:
     """When to refer: by coverage and by the risk under changes, or by the sensitivity that is wanted."""
-    answers = fp32.answers[familiar["protocol"]]
-    by_coverage = familiarity.referral(fp32.data.labels, answers, familiar["protocol"])
+    answers = fp32.answers[limits["protocol"]]
+    by_coverage = familiarity.referral(fp32.data.labels, answers, limits["protocol"])
     if recipe.sensitivity is None:
-        return risk.referral(by_coverage, fp32, familiar["limit"])
-    unfamiliar = variants.unfamiliar(fp32, familiar["limit"])
+        return risk.referral(by_coverage, fp32, limits["limit"])
+    unfamiliar = familiar.unfamiliar(fp32, limits["limit"])
     return caught.referral(by_coverage, fp32.scorer, answers, unfamiliar, recipe.sensitivity)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -14,12 +15,12 @@ from edge_all.progress import Console, split
 from edge_all.record import CarriedRecord, InputCheckRecord, OutsidersRecord, RecordBody, Robustness, TapTable
 
 from . import backbones, features, held_out, outsiders, taps
-from .assemble import card, carried, kept_features, record, tap_report, variants
+from .assemble import card, carried, familiar, kept_features, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
 from .assemble.variants import Variant
 from .assemble.verify import Measured, answers, show_outsiders, verify_fused
-from .backbones import Backbone
+from .backbones import Backbone, Guard
 from .graph import edit, weights
 from .graph.build import backbone_graph
 from .graph.preprocess import Preprocess
@@ -59,19 +60,19 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     scorer = Scorer(training, resampled(training, images.units), positive_classes(training.classes, recipe.positive))
     pretrained = _load_weights(recipe, backbone, console)
     tap, tap_table = _choose_tap(recipe, backbone, pretrained, images, console)
-    size = recipe.conditions.size or backbone.input_size
-    graph = backbone_graph(backbone, pretrained, tap_name=tap, input_size=size, preprocess=_preprocess(recipe))
-    fp32 = _measure_fp32(recipe, graph, images, scorer, console)
+    guard = backbones.guard(backbone, tap)
+    graph = _graph(recipe, backbone, pretrained, guard.places if guard else tap)
+    fp32 = _measure_fp32(recipe, graph, guard, images, scorer, console)
     searches = _quantize(recipe, fp32, images, console)
     shipped = {target: result.shipped for target, result in searches.items() if result.shipped}
     half = float16.attempt(fp32, console) if "gpu" in recipe.targets else None
     robust = _measure_robustness(fp32, shipped, console)
     head = _fit_head(fp32, console)
-    familiar = variants.measure_familiarity(fp32, shipped)
-    referral = held_out.choose_referral(recipe, fp32, familiar)
+    limits = familiar.measure(fp32, shipped)
+    referral = held_out.choose_referral(recipe, fp32, limits)
     drifting = _measure_drift(fp32, head, console)
     inputs = _measure_inputs(fp32, console)
-    checks = variants.Checks(familiar["limit"], drifting)
+    checks = variants.Checks(limits["limit"], drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
@@ -83,7 +84,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
         record.Export(
             recipe=recipe, backbone=backbone, weights=pretrained, places=backbones.places(backbone, tap),
             taps=tap_table, reference=fp32, duplicates=images.duplicates, searches=searches, half=half,
-            robustness=robust, familiarity=familiar, referral=referral, drift=drifting, input_check=inputs, head=head,
+            robustness=robust, familiarity=limits, referral=referral, drift=drifting, input_check=inputs, head=head,
             variants=graphs, verified=verified, outsiders=strangers,
             held_out=held_out.measure(recipe, images, made, console),
         )
@@ -175,14 +176,21 @@ def _choose_tap(
     return tap, table
 
 
+def _graph(recipe: Recipe, backbone: Backbone, pretrained: Weights, places: str) -> onnx.ModelProto:
+    size = recipe.conditions.size or backbone.input_size
+    return backbone_graph(backbone, pretrained, tap_name=places, input_size=size, preprocess=_preprocess(recipe))
+
+
 def _measure_fp32(
-    recipe: Recipe, graph: onnx.ModelProto, images: Images, scorer: Scorer, console: Console
+    recipe: Recipe, graph: onnx.ModelProto, guard: Guard | None, images: Images, scorer: Scorer, console: Console
 ) -> Reference:
     """Extract features and cross-validate."""
     with console.step("Extracting features") as progress:
         rows = features.training_rows(graph, images.training, edit.size(graph), recipe.conditions, progress)
     with console.step("Cross-validating") as progress:
-        return reference.measure(graph, scorer, rows, images.splits, _spec(recipe), progress)
+        spec = replace(_spec(recipe), columns=guard.head if guard else None)
+        measured = reference.measure(graph, scorer, rows, images.splits, spec, progress)
+    return replace(measured, guard=guard)
 
 
 def _schemes(recipe: Recipe) -> dict[str, tuple[schemes.Scheme, ...]]:

@@ -114,10 +114,10 @@ def dark_or_home() -> InputCheckRecord:
     """A check that knows two looks of a flat grey picture: 200 bright, and 40."""
     home, dark = (input_check.measures(np.full((*SIZE, 3), level, np.uint8)).tolist() for level in (200, 40))
     whitening = np.eye(len(home)).tolist()
-    looks = [{"reason": "too dark", "measures": dark}]
+    looks = [{"reason": "too dark", "measures": dark, "limit": 2.0}]
     return cast(
         InputCheckRecord,
-        {"home": home, "looks": looks, "whitening": whitening, "limit": 2.0, "margin": 1.0, "images": 9},
+        {"home": home, "looks": looks, "whitening": whitening, "margin": 1.0, "images": 9},
     )
 
 
@@ -191,8 +191,8 @@ def test_the_journal_keeps_it_and_an_older_one_is_brought_up(checking: Bundle, t
     [
         ({"home": [0.0] * 3}, "input_check.home"),
         ({"whitening": [[0.0] * 15]}, "input_check.whitening"),
-        ({"looks": [{"reason": "a\nb", "measures": [0.0] * 15}]}, r"input_check.looks\[0\].reason"),
-        ({"limit": "far"}, "input_check.limit"),
+        ({"looks": [{"reason": "a\nb", "measures": [0.0] * 15, "limit": 1.0}]}, r"input_check.looks\[0\].reason"),
+        ({"margin": "far"}, "input_check.margin"),
     ],
 )
 def test_a_record_that_cannot_be_used_is_refused(change: dict[str, Any], problem: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,9 +60,9 @@ def _bright(value: int) -> Iterator[Outsider]:
 
 def _shown(monkeypatch: pytest.MonkeyPatch, value: int) -> OutsidersRecord:
     monkeypatch.setattr(outsiders, "pictures", lambda size: _bright(value))
+    nothing: Any = None
     graphs = {"fp32": colour_graph(), "int8": colour_graph(0.5)}
-    none = cast(Any, None)
-    made = [Variant(None, name, none, none, none, graph, f"{name}.onnx") for name, graph in graphs.items()]
+    made = [Variant(None, name, nothing, nothing, nothing, graph, f"{name}.onnx") for name, graph in graphs.items()]
     return verify.show_outsiders(made, ("cpu",), (48, 64), 0.7)
 
 

@@ -79,7 +79,11 @@ if TYPE_CHECKING:
 )
 @click.option("--scheme", metavar="NAME", help="Try this INT8 scheme only, such as layerwise-8bit.")
 @click.option("--recipe", "recipe_option", metavar="NAME", hidden=True)  # --scheme under an earlier name
-@click.option("--strict", is_flag=True, help="Exit with 3 if the gate refuses INT8 for a target.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Exit with 3 if the gate refuses INT8 for a target, or pictures that are no fields are answered with ok.",
+)
 @click.option(
     "--hold-out",
     is_flag=True,

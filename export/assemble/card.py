@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 
 from edge_all import intervals, protocols
-from edge_all.record import DatasetRecord, Gate, HeldOutScore, Metrics, RecordBody, Score
+from edge_all.record import DatasetRecord, Familiarity, Gate, HeldOutScore, Metrics, RecordBody, Score
 
 from .. import outsiders
 from ..dataset import kaggle
@@ -177,9 +177,9 @@ def _limits(record: RecordBody) -> list[str]:
     return [
         "### What it does not answer",
         "",
-        "A picture too far from the training images is `unfamiliar`, and its label means nothing. Of images that the "
-        f"limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that passes is not "
-        "necessarily like the training images.",
+        f"A picture too far from the training images{_by(familiar)} is `unfamiliar`, and its label means nothing. Of "
+        f"images that the limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that "
+        "passes is not necessarily like the training images.",
         "",
         f"An image whose most probable class is under {referred['threshold']:.4g} is to be referred. "
         f"{card_error.referral(record)}Under "
@@ -192,6 +192,10 @@ def _limits(record: RecordBody) -> list[str]:
         *_outsiders(record),
         *_runs(record),
     ]
+
+
+def _by(familiar: Familiarity) -> str:
+    return f", by its features at `{familiar['tap']}`," if "tap" in familiar else ""
 
 
 def _outsiders(record: RecordBody) -> list[str]:

@@ -14,6 +14,7 @@ from edge_all.record import Referral, Risk
 
 from ..head import evaluate, familiarity
 from ..head.reference import Reference
+from .familiar import fold_checks
 
 RISK = 1.2
 """Percent of the changed copies with status ``ok`` that may have a wrong label."""
@@ -69,11 +70,11 @@ def _copies(reference: Reference, limit: float) -> tuple[np.ndarray, np.ndarray,
     rows, labels = reference.rows, reference.data.labels
     folds, heads = reference.splits[reference.headline], reference.heads[reference.headline]
     copied = np.ones(len(labels), bool) if rows.copied is None else rows.copied
-    gaussians = familiarity.fit_folds(heads, rows, folds)
+    checks = fold_checks(reference)
     sure, wrong, familiar = [], [], []
     for copy in rows.copies:
         answers = evaluate.answer(heads, copy[copied], folds[copied])
         sure.append(answers.max(1))
         wrong.append(answers.argmax(1) != labels[copied])
-        familiar.append(familiarity.held_out(gaussians, heads, copy[copied], folds[copied]) <= limit)
+        familiar.append(checks.distances(heads, copy[copied], folds[copied]) <= limit)
     return np.concatenate(sure), np.concatenate(wrong), np.concatenate(familiar)

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import onnx
-
-from edge_all.record import Familiarity
 
 from ..features import Rows
 from ..head import drift, familiarity
 from ..head.drift import Drift
-from ..head.familiarity import Gaussian
+from ..head.familiarity import Early, Gaussian
 from ..head.fit import Head
 from ..head.reference import Reference
 from ..quantize import float16
@@ -74,27 +71,31 @@ def build(
         checks: What a graph says beside its answer.
         name: Name of the graphs.
     """
-    gaussian = familiarity.fit(head, reference.rows)
+    guard = reference.guard
+    early = Early.fit(guard, reference.rows) if guard else None
+    gaussian = familiarity.fit(early or head, reference.rows)
 
-    def fused(parts: Cut, of: Head, backbone: onnx.ModelProto, distribution: Gaussian) -> bytes:
-        extended = familiarity.with_output(parts.head, distribution, checks.limit)
-        if checks.drift and distribution is gaussian:
+    def fused(
+        parts: Cut, backbone: onnx.ModelProto, distribution: Gaussian = gaussian, refitted: bool = False
+    ) -> bytes:
+        extended = familiarity.with_output(parts.head, distribution, checks.limit, early, parts.early)
+        if checks.drift and not refitted:
             extended = drift.with_output(extended, checks.drift)
         model: bytes = fuse(backbone, extended, name=name).SerializeToString(deterministic=True)
         return model
 
-    parts = cut(reference.graph, head)
-    model = fused(parts, head, parts.backbone, gaussian)
+    parts = cut(reference.graph, head, guard)
+    model = fused(parts, parts.backbone)
     variants = [Variant(None, "fp32", reference.graph, head, parts, model, "model.fp32.onnx")]
     if half and half.verdict["passed"]:
-        model = fused(parts, head, float16.convert(parts.backbone), gaussian)
+        model = fused(parts, float16.convert(parts.backbone))
         variants.append(Variant("gpu", "fp16", reference.graph, head, parts, model, "model.fp16.onnx"))
     for target, attempt in shipped.items():
         backbone, own_head = attempt.pair.graphs[0], attempt.head.ship(head)
         refitted = attempt.head.kind == "refitted"
-        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted else gaussian
-        parts = cut(backbone, own_head)
-        model = fused(parts, own_head, parts.backbone, own)
+        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted and not early else gaussian
+        parts = cut(backbone, own_head, guard)
+        model = fused(parts, parts.backbone, own, refitted)
         same = (v.file for v in variants if v.precision == "int8" and v.model == model)
         file = next(same, f"model.{target}.int8.onnx")
         variants.append(Variant(target, "int8", backbone, own_head, parts, model, file))
@@ -117,36 +118,3 @@ def models(variants: Sequence[Variant], targets: Sequence[str]) -> dict[str, dic
     for target, variant in by_target(variants, targets):
         files[target][variant.precision] = variant.file
     return files
-
-
-def measure_familiarity(reference: Reference, shipped: Mapping[str, Attempt]) -> Familiarity:
-    """The limit of what is familiar, and the share of held-out images within it, in percent.
-
-    A refitted head reads other features than FP32's, so its share is not known and not given.
-    """
-    protocol = reference.headline
-    folds = reference.splits[protocol]
-    gaussians, distances = _held_out(reference)
-    limit = familiarity.limit(distances)
-    accepted = {"fp32": familiarity.accepted(distances, limit)}
-    for target, attempt in shipped.items():
-        if attempt.head.kind == "refitted":
-            continue
-        distances = np.zeros(len(folds))
-        for own_heads, images in zip(attempt.head.heads, attempt.pair.evaluated, strict=True):
-            by_fold = familiarity.held_out(gaussians, own_heads[protocol], attempt.pair.rows, folds)
-            distances[images] = by_fold[images]
-        accepted[target] = familiarity.accepted(distances, limit)
-    return {"protocol": protocol, "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}
-
-
-def unfamiliar(reference: Reference, limit: float) -> np.ndarray:
-    """Training images beyond the limit of what is familiar, by the Gaussian of their fold: ``bool [N]``."""
-    return _held_out(reference)[1] > limit
-
-
-def _held_out(reference: Reference) -> tuple[list[Gaussian], np.ndarray]:
-    """A Gaussian for each fold, and the distance ``[N]`` of every image by that of its fold, in FP32."""
-    folds, heads = reference.splits[reference.headline], reference.heads[reference.headline]
-    gaussians = familiarity.fit_folds(heads, reference.rows, folds)
-    return gaussians, familiarity.held_out(gaussians, heads, reference.rows.plain, folds)

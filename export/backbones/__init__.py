@@ -48,6 +48,8 @@ class Backbone:
         mean: What is subtracted from red, green and blue, as shares of full brightness.
         std: What they are divided by then, likewise.
         taps: In the order of the network; the last one is the paper's.
+        early: The tap that is read beside a later one, for the limit of what is familiar: about an eighth of the
+            resolution, or before, where its channels are few.
         build: Makes the whole network, untrained.
         stages: Gives its named stages in order, without the classifier.
         pretrained: Gives the publisher's weights, and where they come from, in words.
@@ -60,6 +62,7 @@ class Backbone:
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
     taps: tuple[Tap, ...]
+    early: str
     build: Callable[[], nn.Module]
     stages: Callable[[Any], list[tuple[str, nn.Module]]]
     pretrained: Callable[[], tuple[Mapping[str, Tensor], str]]
@@ -126,6 +129,56 @@ def places(backbone: Backbone, name: str) -> tuple[Place, ...]:
             )
         chosen.append(Place(tap, part.endswith(STD)))
     return tuple(chosen)
+
+
+EARLY = 0.5
+"""Up to this part of a network's multiply-accumulates a tap is early."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Where the limit of what is familiar is set on an early place beside those that the head reads.
+
+    Late features of another laboratory's picture look like those of the training images; early ones do not.
+
+    Attributes:
+        name: Of the place.
+        places: Name of all places of the graph. The head's features come first.
+        head: How many features the head reads.
+        columns: Numbers of the early place's features.
+    """
+
+    name: str
+    places: str
+    head: int
+    columns: range
+
+
+def guard(backbone: Backbone, name: str) -> Guard | None:
+    """The early place for a head that reads some places; None where these are early, with standard deviations.
+
+    Args:
+        backbone: The network.
+        name: The head's places, as for `places`.
+    """
+    chosen = places(backbone, name)
+    joined, width = "+".join(place.name for place in chosen), sum(place.channels for place in chosen)
+    most = EARLY * backbone.taps[-1].macs
+    early = [place.std and place.tap.macs <= most for place in chosen]
+    if all(early):
+        return None
+    if any(early):
+        first = early.index(True)
+        start = sum(place.channels for place in chosen[:first])
+        return Guard(chosen[first].name, joined, width, range(start, start + chosen[first].channels))
+    taken = [place.tap.name for place in chosen]
+    order = [tap.name for tap in backbone.taps]
+    last = min(order.index(backbone.early), max(map(order.index, taken)))
+    free = [tap for tap in backbone.taps[: last + 1] if tap.name not in taken]
+    if not free:
+        return None
+    place = Place(free[-1], std=True)
+    return Guard(place.name, f"{joined}+{place.name}", width, range(width, width + place.channels))
 
 
 def torchvision_weights(enum: str) -> tuple[Mapping[str, Tensor], str]:

@@ -44,6 +44,7 @@ BACKBONE = Backbone(
         Tap("denseblock4", 1024, 2_833_137_664),
         Tap("relu5", 1024, 2_833_137_664),
     ),
+    early="transition1",
     build=build,
     stages=stages,
     pretrained=lambda: torchvision_weights("DenseNet121_Weights"),

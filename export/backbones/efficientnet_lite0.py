@@ -93,6 +93,7 @@ BACKBONE = Backbone(
         Tap("blocks.6.0", 320, 363_837_152),
         Tap("conv_head", 1280, 383_907_552),
     ),
+    early="blocks.2.0",
     build=build,
     stages=stages,
     pretrained=pretrained,

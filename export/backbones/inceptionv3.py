@@ -50,6 +50,7 @@ BACKBONE = Backbone(
         Tap("Mixed_7b", 2048, 5_322_670_688),
         Tap("Mixed_7c", 2048, 5_711_168_096),
     ),
+    early="maxpool2",
     build=build,
     stages=stages,
     pretrained=lambda: torchvision_weights("Inception_V3_Weights"),

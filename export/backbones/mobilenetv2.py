@@ -45,6 +45,7 @@ BACKBONE = Backbone(
         Tap("features.17", 320, 279_423_872),
         Tap("features.18", 1280, 299_494_272),
     ),
+    early="features.4",
     build=build,
     stages=stages,
     pretrained=lambda: torchvision_weights("MobileNet_V2_Weights"),

@@ -42,6 +42,7 @@ BACKBONE = Backbone(
         Tap("layer4.1", 2048, 7_580_991_488),
         Tap("layer4.2", 2048, 7_799_357_440),
     ),
+    early="layer1.2",
     build=build,
     stages=stages,
     pretrained=lambda: torchvision_weights("ResNet101_Weights"),

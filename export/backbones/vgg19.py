@@ -39,6 +39,7 @@ BACKBONE = Backbone(
         Tap("features.35", 512, 19_508_428_800),
         Tap("features.36", 512, 19_508_428_800),
     ),
+    early="features.9",
     build=build,
     stages=stages,
     pretrained=lambda: torchvision_weights("VGG19_Weights"),

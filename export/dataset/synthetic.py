@@ -119,7 +119,8 @@ def draw_field(label: int, rng: np.random.Generator, *, size: int = 224) -> npt.
 def densities(field: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
     """Densities of the two `STAINS` in a drawn field ``uint8 [h, w, 3]``, ``float32 [h, w, 2]``."""
     absorbed = -np.log(np.maximum(field, 1).astype(np.float32) / 255)
-    return np.asarray(np.maximum(absorbed @ np.linalg.pinv(STAINS), 0), np.float32)
+    found: npt.NDArray[np.float32] = np.maximum(absorbed @ np.linalg.pinv(STAINS), 0)
+    return found
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from .. import features
 from ..dataset import spread
 from ..dataset.changes import Change
 from ..graph import edit
-from ..graph.names import DEVIATION, HEAD, PROBABILITIES
+from ..graph.names import DEVIATION, HEAD, PROBABILITIES, SELECTED
 from . import evaluate, familiarity
 from .fit import Head
 from .reference import Reference
@@ -220,7 +220,7 @@ def with_output(model: onnx.ModelProto, drift: Drift) -> onnx.ModelProto:
         The same with ``float32 [N, J]`` "deviation".
     """
     nodes = edit.Nodes()
-    projected = familiarity.mapped(nodes, drift.centre, drift.factor, DEVIATION, "projected")
+    projected = familiarity.mapped(nodes, SELECTED, drift.centre, drift.factor, f"{DEVIATION}/projected")
     return appended(model, nodes, projected, drift)
 
 

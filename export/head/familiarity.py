@@ -1,7 +1,8 @@
 """When a pipeline must not answer: pictures unlike the training images, and labels too close to call.
 
 A classifier names one of its classes for any picture, even of a cat. So a Gaussian is fitted over the features that the
-classifier reads, on the training images and their changed copies. The squared Mahalanobis distance to it (Lee et al.
+classifier reads, on the training images and their changed copies; where these are late features, over those of an early
+place beside them (`edge_all.export.backbones.guard`). The squared Mahalanobis distance to it (Lee et al.
 2018, arXiv 1807.03888) says how unlike the training images a picture is; in the fused graph it is one matrix product.
 The limit is chosen on images that the Gaussian was not fitted on: `ACCEPTED` percent of them are within it. A familiar
 picture whose largest probability is too small is referred to a person.
@@ -16,12 +17,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 from sklearn.covariance import LedoitWolf
+from sklearn.preprocessing import StandardScaler
 
 from edge_all.record import CoveragePoint, Familiarity, Referral
 
+from ..backbones import Guard
 from ..features import Rows
 from ..graph import edit
-from ..graph.names import HEAD, SELECTED, UNFAMILIARITY
+from ..graph.names import FEATURES, HEAD, SELECTED, UNFAMILIARITY
 from .evaluate import percent
 from .fit import Head
 
@@ -36,8 +39,54 @@ COVERAGES = (100, 99, 98, 95, 90, 85, 80, 70)
 
 
 @dataclass(frozen=True)
+class Early:
+    """Scales the features of an early place.
+
+    An INT8 graph's early features are near FP32's, and are not aligned with them: errors add up layer by layer.
+
+    Attributes:
+        columns: Their numbers among all features, ``int64 [F]``.
+        mean: ``float64 [F]``.
+        scale: ``float64 [F]``.
+    """
+
+    columns: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+
+    @classmethod
+    def fit(cls, guard: Guard, rows: Rows, images: np.ndarray | None = None) -> Early:
+        """Fit on images, as `fit` does."""
+        columns = np.array(guard.columns)
+        scaler = StandardScaler().fit(rows.training(images)[0][:, columns].astype(np.float64))
+        return cls(columns, scaler.mean_, scaler.scale_)
+
+    def placed(
+        self, centre: np.ndarray, factor: np.ndarray, places: np.ndarray, channels: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A map of what this gives, ``(inputs - centre) @ factor``, as one of all features of a graph.
+
+        Args:
+            centre: ``[F]``.
+            factor: ``[F, M]``.
+            places: Where its features are in the graph, ``int64 [F]``; nothing is read of the others.
+            channels: How many features the graph has.
+
+        Returns:
+            ``[channels]`` and ``[channels, M]``.
+        """
+        shift, matrix = np.zeros(channels), np.zeros((channels, factor.shape[1]))
+        shift[places], matrix[places] = self.mean + self.scale * centre, factor / self.scale[:, np.newaxis]
+        return shift, matrix
+
+
+Reader = Head | Early
+"""What gives a Gaussian its inputs: the head's scaler and selector, or an early place."""
+
+
+@dataclass(frozen=True)
 class Gaussian:
-    """Distribution of the training images in the features that a head's classifier reads.
+    """Distribution of the training images in what a reader gives.
 
     Attributes:
         mean: ``float64 [F]``.
@@ -52,15 +101,15 @@ class Gaussian:
         return np.asarray((((inputs - self.mean) @ self.whitening) ** 2).sum(1))
 
 
-def fit(head: Head, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
+def fit(reader: Reader, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
     """Fit a Gaussian, its covariance shrunk by Ledoit and Wolf (2004, doi 10.1016/S0047-259X(03)00096-4).
 
     Args:
-        head: Scales and selects.
+        reader: What gives its inputs.
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    return fit_inputs(classifier_input(head, rows.training(images)[0]))
+    return fit_inputs(inputs_of(reader, rows.training(images)[0]))
 
 
 def fit_inputs(inputs: np.ndarray) -> Gaussian:
@@ -71,23 +120,30 @@ def fit_inputs(inputs: np.ndarray) -> Gaussian:
 
 def classifier_input(head: Head, features: np.ndarray) -> np.ndarray:
     """What the classifier reads: features ``float32 [N, C]``, scaled and selected, ``float64 [N, F]``."""
-    return np.asarray(head.pipeline[:-1].transform(features), np.float64)
+    return np.asarray(head.pipeline[:-1].transform(features[:, : head.channels]), np.float64)
 
 
-def fit_folds(heads: Sequence[Head], rows: Rows, folds: np.ndarray) -> list[Gaussian]:
-    """A Gaussian for each fold, ``int64 [N]``, on the images of the other folds, scaled and selected by its head."""
-    return [fit(head, rows, folds != k) for k, head in enumerate(heads)]
+def inputs_of(reader: Reader, features: np.ndarray) -> np.ndarray:
+    """What a reader gives, ``float64 [N, F]``, of features ``float32 [N, C]``."""
+    if isinstance(reader, Early):
+        return np.asarray((features[:, reader.columns].astype(np.float64) - reader.mean) / reader.scale)
+    return classifier_input(reader, features)
+
+
+def fit_folds(readers: Sequence[Reader], rows: Rows, folds: np.ndarray) -> list[Gaussian]:
+    """A Gaussian for each fold, ``int64 [N]``, on the images of the other folds, with the fold's reader."""
+    return [fit(reader, rows, folds != k) for k, reader in enumerate(readers)]
 
 
 def held_out(
-    gaussians: Sequence[Gaussian], heads: Sequence[Head], features: np.ndarray, folds: np.ndarray
+    gaussians: Sequence[Gaussian], readers: Sequence[Reader], features: np.ndarray, folds: np.ndarray
 ) -> np.ndarray:
-    """Distance ``[N]`` of every image's features ``float32 [N, C]`` by the Gaussian and the head of its fold."""
+    """Distance ``[N]`` of every image's features ``float32 [N, C]`` by the Gaussian and the reader of its fold."""
     distances = np.zeros(len(folds))
-    for k, (gaussian, head) in enumerate(zip(gaussians, heads, strict=True)):
+    for k, (gaussian, reader) in enumerate(zip(gaussians, readers, strict=True)):
         tested = folds == k
         if tested.any():
-            distances[tested] = gaussian.distance(classifier_input(head, features[tested]))
+            distances[tested] = gaussian.distance(inputs_of(reader, features[tested]))
     return distances
 
 
@@ -101,20 +157,32 @@ def accepted(distances: np.ndarray, most: float) -> float:
     return percent((distances <= most).mean(), 2)
 
 
-def with_output(model: onnx.ModelProto, gaussian: Gaussian, limit: float) -> onnx.ModelProto:
+def with_output(
+    model: onnx.ModelProto,
+    gaussian: Gaussian,
+    limit: float,
+    early: Early | None = None,
+    places: np.ndarray | None = None,
+) -> onnx.ModelProto:
     """Give a head's graph a third output.
 
     Args:
         model: To "probabilities" and "label", with `SELECTED` in it: of `edge_all.export.head.fit.to_onnx`.
-        gaussian: Fitted on what this head's classifier reads.
+        gaussian: Fitted on what this head's classifier reads, or on what `early` gives.
         limit: The squared distance beyond which a picture is unfamiliar.
+        early: Scales the features of an early place; None where the head gives the Gaussian its inputs.
+        places: Where these are among the features of the graph, ``int64 [F]``; None: at their own numbers.
 
     Returns:
         The same with ``float32 [N]`` "unfamiliarity": the squared distance divided by the limit, so that a picture is
         unfamiliar above 1.
     """
     nodes = edit.Nodes()
-    whitened = mapped(nodes, gaussian.mean, gaussian.whitening / np.sqrt(limit), UNFAMILIARITY, "whitened")
+    centre, factor, source = gaussian.mean, gaussian.whitening / np.sqrt(limit), SELECTED
+    if early:
+        source, own = FEATURES, early.columns if places is None else places
+        centre, factor = early.placed(centre, factor, own, edit.width(model.graph.input[0]))
+    whitened = mapped(nodes, source, centre, factor, f"{UNFAMILIARITY}/whitened")
     axes = nodes.constant(f"{UNFAMILIARITY}/axes", np.array([1]))
     last = f"{HEAD}{UNFAMILIARITY}_ReduceSumSquare"
     nodes.add("ReduceSumSquare", [whitened, axes], UNFAMILIARITY, last, keepdims=0)
@@ -125,12 +193,13 @@ def with_output(model: onnx.ModelProto, gaussian: Gaussian, limit: float) -> onn
     return extended
 
 
-def mapped(nodes: edit.Nodes, centre: np.ndarray, factor: np.ndarray, output: str, result: str) -> str:
-    """Add ``(selected - centre) @ factor``, on the way to an output of this name; the name of the result."""
+def mapped(nodes: edit.Nodes, source: str, centre: np.ndarray, factor: np.ndarray, result: str) -> str:
+    """Add ``(source - centre) @ factor``, on the way to the output that the result's name begins with; that name."""
+    output, _ = result.split("/")
     shift = nodes.constant(f"{output}/shift", centre.astype(np.float32))
     matrix = nodes.constant(f"{output}/factor", factor.astype(np.float32))
-    centred = nodes.add("Sub", [SELECTED, shift], f"{output}/centred", f"{HEAD}{output}_Sub")
-    return nodes.add("MatMul", [centred, matrix], f"{output}/{result}", f"{HEAD}{output}_MatMul")
+    centred = nodes.add("Sub", [source, shift], f"{output}/centred", f"{HEAD}{output}_Sub")
+    return nodes.add("MatMul", [centred, matrix], result, f"{HEAD}{output}_MatMul")
 
 
 def referral(labels: np.ndarray, probabilities: np.ndarray, protocol: str = "block") -> Referral:

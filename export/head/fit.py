@@ -30,7 +30,7 @@ class Head:
 
     Attributes:
         pipeline: Steps ``scaler``, ``selector`` and ``classifier``, fitted on float32.
-        channels: How many features go in.
+        channels: How many features go in: the first ones, where there are more.
         classes: How many classes come out.
     """
 
@@ -51,6 +51,7 @@ class Head:
 
     def for_aligned(self, slope: np.ndarray, offset: np.ndarray) -> Head:
         """This head for features x where ``slope * x + offset``, each ``[C]``, equals what it was fitted on."""
+        slope, offset = slope[: self.channels], offset[: self.channels]
         scaler = copy.copy(self.pipeline["scaler"])
         scaler.mean_ = (scaler.mean_ - offset) / slope
         scaler.scale_ = scaler.scale_ / slope
@@ -59,7 +60,7 @@ class Head:
 
     def predict_proba(self, features: np.ndarray) -> np.ndarray:
         """Class probabilities ``float64 [N, K]`` of features ``float32 [N, C]``."""
-        return np.asarray(self.pipeline.predict_proba(features), dtype=np.float64)
+        return np.asarray(self.pipeline.predict_proba(features[:, : self.channels]), dtype=np.float64)
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ class HeadSpec:
         count: Features to keep; None is the selector's default, or all where there are fewer.
         seed: Seed of every random choice.
         setting: The classifier's hyper-parameters; None is its default.
+        columns: The head reads the first so many of the features that it is given; None is all.
     """
 
     selector: str
@@ -122,6 +124,7 @@ class HeadSpec:
     count: int | None = None
     seed: int = 0
     setting: Setting | None = None
+    columns: int | None = None
 
     def fit(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Head:
         """Fit scaler, selector and classifier, in this order. Arguments and errors are those of `select`."""
@@ -140,6 +143,7 @@ class HeadSpec:
                 or a selection that came out empty.
         """
         shown = np.arange(len(labels)) if shown is None else shown
+        features = features[:, : self.columns]
         _check(features, labels, shown)
         count = _count(features, self.count, self.selector)
         scaler, selector = StandardScaler(), selectors.build(self.selector, count, self.seed)

@@ -29,7 +29,8 @@ IMAGES = 80
 """Training images that are changed, spread over the data set."""
 
 PASSED = 97.0
-"""Percent of changed images, each held out of what it is compared with, that are near enough to be given a reason."""
+"""Percent of images changed in one way, each held out of what it is compared with, that are near enough to their mean
+to be given its reason."""
 
 ODDS = 20.0
 """A reason is given where it is so many times as likely as any other."""
@@ -85,20 +86,21 @@ def solve(measured: np.ndarray, reasons: Sequence[str]) -> InputCheckRecord:
         reasons: Of each change.
     """
     folds = np.arange(measured.shape[1]) * _FOLDS // measured.shape[1]
-    distances = []
+    distances = np.zeros(measured.shape[:2])
     for fold in np.unique(folds):
         means, whitening = _fit(measured[:, folds != fold] if len(np.unique(folds)) > 1 else measured)
-        far = (measured[:, folds == fold, np.newaxis] - means) @ whitening
-        distances.append((far**2).sum(-1).min(-1).ravel())
+        far = (measured[:, folds == fold] - means[:, np.newaxis]) @ whitening
+        distances[:, folds == fold] = (far**2).sum(-1)
+    limits = np.quantile(distances, PASSED / 100, axis=1)
     means, whitening = _fit(measured)
     looks: list[Look] = [
-        {"reason": reason, "measures": _rounded(mean)} for reason, mean in zip(reasons, means[1:], strict=True)
+        {"reason": reason, "measures": _rounded(mean), "limit": round(float(limit), 3)}
+        for reason, mean, limit in zip(reasons, means[1:], limits[1:], strict=True)
     ]
     return {
         "home": _rounded(means[0]),
         "looks": looks,
         "whitening": [_rounded(row) for row in whitening],
-        "limit": round(float(np.quantile(np.concatenate(distances), PASSED / 100)), 3),
         "margin": round(2 * float(np.log(ODDS)), 3),
         "images": measured.shape[1],
     }

@@ -12,6 +12,7 @@ from edge_all import protocols
 from edge_all.progress import Progress, ignore
 from edge_all.record import Score
 
+from ..backbones import Guard
 from ..dataset import Dataset
 from ..features import Rows
 from ..graph import edit
@@ -36,6 +37,7 @@ class Reference:
         heads: A head for each fold, by protocol.
         answers: Class probabilities ``float64 [N, K]`` by protocol, each image's by the head that has not seen it.
         scores: Accuracies of these answers, by protocol.
+        guard: The early place that the limit of what is familiar is set on; None sets it on what the classifier reads.
     """
 
     graph: onnx.ModelProto
@@ -46,6 +48,7 @@ class Reference:
     heads: FoldHeads
     answers: Mapping[str, np.ndarray]
     scores: Mapping[str, Score]
+    guard: Guard | None = None
 
     @property
     def data(self) -> Dataset:
