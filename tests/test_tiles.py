@@ -263,7 +263,7 @@ def test_frames_by_the_command(edge_all: Command, colour_bundle: Bundle, tmp_pat
     assert [row["n_Réd"] for row in rows] == ["", "5", "5"] and rows[0]["error"] and rows[1]["tiles"] == "12"
     table = edge_all(*words)
     assert "Blue 3, Green 2, Réd 5, empty 2 of 12 tiles" in table.stdout and "not a medical device" in table.stderr
-    assert "no scale was given" not in table.stderr
+    assert "no scale was given" not in table.stderr and "does not state its scale" in table.stderr
 
 
 def test_without_a_scale_what_is_assumed_is_told(edge_all: Command, colour_bundle: Bundle, tmp_path: Path) -> None:
