@@ -19,7 +19,7 @@ from edge_all import bundle_place
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError
 from edge_all.progress import Console, split
-from edge_all.record import BeforeAfter, CarriedRecord, Outsiders, RecordBody, Score
+from edge_all.record import BeforeAfter, CarriedRecord, Figures, Outsiders, RecordBody, Score
 
 from .. import features
 from ..assemble import lineage
@@ -114,7 +114,7 @@ def _in_runs(site: Site) -> Site:
     return replace(site, folds=folds(site.data, "block")[first][group])
 
 
-def _before(bundle: Bundle, site: Site) -> gate.Figures:
+def _before(bundle: Bundle, site: Site) -> Figures:
     """Figures of the old bundle's preferred graph; of a class that it does not have, nothing is right."""
     data = site.data
     name = next(iter(next(iter(bundle.record["models"].values())).values()))
