@@ -2,8 +2,8 @@
 
 Sites are simulated: the fields that the bundle was not trained on, changed as another lamp, camera, stain, focus or
 scale would. Half of them, near-duplicates together, are the technician's, who labels a few of each class; the others
-are classified before and after by the graph that would run, INT8. DIR is the data set that the bundle was exported
-from, with --hold-out.
+are classified before and after by the graph that would run, INT8. The bundle must have been exported from a part of
+DIR: --hold-out alone does not do, since the bundle is fitted on all images in the end.
 """
 
 from __future__ import annotations
@@ -98,7 +98,7 @@ class Row(TypedDict):
 
 @click.command()
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder with one folder a class.")
-@click.option("--bundle", "path", required=True, type=click.Path(path_type=Path), help="Exported with --hold-out.")
+@click.option("--bundle", "path", required=True, type=click.Path(path_type=Path), help="Exported from a part of it.")
 @click.option("--site", "wanted", multiple=True, help="Only sites whose name begins so.")
 @click.option("--folder", "sizes", multiple=True, help="Only folders whose name begins so.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to a file.")
@@ -126,8 +126,13 @@ def main(data: Path, path: Path, wanted: tuple[str, ...], sizes: tuple[str, ...]
 def _unseen(data: Dataset, bundle: Bundle) -> Dataset:
     """The images that the bundle was not trained on, and no near-duplicates of those that it was."""
     known = np.array([digest[:16] in bundle.training_images() for digest in data.digests])
-    near = np.isin(groups(data), groups(data)[known])
-    return data.subset(~known & ~near)
+    together = groups(data)
+    unseen = ~np.isin(together, together[known])
+    if not unseen.any():
+        raise click.UsageError(
+            f"{bundle.path} was fitted on all images of {data.root}; wanted one exported from a part"
+        )
+    return data.subset(unseen)
 
 
 def _halves(data: Dataset) -> np.ndarray:
