@@ -22,7 +22,7 @@ def looks(dataset: Dataset, *, seed: int = 0) -> npt.NDArray[np.int64]:
     number are alike. A class with a cluster of over half of its images is cut in this order, into equal parts.
 
     Args:
-        dataset: Thumbnails and labels are looked at: mean and standard deviation of each channel, six numbers.
+        dataset: Labels and thumbnails are looked at: mean and standard deviation of each channel, in grey levels.
         seed: Of k-means.
 
     Returns:
@@ -30,7 +30,7 @@ def looks(dataset: Dataset, *, seed: int = 0) -> npt.NDArray[np.int64]:
     """
     pixels = dataset.thumbnails.reshape(len(dataset), -1, 3).astype(np.float64)
     points = np.concatenate([pixels.mean(1), pixels.std(1)], axis=1)
-    points = (points - points.mean(0)) / np.maximum(points.std(0), 1e-9)
+    points -= points.mean(0)
     place = points @ np.linalg.svd(points, full_matrices=False)[2][0]
     result = np.empty(len(dataset), np.int64)
     for label in np.unique(dataset.labels):
