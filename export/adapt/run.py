@@ -107,8 +107,8 @@ def adapt(request: Request, console: Console, sign: Callable[[bytes], bytes] | N
 def _kept(bundle: Bundle) -> TrainingFeatures:
     if place := bundle.record.get("familiarity", {}).get("tap"):
         raise BundleError(
-            f"{bundle.path}: its limit of what is familiar is set at {place}, and features are kept of {bundle.record['tap']} "
-            "alone: export it again with --tap auto, or use --fresh"
+            f"{bundle.path}: its limit of what is familiar is set at {place}, and features are kept of "
+            f"{bundle.record['tap']} alone: export it again with --tap auto, or use --fresh"
         )
     kept = training_features.read(bundle)
     if kept is None:
