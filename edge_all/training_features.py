@@ -24,8 +24,8 @@ _MAX_BYTES = 2**28
 _LARGEST = 60000.0
 """Beyond what float16 holds there would be infinity."""
 
-_DROPPED = 3
-"""Bits of float16's eleven that are not kept: eight tell features apart as well, and take a third less in the file."""
+_DROPPED = 4
+"""Bits of float16's eleven that are not kept: seven tell features apart as well, and take a third less in the file."""
 
 _TYPES = {
     "inputs": np.float16,
@@ -85,7 +85,7 @@ def read(bundle: Bundle) -> TrainingFeatures | None:
 
 
 def rounded(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """What a classifier is fitted on, ``[M, F]``, as the file can hold it: float16 with eight significant bits."""
+    """What a classifier is fitted on, ``[M, F]``, as the file can hold it: float16 with seven significant bits."""
     half = np.clip(values, -_LARGEST, _LARGEST).astype(np.float16)
     unit = 1 << _DROPPED
     bits = (half.view(np.uint16) + np.uint16(unit // 2)) & np.uint16(0x10000 - unit)

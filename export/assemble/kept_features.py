@@ -23,7 +23,7 @@ def pack(reference: Reference, head: Head, duplicates: np.ndarray) -> bytes:
     rows, shown = reference.rows.training()
     return training_features.pack(
         TrainingFeatures(
-            inputs=classifier_input(head, rows),
+            inputs=training_features.rounded(classifier_input(head, rows)),
             shown=shown,
             labels=reference.data.labels,
             folds=reference.splits[reference.headline],

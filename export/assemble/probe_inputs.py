@@ -13,8 +13,8 @@ from ..dataset.synthetic import CLASSES, draw_field
 EACH_SIDE = 4
 """How many inputs are far from a decision boundary, and how many are near one."""
 
-_LEVELS = np.uint8(4)
-"""Drawn inputs have every fourth level of brightness only: their noise would not compress, and tests nothing."""
+_LEVELS = np.uint8(8)
+"""Drawn inputs have every eighth level of brightness only: their noise would not compress, and tests nothing."""
 
 LEAST_MARGIN = 0.2
 """Smallest difference between the first and the second probability: below it rounding alone may change the label."""
