@@ -27,6 +27,7 @@ from edge_all.export import features
 from edge_all.export.dataset import Dataset, folds, read, spread
 from edge_all.export.dataset.changes import Change
 from edge_all.export.graph import edit
+from edge_all.export.graph.names import SELECTED
 from edge_all.export.head import drift
 from edge_all.export.head.drift import Fields
 
@@ -50,10 +51,7 @@ CHANGES: tuple[Change, ...] = (
 
 UNCHANGED = "as they are"
 
-READ = "head/variable"
-"""What the classifier of an SVM's graph reads."""
-
-WANTED = [READ, "probabilities", "unfamiliarity", "deviation"]
+WANTED = [SELECTED, "probabilities", "unfamiliarity", "deviation"]
 
 Outputs = Mapping[str, np.ndarray]
 """Of a graph, by name, ``[N, ...]`` each."""
@@ -115,7 +113,7 @@ def _outputs(bundle: Bundle, data: Dataset) -> dict[str, dict[str, Outputs]]:
 
 def _session(bundle: Bundle, precision: str) -> ort.InferenceSession:
     model = edit.copy(onnx.load_from_string(bundle.read(bundle.model_file("cpu", precision))))
-    model.graph.output.append(onnx.ValueInfoProto(name=READ))
+    model.graph.output.append(onnx.ValueInfoProto(name=SELECTED))
     return ort.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
 
 
@@ -147,7 +145,7 @@ def _rotated(
     for fold in np.unique(numbers):
         training, runs = numbers != fold, _neighbours(data, numbers == fold)
         fields = Fields(
-            fp32[UNCHANGED][READ][training].astype(float),
+            fp32[UNCHANGED][SELECTED][training].astype(float),
             fp32[UNCHANGED]["probabilities"][training].astype(float),
             data.labels[training],
             numbers[training],
@@ -155,7 +153,7 @@ def _rotated(
         chosen = spread(np.arange(int(training.sum())), drift.IMAGES)
         changed = {
             change.name: tuple(
-                fp32[change.name][name][training][chosen].astype(float) for name in (READ, "probabilities")
+                fp32[change.name][name][training][chosen].astype(float) for name in (SELECTED, "probabilities")
             )
             for change in drift.CHANGES
         }
@@ -163,7 +161,7 @@ def _rotated(
         if not found:
             raise click.ClickException(f"{data.root}: there are too few neighbouring fields")
         for change, given in judged.items():
-            scores = found.scores(given[READ].astype(float), given["probabilities"].astype(float))
+            scores = found.scores(given[SELECTED].astype(float), given["probabilities"].astype(float))
             parts[change].append(_row(scores, given["unfamiliarity"], runs))
     return {change: _together(rows) for change, rows in parts.items()}
 

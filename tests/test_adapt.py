@@ -22,7 +22,7 @@ from edge_all import bundle as bundles
 from edge_all import load, probe, training_features
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError, DataError
-from edge_all.export.adapt import gate, outsiders, refit, site
+from edge_all.export.adapt import gate, refit, site
 from edge_all.export.graph.names import SELECTED
 from edge_all.record import Figures
 
@@ -281,13 +281,6 @@ def test_the_gate_at_home_and_with_outsiders() -> None:
         strange = {"images": 30, "ok_before": 0, "ok_after": ok_after}
         checks = gate.checks(better, home, strange)  # type: ignore[arg-type]
         assert [check.name for check in checks if not check.passed] == [refused]
-
-
-def test_outsiders_are_drawn_the_same_each_time() -> None:
-    first = outsiders.pictures((48, 64))
-    assert first.shape[1:] == (48, 64, 3) and first.dtype == np.uint8 and len(first) >= 30
-    np.testing.assert_array_equal(first, outsiders.pictures((48, 64)))
-    assert len({image.tobytes() for image in first}) == len(first)
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from ..assemble.versions import versions
 from ..dataset import folds
 from ..head import evaluate
 from ..head.fit import HeadSpec
-from . import files, gate, graphs, outsiders, refit
+from . import files, gate, graphs, refit
 from .files import Outcome
 from .request import VIEWS, Request, Result, sample, turned
 from .site import Site, read
@@ -71,7 +71,7 @@ def adapt(request: Request, console: Console, sign: Callable[[bytes], bytes] | N
     plain, limits = rows.first(len(pool.labels)), refit.limits(pool, rows)
     with console.step("Fitting the head"):
         final = refit.fit(pool, SPEC, weight=1)
-    pictures = (graphs.features(deep, outsiders.pictures(bundle.input_size)) - mean) / scale
+    pictures = (graphs.features(deep, graphs.strangers(bundle.input_size)) - mean) / scale
     strange: Outsiders = {
         "images": len(pictures),
         "ok_before": 0,

@@ -6,7 +6,7 @@ adapted graph takes the time of the one that it was made of.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ from onnx import TensorProto, helper
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError
 
+from .. import outsiders
 from ..assemble.fuse import fuse
 from ..graph import edit
 from ..graph.names import FEATURES, HEAD, IMAGE, PROBABILITIES, SELECTED, UNFAMILIARITY
@@ -58,6 +59,11 @@ def load(bundle: Bundle) -> dict[str, onnx.ModelProto]:
                 "version of edge_all"
             )
     return graphs
+
+
+def strangers(size: tuple[int, int]) -> Iterator[np.ndarray]:
+    """Pictures that are no fields, ``uint8 [H, W, 3]`` each, at the size of a graph's input."""
+    return (stranger.pixels for stranger in outsiders.pictures(size))
 
 
 def run(model: onnx.ModelProto, images: Iterable[np.ndarray]) -> Given:

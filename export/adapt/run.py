@@ -20,8 +20,8 @@ from ..assemble import card
 from ..dataset import Dataset
 from ..head import familiarity
 from ..head.fit import HeadSpec
-from . import files, gate, graphs, outsiders, refit
-from .graphs import Given
+from . import files, gate, graphs, refit
+from .graphs import Given, strangers
 from .refit import Answers, Fitted, Limits, Pool
 from .request import VIEWS, Request, Result, sample, turned
 from .site import read
@@ -145,7 +145,7 @@ def _measure(bundle: Bundle, models: dict[str, onnx.ModelProto], data: Dataset, 
         graphs.run(first, turned(data, size, turns, part)).inputs for turns, part in enumerate(parts[len(models) :], 1)
     ]
     views = [next(iter(given.values())).inputs, *others]
-    return Measured(models, given, views, graphs.run(first, outsiders.pictures(size)))
+    return Measured(models, given, views, graphs.run(first, strangers(size)))
 
 
 def _propose_fresh(bundle: Bundle, measured: Measured, console: Console) -> None:
