@@ -6,6 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +23,25 @@ from edge_all import bundle as bundles
 from edge_all import load, probe, training_features
 from edge_all.bundle import Bundle
 from edge_all.errors import BundleError, DataError
+from edge_all.export import outsiders
 from edge_all.export.adapt import gate, refit, site
 from edge_all.export.graph.names import SELECTED
 from edge_all.record import Figures
+
+KINDS = ("photograph",)
+"""Pictures of other colours look like the classes of a bundle that tells colours apart."""
+
+FEW = "from edge_all.export import outsiders; drawn = outsiders.pictures; "
+FEW += f"outsiders.pictures = lambda size: (each for each in drawn(size) if each.kind in {KINDS!r})"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_outsiders() -> Iterator[None]:
+    """Only those that have nothing of a bundle of colours."""
+    drawn = outsiders.pictures
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(outsiders, "pictures", lambda size: (each for each in drawn(size) if each.kind in KINDS))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -68,9 +85,9 @@ def test_what_is_before_the_classifier_stays(home: Bundle, adapted: tuple[Bundle
     for name in ("model.fp32.onnx", "model.cpu.int8.onnx"):
         old, new = (onnx.load_from_string(each.read(name)) for each in (home, bundle))
         check_standard(new)
-        kept = [node.output[0] for node in old.graph.node]
-        kept = kept[: kept.index(SELECTED) + 1]
-        assert [node.output[0] for node in new.graph.node][: len(kept)] == kept
+        before, after = ([node.output[0] for node in each.graph.node] for each in (old, new))
+        kept = [name for name in before[: before.index(SELECTED) + 1] if "CalibratedClassifierCV" not in name]
+        assert [name for name in after if name in kept] == kept and len(kept) > 5
 
 
 def test_the_record_says_where_it_comes_from(home: Bundle, adapted: tuple[Bundle, dict[str, Any], Path]) -> None:
@@ -354,6 +371,7 @@ def test_what_it_needs(home: Bundle, tmp_path: Path, absent: tuple[str, ...], st
         "    def find_spec(self, name, path=None, target=None):\n"
         f"        if name.split('.')[0] in {absent!r}: raise ModuleNotFoundError(name, name=name)\n"
         "sys.meta_path.insert(0, Absent())\n"
+        f"{'' if status else FEW}\n"
         "from edge_all.cli import main\n"
         f"sys.argv = ['edge-all', 'adapt', 'site', '--bundle', {str(home.path)!r}, '--out', 'new']\n"
         "main()\n"

@@ -133,7 +133,7 @@ def test_empty_and_small_classes(root: Path) -> None:
         file.unlink()
     assert "class 'Pre' has 4 of the 5 images" in message(root)
     (root / "Blank").mkdir()
-    assert f"{root / 'Blank'} holds no image" in message(root)
+    assert f"{str(root / 'Blank')!r} holds no image" in message(root)
 
 
 def test_damaged_images_are_counted_and_the_first_named(root: Path) -> None:

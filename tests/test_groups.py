@@ -18,6 +18,7 @@ from edge_all.export.head import drift, familiarity
 from edge_all.export.head.drift import Fields
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.reference import Reference, measure
+from edge_all.export.head.scorer import Scorer, resampled
 from edge_all.export.quantize import gate, heads
 from edge_all.export.quantize.calibration import halves
 from edge_all.export.quantize.heads import QuantizedPair
@@ -186,7 +187,8 @@ def reference() -> Reference:
     found = made_up(labels.tolist(), [f"p{k}" for k in patients])
     split = data.every(found, np.arange(400), data.merged(np.arange(400), found.given), seed=0)
     spec = HeadSpec("anova", "naive_bayes", count=12)
-    return measure(None, found, Rows(rows.astype(np.float32)), split, spec)  # type: ignore[arg-type]
+    scorer = Scorer(found, resampled(found, data.merged(np.arange(len(found)), found.given)))
+    return measure(None, scorer, Rows(rows.astype(np.float32)), split, spec)  # type: ignore[arg-type]
 
 
 def test_known_patients_flatter(reference: Reference) -> None:

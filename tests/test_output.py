@@ -238,7 +238,9 @@ def answers(form: str | None, monkeypatch: pytest.MonkeyPatch) -> tuple[list[str
     monkeypatch.setattr(sys, "stderr", said)
     classes = (HOSTILE, "@sum", "Pre")
     name = f"n{HOSTILE}"
-    bundle: Any = SimpleNamespace(name=name, classes=classes, input_size=(8, 8), least_probability=0.5, digest="d")
+    bundle: Any = SimpleNamespace(
+        name=name, classes=classes, input_size=(8, 8), least_probability=0.5, digest="d", input_check=None
+    )
     classifier = Classifier(bundle, "cpu", "int8", cast(Any, SimpleNamespace(description="engine")))
     lines: list[str] = []
     answered, refused = open_writer(form, classifier, lines.append)

@@ -57,7 +57,7 @@ def from_folders(root: Path) -> Listing:
             files = [path.relative_to(root).as_posix() for path in inputs.images_below(folder)]
             if not files:
                 raise DataError(
-                    f"class folder {folder} holds no image; wanted at least {FOLDS} images a class "
+                    f"class folder {str(folder)!r} holds no image; wanted at least {FOLDS} images a class "
                     f"({', '.join(sorted(inputs.SUFFIXES))}): add them or remove the folder"
                 )
             images += [(classes.index(name), file, part) for file in files]

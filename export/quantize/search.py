@@ -149,7 +149,7 @@ def _quantize_and_evaluate(
     if refit:
         first, second = (_all_rows(target, graph, quantizer, part) for graph, part in zip(graphs, rest, strict=True))
         tried.append(heads.refitted(pair, (first, second), reference))
-    best = max(tried, key=lambda head: (head.verdict["passed"], round(_agreement(head), 1)))  # of equals the simplest
+    best = _simplest(tried)
     attempt = Attempt(scheme, pair, best, graph_ms)
     return attempt, [_record(attempt, head) for head in tried]
 
@@ -229,6 +229,17 @@ def _best(attempts: Sequence[Attempt]) -> Attempt | None:
     times = [attempt.graph_ms[1] if attempt.graph_ms else 0.0 for attempt in passed]
     fastest = [attempt for attempt, ms in zip(passed, times, strict=True) if _TIE * ms <= min(times)]
     return max(fastest, key=lambda attempt: _agreement(attempt.head))
+
+
+_AS_GOOD = 0.1
+"""Percentage points of agreement that a head may be under the best one and be taken before it, if it is simpler."""
+
+
+def _simplest(tried: Sequence[EvaluatedHead]) -> EvaluatedHead:
+    """The first of those that pass, or of all, whose agreement is nearly the highest."""
+    passed = [head for head in tried if head.verdict["passed"]] or tried
+    most = max(map(_agreement, passed))
+    return next(head for head in passed if _agreement(head) >= most - _AS_GOOD)
 
 
 def _agreement(head: EvaluatedHead) -> float:
