@@ -310,7 +310,8 @@ def _advice(measured: Iterable[str]) -> str:
     """Which split to read, and why."""
     name = protocols.headline(measured)
     why = {
-        "block": "it keeps neighbouring files together, the nearest thing to a split by slide",
+        "block": "it keeps neighbouring files together, the nearest thing to a split by slide if they are numbered as "
+        "taken. If you know patients or slides, name them with --groups",
         protocols.GIVEN_GROUPS: "it keeps the images of a group (a patient or a slide) on one side",
     }
     return f"Read `{name}`: {why[name]}."
