@@ -46,7 +46,7 @@ LOOKS: Mapping[str, Sequence[Change]] = {
     SCALE: [Change(f"zoom {zoom}", zoom=zoom) for zoom in (0.5, 0.6, 0.7, 0.8, 1.25, 1.5, 1.8, 2.2, 2.8)],
     TOO_DARK: [
         *(Change(f"gamma {gamma}", gamma=gamma) for gamma in (1.5, 2.0, 2.7)),
-        *(Change(f"light {gain}", gains=(gain, gain, gain)) for gain in (0.75, 0.6, 0.45, 0.3)),
+        *(Change(f"light {gain}", gains=(gain, gain, gain)) for gain in (0.8, 0.7, 0.6, 0.52, 0.45, 0.38, 0.32)),
     ],
     TOO_BRIGHT: [
         *(Change(f"gamma {gamma}", gamma=gamma) for gamma in (0.65, 0.45)),
