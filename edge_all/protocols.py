@@ -13,7 +13,7 @@ GIVEN_GROUPS = "given_groups"
 MEANINGS = {
     "random": "images at random; near-duplicates leak from training into test",
     "grouped": "near-duplicate images kept on one side",
-    "block": "contiguous runs of each class's files: the nearest thing to a split by slide, if they are numbered as taken",
+    "block": "contiguous runs of each class's files: the nearest to a split by slide, if numbered as taken",
     GIVEN_GROUPS: "images of one given group (a patient or a slide) kept on one side, near-duplicates of them too",
 }
 """How images are divided into folds, by protocol."""
