@@ -96,6 +96,8 @@ def colour_record() -> dict[str, Any]:
         "scale",
     ):
         del record[name]
+    for name in ("positive", "input_check", "outsiders", "carried"):
+        record.pop(name, None)
     figures = {"accuracy": 90.0, "balanced_accuracy": 89.0, "macro_f1": 88.0, "recall": dict.fromkeys(CLASSES, 89.0)}
     compared = figures | {"images": 30, "agreement_fp32": 99.0}
     return record | {

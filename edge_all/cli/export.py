@@ -232,17 +232,17 @@ def command(
         say(json_text(_summary(bundle)))
     else:
         _print(bundle)
-    strangers = bundle.record.get("outsiders")
-    if strict and strangers and not strangers["passed"]:
-        raise GateError(
-            f"the gate refused {bundle.path}, for it answers pictures that are no fields with ok, and --strict was "
-            "given: look at its MODEL_CARD.md, and try another --tap"
-        )
     refused = [target for target, verdict in bundle.record["gate"]["targets"].items() if not verdict["passed"]]
     if strict and refused:
         raise GateError(
             f"the gate refused INT8 for {', '.join(refused)}, and --strict was given: {bundle.path} holds FP32 there; "
             "look at its MODEL_CARD.md, and try --effort full or another --tap"
+        )
+    strangers = bundle.record.get("outsiders")
+    if strict and strangers and not strangers["passed"]:
+        raise GateError(
+            f"the gate refused {bundle.path}, for it answers pictures that are no fields with ok, and --strict was "
+            "given: look at its MODEL_CARD.md, and try another --tap"
         )
 
 
