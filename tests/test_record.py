@@ -89,7 +89,7 @@ def test_a_machine_is_as_its_type_says() -> None:
         (("input", "height"), 224.5),
         (("input", "depth"), 3),
         (("metrics", "block", "fp32", "accuracy"), None),
-        (("taps", "candidates", 0, "ms"), "1"),
+        (("familiarity", "limit"), "1"),
         (("gate", "targets", "cpu", "tried", 0, "block"), {}),
         (("gate", "targets", "cpu", "tried", 0, "scheme"), None),
         (("models", "cpu"), ["model.fp32.onnx"]),
