@@ -89,10 +89,11 @@ class Familiarity(TypedDict):
 
     protocol: str  # The split protocol under which the limit was set
     asked: limits.Percent  # Percent of held-out images that the limit is to let pass
-    limit: float  # Squared Mahalanobis distance; the graph's ``unfamiliarity`` is already divided by it
+    limit: float  # Squared Mahalanobis distance; what gives the graph's ``unfamiliarity`` is already divided by it
     accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
-    # The early place whose features it is set on; absent where these are the ones that the classifier reads
+    # An early place whose features are judged beside those that the classifier reads; absent where there is none
     tap: NotRequired[limits.Name]
+    tap_limit: NotRequired[float]  # Squared Mahalanobis distance there
 
 
 class DriftRecord(TypedDict):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Protocol
@@ -16,13 +18,14 @@ from typing import Protocol
 import numpy as np
 import onnx
 
-from edge_all import cache, image
-from edge_all.progress import Progress, ignore, split
+from edge_all import cache, image, parallel
+from edge_all.machine import usable_cores
+from edge_all.progress import Progress, ignore
 
 from .dataset import augment
 from .dataset.record import Dataset
-from .graph.names import FEATURES, IMAGE
 from .recipe import Conditions
+from .runners import engine_of, open_runner
 
 
 @dataclass(frozen=True)
@@ -72,7 +75,23 @@ class Changed(Protocol):
     def __call__(self, pixels: np.ndarray, digest: str) -> np.ndarray: ...
 
 
-_AHEAD = 64  # images decoded ahead of the engine
+@dataclass(frozen=True)
+class Wanted:
+    """A graph, and the images whose features it gives.
+
+    Attributes:
+        model: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
+        target: Whose engine; see `runners.engine_of`.
+        images: ``bool [N]``; None is all.
+    """
+
+    model: onnx.ModelProto
+    target: str = "openvino"
+    images: np.ndarray | None = None
+
+
+_TOGETHER = 64
+"""Images that are changed and run together, and that are decoded ahead of the engine."""
 
 _MOST_BYTES = 2**20  # of one image's features; the widest taps have a few thousand numbers
 
@@ -86,33 +105,38 @@ def extract(
     change: Changed | None = None,
     progress: Progress = ignore,
 ) -> np.ndarray:
-    """Run a backbone's graph over images.
-
-    Args:
-        model: ``uint8 [N, H, W, 3]`` "image" to ``float32 [N, C]`` "features".
-        data: The images; their digests are part of the cache's key.
-        size: Height and width of the graph's input.
-        target: Whose engine; see `engine_of`.
-        change: Made to every image after decoding (see `dataset.augment`); None is none.
-        progress: Counts images.
+    """Run one graph over images under one change: see `extract_each`.
 
     Returns:
         ``float32 [N, C]``, in the order of `data`.
     """
-    graph, target = model.SerializeToString(deterministic=True), engine_of(target)
-    name = f"features/{_key(graph, data.digests, size, target, change)}.npy"
-    if cached := cache.load(name, len(data) * _MOST_BYTES):
-        with suppress(Exception):  # numpy raises many kinds for a damaged file; it is made again
-            return np.asarray(np.load(io.BytesIO(cached), allow_pickle=False))
-    rows = []
-    for done, row in enumerate(_RUN[target](graph, changed(data, size, change)), 1):
-        rows.append(row)
-        progress(done, len(data))
-    features = np.stack(rows).astype(np.float32)
-    content = io.BytesIO()
-    np.save(content, features, allow_pickle=False)
-    cache.store(name, content.getvalue())
-    return features
+    ((rows,),) = extract_each([Wanted(model, target)], data, size, [change], progress)
+    return rows
+
+
+def extract_each(
+    wanted: Sequence[Wanted],
+    data: Dataset,
+    size: tuple[int, int],
+    changes: Sequence[Changed | None],
+    progress: Progress = ignore,
+) -> list[list[np.ndarray]]:
+    """Run graphs over images under changes; each image is decoded once, and changed once in each way.
+
+    Args:
+        wanted: The graphs.
+        data: The images; their digests are part of the cache's key.
+        size: Height and width of the graphs' input.
+        changes: Made to every image after decoding (see `dataset.augment`); None is none.
+        progress: Counts images times changes.
+
+    Returns:
+        ``float32 [M, C]`` for each graph and each change: of the graph's images, in the order of `data`.
+    """
+    jobs = [_jobs(one, data, size, changes) for one in wanted]
+    missing = [job for row in jobs for job in row if job.features is None]
+    _run(missing, data, size, progress)
+    return [[job.result() for job in row] for row in jobs]
 
 
 def training_rows(
@@ -132,18 +156,9 @@ def training_rows(
         progress: Counts images and copies.
     """
     count, copied = augment.plan(conditions.augment, conditions.balance, data.labels)
-    plain, *parts = split(progress, [1.0] * (1 + count))
-    rows = extract(model, data, size, progress=plain)
-    copies = [
-        extract(model, data, size, change=copy, progress=part)
-        for copy, part in zip(augment.copies(count, conditions.seed), parts, strict=True)
-    ]
-    return Rows(rows, tuple(copies), copied)
-
-
-def engine_of(target: str) -> str:
-    """The engine that computes features for a target here: OpenVINO for ``openvino``, else ONNX Runtime's CPU."""
-    return target if target in _RUN else "cpu"
+    changes = [None, *augment.copies(count, conditions.seed)]
+    ((plain, *copies),) = extract_each([Wanted(model)], data, size, changes, progress)
+    return Rows(plain, tuple(copies), copied)
 
 
 def changed(data: Dataset, size: tuple[int, int], change: Changed | None) -> Iterator[np.ndarray]:
@@ -158,51 +173,91 @@ def decoded(files: Sequence[Path], size: tuple[int, int]) -> Iterator[np.ndarray
     """Yield ``uint8 [H, W, 3]`` for each file, in order, decoded ahead in threads."""
     pending = iter(files)
     with ThreadPoolExecutor() as pool:
-        queue = [pool.submit(image.decode, path, size) for path in islice(pending, _AHEAD)]
+        queue = [pool.submit(image.decode, path, size) for path in islice(pending, _TOGETHER)]
         while queue:
             yield queue.pop(0).result()
             queue += [pool.submit(image.decode, path, size) for path in islice(pending, 1)]
 
 
-def _run_openvino(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    """As many images in flight as OpenVINO wants, results in order."""
-    import openvino as ov
+@dataclass
+class _Job:
+    """One graph under one change.
 
-    core = ov.Core()
-    model = core.read_model(io.BytesIO(graph))
-    model.reshape([1, *model.input(0).partial_shape[1:]])
-    options = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
-    queue = ov.AsyncInferQueue(core.compile_model(model, "CPU", options))
-    finished: dict[int, np.ndarray] = {}
-    queue.set_callback(lambda request, i: finished.__setitem__(i, request.get_output_tensor(0).data[0].copy()))
-    wanted = 0
-    for i, pixels in enumerate(images):
-        queue.start_async({IMAGE: pixels[np.newaxis]}, i)
-        while wanted in finished:
-            yield finished.pop(wanted)
-            wanted += 1
-    queue.wait_all()
-    for i in range(wanted, wanted + len(finished)):
-        yield finished.pop(i)
+    Attributes:
+        graph: An ONNX file's bytes.
+        engine: Of `runners.engine_of`.
+        images: ``bool [N]``.
+        change: None is none.
+        name: In the cache.
+        features: ``float32 [M, C]``; None until they are there.
+        rows: Those made so far, ``float32 [C]`` each.
+    """
+
+    graph: bytes
+    engine: str
+    images: np.ndarray
+    change: Changed | None
+    name: str
+    features: np.ndarray | None = None
+    rows: list[np.ndarray] = field(default_factory=list)
+
+    def result(self) -> np.ndarray:
+        """The features; those that were made now go into the cache."""
+        if self.features is None:
+            self.features = np.stack(self.rows).astype(np.float32)
+            content = io.BytesIO()
+            np.save(content, self.features, allow_pickle=False)
+            cache.store(self.name, content.getvalue())
+        return self.features
 
 
-def _run_onnxruntime(graph: bytes, images: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    import onnxruntime as ort
+def _jobs(wanted: Wanted, data: Dataset, size: tuple[int, int], changes: Sequence[Changed | None]) -> list[_Job]:
+    """One graph under each change, with the features that the cache has."""
+    graph, engine = wanted.model.SerializeToString(deterministic=True), engine_of(wanted.target)
+    images = np.ones(len(data), bool) if wanted.images is None else wanted.images
+    digests = [data.digests[i] for i in np.flatnonzero(images)]
+    names = [f"features/{_key(graph, digests, size, engine, change)}.npy" for change in changes]
+    return [
+        _Job(graph, engine, images, change, name, _cached(name, len(digests)))
+        for change, name in zip(changes, names, strict=True)
+    ]
 
-    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
-    for pixels in images:
-        yield session.run([FEATURES], {IMAGE: pixels[np.newaxis]})[0][0]
+
+def _cached(name: str, images: int) -> np.ndarray | None:
+    if content := cache.load(name, images * _MOST_BYTES):
+        with suppress(Exception):  # numpy raises many kinds for a damaged file; it is made again
+            return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+    return None
 
 
-_RUN = {"openvino": _run_openvino, "cpu": _run_onnxruntime}
+def _run(jobs: Sequence[_Job], data: Dataset, size: tuple[int, int], progress: Progress) -> None:
+    """Run jobs; each graph is compiled once."""
+    by_change: dict[Changed | None, list[_Job]] = defaultdict(list)
+    for job in jobs:
+        by_change[job.change].append(job)
+    opened = {(job.engine, job.graph) for job in jobs}
+    run = {(engine, graph): open_runner(engine, graph) for engine, graph in opened}
+    needed = np.flatnonzero(np.any([job.images for job in jobs], axis=0)) if jobs else ()
+    pixels, done = decoded([data.paths[i] for i in needed], size), 0
+    for start in range(0, len(needed), _TOGETHER):
+        some = [(int(i), next(pixels)) for i in needed[start : start + _TOGETHER]]
+        for change, of_change in by_change.items():
+            shown = dict(parallel.each(partial(_changed, data, change), some, usable_cores()))
+            for job in of_change:
+                job.rows += run[job.engine, job.graph]([shown[i] for i, _ in some if job.images[i]])
+            done += len(some)
+            progress(done, len(needed) * len(by_change))
 
 
-def _key(
-    graph: bytes, digests: Sequence[str], size: tuple[int, int], target: str, change: Changed | None = None
-) -> str:
+def _changed(data: Dataset, change: Changed | None, numbered: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+    i, pixels = numbered
+    return i, change(pixels, data.digests[i]) if change else pixels
+
+
+def _key(graph: bytes, digests: Sequence[str], size: tuple[int, int], engine: str, change: Changed | None) -> str:
     key = hashlib.sha256(graph)
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")  # it changes what OpenVINO's INT8 kernels answer
-    key.update(f"{size} {target} {limit} {' '.join(digests)}".encode())
+    key.update(f"{size} {engine} {limit} {' '.join(digests)}".encode())
     if change:
         key.update(change.name.encode())
     return key.hexdigest()[:32]

@@ -77,7 +77,7 @@ def _made_without(recipe: Recipe, images: Images, made: Made, console: Console) 
     shipped = {target: result.shipped for target, result in again.items() if result.shipped}
     limits = familiar.measure(fp32, shipped)
     head = evaluate.fit(fp32.rows, fp32.data.labels, fp32.spec)
-    checks = variants.Checks(limits["limit"], None)
+    checks = variants.Checks(familiar.limits(limits), None)
     graphs = variants.build(fp32, head, shipped, made.half, checks, record.pipeline_name(recipe))
     return Measured(graphs, fp32, choose_referral(recipe, fp32, limits)["threshold"])
 
@@ -94,6 +94,6 @@ def choose_referral(recipe: Recipe, fp32: Reference, limits: Familiarity) -> Ref
     answers = fp32.answers[limits["protocol"]]
     by_coverage = familiarity.referral(fp32.data.labels, answers, limits["protocol"])
     if recipe.sensitivity is None:
-        return risk.referral(by_coverage, fp32, limits["limit"])
-    unfamiliar = familiar.unfamiliar(fp32, limits["limit"])
+        return risk.referral(by_coverage, fp32, limits)
+    unfamiliar = familiar.unfamiliar(fp32, limits)
     return caught.referral(by_coverage, fp32.scorer, answers, unfamiliar, recipe.sensitivity)

@@ -11,7 +11,7 @@ import onnx
 from edge_all import bundle as bundles
 from edge_all import bundle_place, probe, training_features
 from edge_all.bundle import TRAINING_IMAGES, Bundle
-from edge_all.progress import Console, split
+from edge_all.progress import Console
 from edge_all.record import CarriedRecord, InputCheckRecord, OutsidersRecord, RecordBody, Robustness, TapTable
 
 from . import backbones, features, held_out, outsiders, taps
@@ -72,7 +72,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     referral = held_out.choose_referral(recipe, fp32, limits)
     drifting = _measure_drift(fp32, head, console)
     inputs = _measure_inputs(fp32, console)
-    checks = variants.Checks(limits["limit"], drifting)
+    checks = variants.Checks(familiar.limits(limits), drifting)
     graphs = variants.build(fp32, head, shipped, half, checks, record.pipeline_name(recipe))
     console.tell(cut_sentence(graphs[0].cut))
     with console.step("Verifying the fused graphs"):
@@ -210,17 +210,17 @@ def _quantize(recipe: Recipe, fp32: Reference, images: Images, console: Console)
 
 
 def _measure_robustness(fp32: Reference, shipped: Mapping[str, Attempt], console: Console) -> Robustness:
+    quantized = {
+        target: [
+            Answering(graph, images, heads[fp32.headline], attempt.pair.rows)
+            for graph, images, heads in zip(
+                attempt.pair.graphs, attempt.pair.evaluated, attempt.head.heads, strict=True
+            )
+        ]
+        for target, attempt in shipped.items()
+    }
     with console.step("Measuring robustness") as progress:
-        first, *rest = split(progress, [1.0] * (1 + len(shipped)))
-        exact = robustness.fp32(fp32, first)
-        int8 = {}
-        for (target, attempt), part in zip(shipped.items(), rest, strict=True):
-            pair, of_folds = attempt.pair, [heads[fp32.headline] for heads in attempt.head.heads]
-            sides = [
-                Answering(graph, images, heads, pair.rows)
-                for graph, images, heads in zip(pair.graphs, pair.evaluated, of_folds, strict=True)
-            ]
-            int8[target] = robustness.int8(target, fp32, sides, part)
+        exact, int8 = robustness.measure(fp32, quantized, progress)
     images = len(robustness.chosen_images(fp32.data))
     return {"protocol": fp32.headline, "images": images, "fp32": exact, "int8": int8}
 

@@ -22,7 +22,7 @@ from edge_all.record import TapCandidate, TapTable
 from . import features
 from .backbones import STD, Backbone, places
 from .dataset import Dataset, augment, looks
-from .features import Rows
+from .features import Rows, Wanted
 from .graph import edit, timing
 from .graph.build import backbone_graph
 from .graph.names import FEATURES, IMAGE
@@ -185,7 +185,7 @@ def _features(search: Search, progress: Progress) -> Pooled:
     images, battery = split(progress, [len(data) * (1 + conditions.augment), len(search.tried) * len(augment.BATTERY)])
     rows = features.training_rows(graph, data, search.size, conditions, images)
     tried = data.take(search.tried)
-    changed = robustness.extract(graph, tried, search.size, progress=battery)
+    (changed,) = robustness.extract([Wanted(graph)], tried, search.size, battery)
     return Pooled(graph, columns, rows, changed)
 
 

@@ -18,6 +18,7 @@ from edge_all.export.assemble.fuse import fuse
 from edge_all.export.features import Rows
 from edge_all.export.graph.edit import IR_VERSION, OPSET
 from edge_all.export.head import evaluate, familiarity
+from edge_all.export.head.familiarity import Judge
 from edge_all.export.head.fit import HeadSpec, to_onnx
 from edge_all.record import RecordBody
 from edge_all.targets import EngineOptions, open_engine
@@ -65,7 +66,7 @@ def write_bundle(
     head, answers = evaluate.fit(rows, labels, spec), evaluate.answer(heads, rows.plain, folds)
     distances = familiarity.held_out(familiarity.fit_folds(heads, rows, folds), heads, rows.plain, folds)
     limit = familiarity.limit(distances)
-    extended = familiarity.with_output(to_onnx(head), familiarity.fit(head, rows), limit)
+    extended = familiarity.with_output(to_onnx(head), [Judge(familiarity.fit(head, rows), limit)])
     graphs = {
         name: fuse(graph, extended, name="small").SerializeToString(deterministic=True)
         for name, graph in (("model.fp32.onnx", backbone), ("model.cpu.int8.onnx", rough))

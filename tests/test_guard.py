@@ -16,7 +16,7 @@ from edge_all.export.backbones import Guard
 from edge_all.export.features import Rows
 from edge_all.export.head import drift, evaluate, familiarity
 from edge_all.export.head.drift import Drift
-from edge_all.export.head.familiarity import Early
+from edge_all.export.head.familiarity import Early, Judge
 from edge_all.export.head.fit import Head, HeadSpec
 
 SIZE = (64, 64)
@@ -107,18 +107,20 @@ def test_one_graph_answers_as_its_parts(
 ) -> None:
     """Cut or not, probabilities, unfamiliarity and deviation are those of head, early place and drift check."""
     head, early = _head(rows, selector), Early.fit(GUARD, rows)
-    gaussian = familiarity.fit(early, rows)
+    gaussian, of_head = familiarity.fit(early, rows), familiarity.fit(head, rows)
     inputs = familiarity.classifier_input(head, rows.plain)
     rng = np.random.default_rng(1)
     drifting = Drift(inputs.mean(0), rng.normal(size=(inputs.shape[1], 2)) / 9, rng.normal(size=(3, 2)), 20, "block")
     parts = cut(backbone, head, GUARD)
-    extended = familiarity.with_output(parts.head, gaussian, 50.0, early, parts.early)
+    judges = [Judge(of_head, 9.0), Judge(gaussian, 50.0, early, parts.early)]
+    extended = familiarity.with_output(parts.head, judges)
     extended = drift.with_output(extended, drifting)
     given = engine(fuse(parts.backbone, extended, name="x"), image=images)
     probabilities = head.predict_proba(rows.plain)
     np.testing.assert_allclose(given["probabilities"], probabilities, atol=2e-3)
-    distance = gaussian.distance(familiarity.inputs_of(early, rows.plain)) / 50
-    np.testing.assert_allclose(given["unfamiliarity"], distance, rtol=2e-2, atol=1e-2)
+    distances = of_head.distance(inputs) / 9, gaussian.distance(familiarity.inputs_of(early, rows.plain)) / 50
+    assert min(np.mean(distances[0] > distances[1]), np.mean(distances[0] < distances[1])) > 0.1
+    np.testing.assert_allclose(given["unfamiliarity"], np.maximum(*distances), rtol=2e-2, atol=1e-2)
     np.testing.assert_allclose(given["deviation"], drifting.scores(inputs, probabilities), atol=2e-2)
     if selector == "anova":
         assert parts.after.macs < parts.before.macs

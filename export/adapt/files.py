@@ -22,6 +22,7 @@ from ..assemble.probe_inputs import LEAST_MARGIN
 from ..assemble.verify import LEAST_AGREEMENT, answers
 from ..assemble.versions import versions
 from ..head import evaluate, familiarity
+from ..head.familiarity import Judge
 from . import graphs
 from .refit import Answers, Fitted, Limits, Pool
 from .request import VIEWS
@@ -59,7 +60,7 @@ class Outcome:
 def build(fitted: Fitted, limits: Limits, models: Mapping[str, onnx.ModelProto]) -> dict[str, bytes]:
     """The graphs with the new head, by file."""
     head = onnx_ops.convert_classifier(fitted.classifier)
-    extended = familiarity.with_output(head, fitted.gaussian, limits.distance)
+    extended = familiarity.with_output(head, [Judge(fitted.gaussian, limits.distance)])
     made = {name: graphs.with_head(model, extended) for name, model in models.items()}
     return {name: model.SerializeToString(deterministic=True) for name, model in made.items()}
 

@@ -155,7 +155,8 @@ def fit(pool: Pool, spec: HeadSpec, images: np.ndarray | None = None, weight: in
     """Fit on some images, ``bool [N + S]``; None is all."""
     chosen = np.ones(len(pool.labels), bool) if images is None else images
     inputs, shown = pool.training(chosen, weight)
-    return Fitted(fit_classifier(spec, inputs, pool.labels[shown], shown), familiarity.fit_inputs(inputs))
+    weights = np.where(shown < pool.home, familiarity.row_weights(shown), 1.0)
+    return Fitted(fit_classifier(spec, inputs, pool.labels[shown], shown), familiarity.fit_inputs(inputs, weights))
 
 
 def fit_folds(pool: Pool, spec: HeadSpec, left_out: np.ndarray | None = None, weight: int = WEIGHT) -> list[Fitted]:

@@ -182,7 +182,8 @@ def _at_home(pool: Pool, kept: TrainingFeatures, bundle: Bundle, answers: Answer
     inputs = kept.inputs.astype(np.float64)
     distances = np.zeros(len(labels))
     for k in np.unique(folds):
-        gaussian = familiarity.fit_inputs(inputs[folds[kept.shown] != k])
+        there = folds[kept.shown] != k
+        gaussian = familiarity.fit_inputs(inputs[there], familiarity.row_weights(kept.shown[there]))
         distances[folds == k] = gaussian.distance(inputs[: len(labels)][folds == k])
     before = Answers(kept.answers.astype(np.float64), distances)
     most = bundle.record.get("familiarity", {}).get("limit", np.inf)

@@ -195,7 +195,7 @@ def _limits(record: RecordBody) -> list[str]:
 
 
 def _by(familiar: Familiarity) -> str:
-    return f", by its features at `{familiar['tap']}`," if "tap" in familiar else ""
+    return f", by the features that are read or by those at `{familiar['tap']}`," if "tap" in familiar else ""
 
 
 def _outsiders(record: RecordBody) -> list[str]:

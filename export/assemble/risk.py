@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from edge_all.record import Referral, Risk
+from edge_all.record import Familiarity, Referral, Risk
 
 from ..head import evaluate, familiarity
 from ..head.reference import Reference
 from .familiar import fold_checks
+from .familiar import limits as limits_of
 
 RISK = 1.2
 """Percent of the changed copies with status ``ok`` that may have a wrong label."""
@@ -23,17 +24,17 @@ LEAST_COVERAGE = 93.5
 """Percent of the images as they are that are answered at least."""
 
 
-def referral(by_coverage: Referral, reference: Reference, limit: float) -> Referral:
+def referral(by_coverage: Referral, reference: Reference, limits: Familiarity) -> Referral:
     """Raise the threshold.
 
     Args:
         by_coverage: What would be referred otherwise.
         reference: The FP32 pipeline; where it has no copies, nothing is changed.
-        limit: The distance beyond which a picture is unfamiliar.
+        limits: Beyond these a picture is unfamiliar.
     """
     if not reference.rows.copies:
         return by_coverage
-    sure, wrong, familiar = _copies(reference, limit)
+    sure, wrong, familiar = _copies(reference, limits)
     labels, plain = reference.data.labels, reference.answers[reference.headline]
     most = max(float(np.quantile(plain.max(1), 1 - LEAST_COVERAGE / 100)), by_coverage["threshold"])
     threshold = float(np.clip(safe(sure[familiar], wrong[familiar], RISK), by_coverage["threshold"], most))
@@ -65,8 +66,8 @@ def safe(sure: np.ndarray, wrong: np.ndarray, risk: float) -> float:
     return 0.0 if safe_counts[-1] == len(order) - 1 else float(sure[order[safe_counts[-1]]])
 
 
-def _copies(reference: Reference, limit: float) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of each copy, by head and Gaussian of its image's fold: largest probability, whether wrong, whether familiar."""
+def _copies(reference: Reference, limits: Familiarity) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of each copy, by head and Gaussians of its image's fold: largest probability, whether wrong, whether familiar."""
     rows, labels = reference.rows, reference.data.labels
     folds, heads = reference.splits[reference.headline], reference.heads[reference.headline]
     copied = np.ones(len(labels), bool) if rows.copied is None else rows.copied
@@ -76,5 +77,6 @@ def _copies(reference: Reference, limit: float) -> tuple[np.ndarray, np.ndarray,
         answers = evaluate.answer(heads, copy[copied], folds[copied])
         sure.append(answers.max(1))
         wrong.append(answers.argmax(1) != labels[copied])
-        familiar.append(checks.distances(heads, copy[copied], folds[copied]) <= limit)
+        distances = checks.distances(heads, copy[copied], folds[copied])
+        familiar.append(familiarity.within(distances, limits_of(limits)))
     return np.concatenate(sure), np.concatenate(wrong), np.concatenate(familiar)

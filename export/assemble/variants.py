@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 
 from ..features import Rows
 from ..head import drift, familiarity
 from ..head.drift import Drift
-from ..head.familiarity import Early, Gaussian
+from ..head.familiarity import Early, Gaussian, Judge
 from ..head.fit import Head
 from ..head.reference import Reference
 from ..quantize import float16
@@ -48,11 +49,11 @@ class Checks:
     """What a graph says beside its answer.
 
     Attributes:
-        limit: The distance beyond which a picture is unfamiliar.
+        limits: Beyond these distances a picture is unfamiliar; see `familiar.limits`.
         drift: How runs of fields are judged; None where they are not.
     """
 
-    limit: float
+    limits: np.ndarray
     drift: Drift | None
 
 
@@ -73,12 +74,14 @@ def build(
     """
     guard = reference.guard
     early = Early.fit(guard, reference.rows) if guard else None
-    gaussian = familiarity.fit(early or head, reference.rows)
+    of_head = familiarity.fit(head, reference.rows)
+    of_early = familiarity.fit(early, reference.rows) if early else None
 
-    def fused(
-        parts: Cut, backbone: onnx.ModelProto, distribution: Gaussian = gaussian, refitted: bool = False
-    ) -> bytes:
-        extended = familiarity.with_output(parts.head, distribution, checks.limit, early, parts.early)
+    def fused(parts: Cut, backbone: onnx.ModelProto, gaussian: Gaussian = of_head, refitted: bool = False) -> bytes:
+        judges = [Judge(gaussian, checks.limits[0])]
+        if of_early:
+            judges.append(Judge(of_early, checks.limits[1], early, parts.early))
+        extended = familiarity.with_output(parts.head, judges)
         if checks.drift and not refitted:
             extended = drift.with_output(extended, checks.drift)
         model: bytes = fuse(backbone, extended, name=name).SerializeToString(deterministic=True)
@@ -93,7 +96,7 @@ def build(
     for target, attempt in shipped.items():
         backbone, own_head = attempt.pair.graphs[0], attempt.head.ship(head)
         refitted = attempt.head.kind == "refitted"
-        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted and not early else gaussian
+        own = familiarity.fit(own_head, Rows(attempt.pair.rows)) if refitted else of_head
         parts = cut(backbone, own_head, guard)
         model = fused(parts, parts.backbone, own, refitted)
         same = (v.file for v in variants if v.precision == "int8" and v.model == model)

@@ -12,7 +12,7 @@ from edge_all.progress import Progress, ignore, split
 from edge_all.record import HeldOutScore, OutsidersRecord, Status, Verified
 from edge_all.targets import Answers, Engine, EngineOptions, open_engine
 
-from .. import features, outsiders
+from .. import features, outsiders, runners
 from ..dataset import Dataset, spread
 from ..head import evaluate
 from ..head.reference import Reference
@@ -32,13 +32,13 @@ def answers(
     """Run a fused graph one image at a time.
 
     Args:
-        target: Where to run it, as far as that is possible here (`features.engine_of`).
+        target: Where to run it, as far as that is possible here (`runners.engine_of`).
         model: The ONNX file's bytes.
         images: ``uint8 [H, W, 3]`` each.
         progress: Counts images.
         total: How many there are, for `progress`.
     """
-    engine = open_engine(model, EngineOptions(features.engine_of(target)))
+    engine = open_engine(model, EngineOptions(runners.engine_of(target)))
     given = []
     for image in images:
         given.append(engine.run(image[np.newaxis]))
@@ -103,7 +103,7 @@ def show_outsiders(
     strangers = list(outsiders.pictures(size))
     tallies = {}
     for target, variant in by_target(variants, targets):
-        engine = open_engine(variant.model, EngineOptions(features.engine_of(target)))
+        engine = open_engine(variant.model, EngineOptions(runners.engine_of(target)))
 
         def is_ok(pixels: np.ndarray, engine: Engine = engine) -> bool:
             return _is_ok(engine.run(pixels[np.newaxis]), threshold)

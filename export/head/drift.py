@@ -23,12 +23,13 @@ import onnx
 from onnx import TensorProto, helper
 from sklearn.covariance import LedoitWolf
 
-from edge_all.progress import Progress, ignore, split
+from edge_all.progress import Progress, ignore
 from edge_all.record import DriftRecord
 
 from .. import features
 from ..dataset import spread
 from ..dataset.changes import Change
+from ..features import Wanted
 from ..graph import edit
 from ..graph.names import DEVIATION, HEAD, PROBABILITIES, SELECTED
 from . import evaluate, familiarity
@@ -150,8 +151,8 @@ def measure(reference: Reference, head: Head, progress: Progress = ignore) -> Dr
         return None
     chosen = spread(np.arange(len(data)), IMAGES)
     changed = {}
-    for change, part in zip(CHANGES, split(progress, [1.0] * len(CHANGES)), strict=True):
-        rows = features.extract(reference.graph, data.take(chosen), reference.size, change=change, progress=part)
+    (made,) = features.extract_each([Wanted(reference.graph)], data.take(chosen), reference.size, CHANGES, progress)
+    for change, rows in zip(CHANGES, made, strict=True):
         answers = evaluate.answer(reference.heads[protocol], rows, folds[chosen])
         changed[change.name] = familiarity.classifier_input(head, rows), answers
     return solve(fields, chosen, changed)

@@ -1,11 +1,12 @@
 """When a pipeline must not answer: pictures unlike the training images, and labels too close to call.
 
 A classifier names one of its classes for any picture, even of a cat. So a Gaussian is fitted over the features that the
-classifier reads, on the training images and their changed copies; where these are late features, over those of an early
-place beside them (`edge_all.export.backbones.guard`). The squared Mahalanobis distance to it (Lee et al.
-2018, arXiv 1807.03888) says how unlike the training images a picture is; in the fused graph it is one matrix product.
-The limit is chosen on images that the Gaussian was not fitted on: `ACCEPTED` percent of them are within it. A familiar
-picture whose largest probability is too small is referred to a person.
+classifier reads, on the training images and their changed copies; all copies of an image weigh as much as the image.
+The squared Mahalanobis distance to it (Lee et al. 2018, arXiv 1807.03888) says how unlike the training images a picture
+is; in the fused graph it is one matrix product. Where the classifier reads late features, another Gaussian judges those
+of an early place beside them (`edge_all.export.backbones.guard`), and the larger distance counts. The limits are chosen
+on images that the Gaussians were not fitted on: `ACCEPTED` percent of them are within all. A familiar picture whose
+largest probability is too small is referred to a person.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from scipy.stats import rankdata
 from sklearn.covariance import LedoitWolf
 from sklearn.preprocessing import StandardScaler
 
@@ -101,6 +103,23 @@ class Gaussian:
         return np.asarray((((inputs - self.mean) @ self.whitening) ** 2).sum(1))
 
 
+@dataclass(frozen=True)
+class Judge:
+    """A Gaussian, its limit, and what gives it its inputs.
+
+    Attributes:
+        gaussian: Fitted on what the classifier reads, or on what `early` gives.
+        limit: The squared distance beyond which a picture is unfamiliar.
+        early: Scales the features of an early place; None where the head gives the inputs.
+        places: Where these are among the features of the graph, ``int64 [F]``; None: at their own numbers.
+    """
+
+    gaussian: Gaussian
+    limit: float
+    early: Early | None = None
+    places: np.ndarray | None = None
+
+
 def fit(reader: Reader, rows: Rows, images: np.ndarray | None = None) -> Gaussian:
     """Fit a Gaussian, its covariance shrunk by Ledoit and Wolf (2004, doi 10.1016/S0047-259X(03)00096-4).
 
@@ -109,13 +128,28 @@ def fit(reader: Reader, rows: Rows, images: np.ndarray | None = None) -> Gaussia
         rows: Features of N images.
         images: ``bool [N]``: those to fit on, with all their copies; None is all.
     """
-    return fit_inputs(inputs_of(reader, rows.training(images)[0]))
+    features, shown = rows.training(images)
+    return fit_inputs(inputs_of(reader, features), row_weights(shown))
 
 
-def fit_inputs(inputs: np.ndarray) -> Gaussian:
-    """Likewise, to what the classifier reads, ``[M, F]``."""
-    estimate = LedoitWolf().fit(inputs.astype(np.float64))
-    return Gaussian(estimate.location_, np.linalg.cholesky(estimate.precision_))
+def fit_inputs(inputs: np.ndarray, weights: np.ndarray) -> Gaussian:
+    """Likewise, to what the classifier reads, ``[M, F]``, of rows that weigh ``float64 [M]``."""
+    mean = np.average(inputs.astype(np.float64), axis=0, weights=weights)
+    scaled = (inputs - mean) * np.sqrt(weights / weights.mean())[:, np.newaxis]
+    estimate = LedoitWolf(assume_centered=True).fit(scaled)
+    return Gaussian(mean, np.linalg.cholesky(estimate.precision_))
+
+
+def row_weights(shown: np.ndarray) -> np.ndarray:
+    """Weight of each row, ``float64 [M]``: an image's first row counts once, and all others of it together once.
+
+    Args:
+        shown: ``int64 [M]``: which image each row shows.
+    """
+    _, first, image, counts = np.unique(shown, return_index=True, return_inverse=True, return_counts=True)
+    weights = 1 / np.maximum(counts - 1, 1)[image]
+    weights[first] = 1
+    return np.asarray(weights)
 
 
 def classifier_input(head: Head, features: np.ndarray) -> np.ndarray:
@@ -149,43 +183,41 @@ def held_out(
 
 def limit(distances: np.ndarray) -> float:
     """The distance that `ACCEPTED` percent of held-out images stay under."""
-    return float(np.quantile(distances, ACCEPTED / 100))
+    return float(limits(distances[np.newaxis])[0])
 
 
-def accepted(distances: np.ndarray, most: float) -> float:
-    """Percent of these distances within a limit."""
-    return percent((distances <= most).mean(), 2)
+def limits(distances: np.ndarray) -> np.ndarray:
+    """Limits ``float64 [P]`` of distances ``[P, N]`` by P Gaussians: `ACCEPTED` percent of N images stay under all.
+
+    Each is passed by as many images as any other.
+    """
+    shares = rankdata(distances, axis=1) - 1
+    share = np.quantile(shares.max(0), ACCEPTED / 100) / max(1, distances.shape[1] - 1)
+    return np.asarray(np.quantile(distances, share, axis=1))
 
 
-def with_output(
-    model: onnx.ModelProto,
-    gaussian: Gaussian,
-    limit: float,
-    early: Early | None = None,
-    places: np.ndarray | None = None,
-) -> onnx.ModelProto:
+def within(distances: np.ndarray, most: np.ndarray) -> np.ndarray:
+    """Which images are within all limits, ``bool [N]``, of distances ``[P, N]`` and limits ``[P]``."""
+    return np.asarray((distances <= most[:, np.newaxis]).all(0))
+
+
+def with_output(model: onnx.ModelProto, judges: Sequence[Judge]) -> onnx.ModelProto:
     """Give a head's graph a third output.
 
     Args:
         model: To "probabilities" and "label", with `SELECTED` in it: of `edge_all.export.head.fit.to_onnx`.
-        gaussian: Fitted on what this head's classifier reads, or on what `early` gives.
-        limit: The squared distance beyond which a picture is unfamiliar.
-        early: Scales the features of an early place; None where the head gives the Gaussian its inputs.
-        places: Where these are among the features of the graph, ``int64 [F]``; None: at their own numbers.
+        judges: Fitted on what this head's classifier reads, or on early features.
 
     Returns:
-        The same with ``float32 [N]`` "unfamiliarity": the squared distance divided by the limit, so that a picture is
-        unfamiliar above 1.
+        The same with ``float32 [N]`` "unfamiliarity": the largest of the squared distances, each divided by its limit,
+        so that a picture is unfamiliar above 1.
     """
     nodes = edit.Nodes()
-    centre, factor, source = gaussian.mean, gaussian.whitening / np.sqrt(limit), SELECTED
-    if early:
-        source, own = FEATURES, early.columns if places is None else places
-        centre, factor = early.placed(centre, factor, own, edit.width(model.graph.input[0]))
-    whitened = mapped(nodes, source, centre, factor, f"{UNFAMILIARITY}/whitened")
-    axes = nodes.constant(f"{UNFAMILIARITY}/axes", np.array([1]))
-    last = f"{HEAD}{UNFAMILIARITY}_ReduceSumSquare"
-    nodes.add("ReduceSumSquare", [whitened, axes], UNFAMILIARITY, last, keepdims=0)
+    names = [f"{UNFAMILIARITY}/{i}" if len(judges) > 1 else UNFAMILIARITY for i in range(len(judges))]
+    for judge, name in zip(judges, names, strict=True):
+        _judged(nodes, judge, name, edit.width(model.graph.input[0]))
+    if len(judges) > 1:
+        nodes.add("Max", names, UNFAMILIARITY, f"{HEAD}{UNFAMILIARITY}_Max")
     extended = edit.copy(model)
     nodes.append_to(extended.graph)
     extended.graph.output.append(helper.make_tensor_value_info(UNFAMILIARITY, TensorProto.FLOAT, ["N"]))
@@ -193,9 +225,20 @@ def with_output(
     return extended
 
 
+def _judged(nodes: edit.Nodes, judge: Judge, result: str, channels: int) -> None:
+    """Add a squared distance divided by its limit, from a graph of so many features."""
+    centre, factor, source = judge.gaussian.mean, judge.gaussian.whitening / np.sqrt(judge.limit), SELECTED
+    if judge.early:
+        source, own = FEATURES, judge.early.columns if judge.places is None else judge.places
+        centre, factor = judge.early.placed(centre, factor, own, channels)
+    whitened = mapped(nodes, source, centre, factor, f"{result}/whitened")
+    axes = nodes.constant(f"{result}/axes", np.array([1]))
+    nodes.add("ReduceSumSquare", [whitened, axes], result, f"{HEAD}{result}_ReduceSumSquare", keepdims=0)
+
+
 def mapped(nodes: edit.Nodes, source: str, centre: np.ndarray, factor: np.ndarray, result: str) -> str:
-    """Add ``(source - centre) @ factor``, on the way to the output that the result's name begins with; that name."""
-    output, _ = result.split("/")
+    """Add ``(source - centre) @ factor``, on the way to what the result's name begins with; that name."""
+    output, _ = result.rsplit("/", 1)
     shift = nodes.constant(f"{output}/shift", centre.astype(np.float32))
     matrix = nodes.constant(f"{output}/factor", factor.astype(np.float32))
     centred = nodes.add("Sub", [source, shift], f"{output}/centred", f"{HEAD}{output}_Sub")

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 import numpy as np
 import onnx
 
-from edge_all.progress import Progress, ignore, split
+from edge_all.progress import Progress, ignore
 from edge_all.record import RobustnessTable
 
 from .. import features
 from ..dataset import Dataset, spread
 from ..dataset.augment import BATTERY
+from ..features import Wanted
 from . import evaluate
 from .fit import Head
 from .reference import Reference
@@ -28,23 +29,15 @@ def chosen_images(data: Dataset) -> np.ndarray:
 
 
 def extract(
-    graph: onnx.ModelProto,
-    data: Dataset,
-    size: tuple[int, int],
-    *,
-    target: str = "openvino",
-    progress: Progress = ignore,
-) -> dict[str, np.ndarray]:
-    """Features of all images of `data` under each change.
+    wanted: Sequence[Wanted], data: Dataset, size: tuple[int, int], progress: Progress = ignore
+) -> list[dict[str, np.ndarray]]:
+    """Features of the images of `data` under each change, by each graph.
 
     Returns:
-        ``float32 [M, C]`` by the change's name.
+        ``float32 [M, C]`` by the change's name, for each graph.
     """
-    parts = split(progress, [1.0] * len(BATTERY))
-    return {
-        change.name: features.extract(graph, data, size, target=target, change=change, progress=part)
-        for change, part in zip(BATTERY, parts, strict=True)
-    }
+    of_graphs = features.extract_each(wanted, data, size, BATTERY, progress)
+    return [{change.name: rows for change, rows in zip(BATTERY, of, strict=True)} for of in of_graphs]
 
 
 def table(clean: np.ndarray, changed: Mapping[str, np.ndarray]) -> RobustnessTable:
@@ -64,21 +57,9 @@ def table(clean: np.ndarray, changed: Mapping[str, np.ndarray]) -> RobustnessTab
     }
 
 
-def fp32(reference: Reference, progress: Progress = ignore) -> RobustnessTable:
-    """The FP32 heads under the battery, each image by the head of its own fold."""
-    images = chosen_images(reference.data)
-    data = reference.data.take(images)
-    protocol = reference.headline
-    folds = reference.splits[protocol][images]
-    changed = extract(reference.graph, data, reference.size, progress=progress)
-    heads = reference.heads[protocol]
-    right = {name: evaluate.answer(heads, rows, folds).argmax(1) == data.labels for name, rows in changed.items()}
-    return table(reference.answers[protocol][images].argmax(1) == data.labels, right)
-
-
 @dataclass(frozen=True)
 class Answering:
-    """A quantized backbone with its heads, and the images it is evaluated on. It was calibrated on none of them.
+    """A backbone with its heads, and the images it is evaluated on. It was calibrated on none of them.
 
     Attributes:
         graph: The backbone.
@@ -93,25 +74,48 @@ class Answering:
     rows: np.ndarray
 
 
-def int8(target: str, reference: Reference, sides: Sequence[Answering], progress: Progress = ignore) -> RobustnessTable:
-    """Quantized backbones with their heads under the battery.
+def measure(
+    reference: Reference, quantized: Mapping[str, Sequence[Answering]], progress: Progress = ignore
+) -> tuple[RobustnessTable, dict[str, RobustnessTable]]:
+    """The pipelines under the battery, each image answered by the head of its own fold.
 
     Args:
-        target: Whose engine runs the graphs.
         reference: The FP32 pipeline.
-        sides: Which graph answers for which images.
-        progress: Counts images.
+        quantized: INT8 backbones by target, whose engine runs them: which of them answers for which images.
+        progress: Counts changed images.
+
+    Returns:
+        Of FP32, and of INT8 by target.
     """
-    data, folds = reference.data, reference.splits[reference.headline]
-    tried = chosen_images(data)
-    clean = np.zeros(len(data), bool)
-    changed = {change.name: np.zeros(len(data), bool) for change in BATTERY}
-    parts = split(progress, [1.0 + float(side.images[tried].sum()) for side in sides])
-    for side, part in zip(sides, parts, strict=True):
+    every = np.ones(len(reference.data), bool)
+    exact = Answering(reference.graph, every, reference.heads[reference.headline], reference.rows.plain)
+    sides = [(None, exact), *((target, side) for target, of in quantized.items() for side in of)]
+    tried = chosen_images(reference.data)
+    wanted = [Wanted(side.graph, target or "openvino", side.images[tried]) for target, side in sides]
+    by_side = extract(wanted, reference.data.take(tried), reference.size, progress)
+    changed = list(zip((target for target, _ in sides), (side for _, side in sides), by_side, strict=True))
+
+    def of_target(wanted: str | None) -> RobustnessTable:
+        return _table(reference, tried, [(side, rows) for target, side, rows in changed if target == wanted])
+
+    return of_target(None), {target: of_target(target) for target in quantized}
+
+
+def _table(
+    reference: Reference, tried: np.ndarray, answering: Sequence[tuple[Answering, Mapping[str, np.ndarray]]]
+) -> RobustnessTable:
+    """The table of what answers for all images that were tried.
+
+    Args:
+        reference: The FP32 pipeline.
+        tried: Numbers of these images.
+        answering: What answers, and its features of its share of them under each change.
+    """
+    labels, folds = reference.data.labels, reference.splits[reference.headline]
+    clean = np.zeros(len(labels), bool)
+    right = {change.name: np.zeros(len(labels), bool) for change in BATTERY}
+    for side, by_change in answering:
         images = tried[side.images[tried]]
-        labels = data.labels[images]
-        clean[images] = evaluate.answer(side.heads, side.rows[images], folds[images]).argmax(1) == labels
-        by_change = extract(side.graph, data.take(images), reference.size, target=target, progress=part)
-        for name, rows in by_change.items():
-            changed[name][images] = evaluate.answer(side.heads, rows, folds[images]).argmax(1) == labels
-    return table(clean[tried], {name: right[tried] for name, right in changed.items()})
+        for rows, into in ((side.rows[images], clean), *((by_change[name], into) for name, into in right.items())):
+            into[images] = evaluate.answer(side.heads, rows, folds[images]).argmax(1) == labels[images]
+    return table(clean[tried], {name: of_change[tried] for name, of_change in right.items()})

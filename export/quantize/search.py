@@ -12,9 +12,9 @@ from edge_all.errors import EdgeAllError
 from edge_all.progress import Console, Progress, ignore, split
 from edge_all.record import FailedScheme, Tried, TriedHead
 
-from .. import features
+from .. import features, runners
 from ..dataset import augment, spread
-from ..features import Rows
+from ..features import Rows, Wanted
 from ..graph import timing
 from ..head.reference import Reference
 from . import heads, sensitivity
@@ -136,18 +136,17 @@ def _quantize_and_evaluate(
     reference, evaluated = quantizer.reference, quantizer.halves.evaluated_by_shipped
     quantizing, extracting = split(progress, _work(quantizer, scheme, refit))
     graphs = quantizer.pair(scheme, quantizing)
-    engine = features.engine_of(target)
+    engine = runners.engine_of(target)
     fp32_ms, int8_ms, _ = timing.times(engine, [reference.graph, *graphs])
     graph_ms = (fp32_ms, int8_ms) if engine == target else None
 
-    changed = [*quantizer.copies] if refit else []
-    plain, *rest = split(extracting, [1.0] + 2 * refit * [1.0 + len(changed)])
+    plain, copies = split(extracting, [1.0, refit * 2 * (1.0 + len(quantizer.copies))])
     pair = QuantizedPair(
         graphs, (evaluated, ~evaluated), _rows(target, graphs, (evaluated, ~evaluated), reference, plain)
     )
     tried = [heads.plain(pair, reference), heads.realigned(pair, reference)]
     if refit:
-        first, second = (_all_rows(target, graph, quantizer, part) for graph, part in zip(graphs, rest, strict=True))
+        first, second = _all_rows(target, graphs, quantizer, copies)
         tried.append(heads.refitted(pair, (first, second), reference))
     best = _simplest(tried)
     attempt = Attempt(scheme, pair, best, graph_ms)
@@ -174,22 +173,19 @@ def _rows(
 ) -> np.ndarray:
     """Features ``float32 [N, C]`` of every image, by the graph that answers for it."""
     rows = np.empty_like(reference.rows.plain)
-    parts = split(progress, [float(images.sum()) for images in evaluated])
-    for graph, images, part in zip(graphs, evaluated, parts, strict=True):
-        data = reference.data.subset(images)
-        rows[images] = features.extract(graph, data, reference.size, target=target, progress=part)
+    wanted = [Wanted(graph, target, images) for graph, images in zip(graphs, evaluated, strict=True)]
+    made = features.extract_each(wanted, reference.data, reference.size, [None], progress)
+    for images, (of_images,) in zip(evaluated, made, strict=True):
+        rows[images] = of_images
     return rows
 
 
-def _all_rows(target: str, graph: onnx.ModelProto, quantizer: Quantizer, progress: Progress) -> Rows:
-    """Features of all images by one graph, and of all their copies."""
-    reference = quantizer.reference
-    changes: list[augment.Copy | None] = [None, *quantizer.copies]
-    plain, *copies = (
-        features.extract(graph, reference.data, reference.size, target=target, change=change, progress=part)
-        for change, part in zip(changes, split(progress, [1.0] * len(changes)), strict=True)
-    )
-    return Rows(plain, tuple(copies), reference.rows.copied)
+def _all_rows(target: str, graphs: Sequence[onnx.ModelProto], quantizer: Quantizer, progress: Progress) -> list[Rows]:
+    """Features of all images by each graph, and of all their copies."""
+    reference, changes = quantizer.reference, [None, *quantizer.copies]
+    wanted = [Wanted(graph, target) for graph in graphs]
+    made = features.extract_each(wanted, reference.data, reference.size, changes, progress)
+    return [Rows(plain, tuple(copies), reference.rows.copied) for plain, *copies in made]
 
 
 def _record(attempt: Attempt, head: EvaluatedHead) -> TriedHead:

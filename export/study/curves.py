@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Literal, TypedDict, cast
 
 import numpy as np
@@ -14,9 +15,9 @@ import numpy as np
 from edge_all.progress import Progress, split
 
 from .. import backbones, features
-from ..dataset import augment, spread
+from ..dataset import spread
 from ..dataset.changes import Change
-from ..features import Rows
+from ..features import Rows, Wanted
 from ..head import evaluate
 from .store import write
 from .study import Study
@@ -112,21 +113,19 @@ def _measure(study: Study, progress: Progress) -> Curves:
     tried = spread(np.arange(len(data)), IMAGES)
     part = data.take(tried)
     changes = [change for levels in CURVES.values() for change in levels.values() if change]
-    parts = iter(split(progress, [len(data)] * (1 + COPIES) + [len(part)] * len(changes)))
-    plain = features.extract(graph, data, size, progress=next(parts))
-    copies = tuple(
-        features.extract(graph, data, size, change=copy, progress=next(parts))
-        for copy in augment.copies(COPIES, conditions.seed)
-    )
-    changed = {change: features.extract(graph, part, size, change=change, progress=next(parts)) for change in changes}
+    trained, tested = split(progress, [len(data) * (1 + COPIES), len(part) * len(changes)])
+    copied = replace(conditions, augment=COPIES, balance=False)
+    augmented = features.training_rows(graph, data, size, copied, trained)
+    (made,) = features.extract_each([Wanted(graph)], part, size, changes, tested)
+    changed = dict(zip(changes, made, strict=True))
     folds = study.inputs.splits[cell.protocol]
     heads = {
         training: evaluate.fold_heads(rows, data.labels, folds, study.spec(study.best))
-        for training, rows in zip(TRAININGS, (Rows(plain), Rows(plain, copies)), strict=True)
+        for training, rows in zip(TRAININGS, (Rows(augmented.plain), augmented), strict=True)
     }
 
     def accuracy(training: Training, change: Change | None) -> float:
-        rows = changed[change] if change else plain[tried]
+        rows = changed[change] if change else augmented.plain[tried]
         predicted = evaluate.answer(heads[training], rows, folds[tried]).argmax(1)
         return evaluate.percent((predicted == part.labels).mean(), 2)
 
