@@ -10,7 +10,7 @@ from edge_all import image
 from ..dataset import Dataset
 from ..dataset.synthetic import CLASSES, draw_field
 
-EACH_SIDE = 4
+EACH_SIDE = 3
 """How many inputs are far from a decision boundary, and how many are near one."""
 
 _LEVELS = np.uint8(8)

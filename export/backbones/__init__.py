@@ -137,7 +137,7 @@ EARLY = 0.5
 
 @dataclass(frozen=True)
 class Guard:
-    """Where the limit of what is familiar is set on an early place beside those that the head reads.
+    """An early place whose features are judged beside those that the head reads, in deciding what is familiar.
 
     Late features of another laboratory's picture look like those of the training images; early ones do not.
 

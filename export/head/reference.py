@@ -37,7 +37,7 @@ class Reference:
         heads: A head for each fold, by protocol.
         answers: Class probabilities ``float64 [N, K]`` by protocol, each image's by the head that has not seen it.
         scores: Accuracies of these answers, by protocol.
-        guard: The early place that the limit of what is familiar is set on; None sets it on what the classifier reads.
+        guard: The early place that is judged beside what the classifier reads; None is none.
     """
 
     graph: onnx.ModelProto
