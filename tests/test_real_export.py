@@ -1,12 +1,14 @@
-"""The recipe of the built-in bundle on a part of the real fields; it takes minutes, so it has its own file.
+"""The recipe of the built-in bundle on a part of the real fields, and where EDGE_ALL_WHOLE is set, on all of them.
 
-The figures of the bundle itself are checked in test_builtin_figures.py.
+On all it takes ten minutes, and the figures are those of the documentation; on a part they are lower, and a break shows
+all the same. What ships is checked in test_builtin_figures.py.
 """
 
 from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,42 @@ pytestmark = [
 BACKBONE = ("--backbone", "efficientnet_lite0", "--tap", "blocks.2.0:std")
 RECIPE = (*BACKBONE, "--features", 80, "--hold-out", "--no-refit", "--drawn-probe")
 
-EACH = 260
-"""Fields of each class, neighbouring ones: about half of the set. The kernels of the SVM take a quarter of the time."""
+RUNS = 5
+"""A class's runs of neighbouring fields; a part is taken of each, so that every look of the set is there."""
+
+
+@dataclass(frozen=True)
+class Least:
+    """What must be reached, in percent.
+
+    Attributes:
+        part: Share of the fields, from 0 to 1.
+        block: Accuracy under `block`.
+        grouped: Likewise.
+        changed: Accuracy under each change but the next one.
+        blurred: Accuracy under a blur of 3 pixels.
+        apart: How far INT8's accuracy may be from FP32's: one image in 319, or as much as the gate allows.
+        familiar: Held-out fields.
+        ok: Likewise.
+        wrong_ok: Likewise, and at most so many.
+    """
+
+    part: float
+    block: float
+    grouped: float
+    changed: float
+    blurred: float
+    apart: float
+    familiar: float
+    ok: float
+    wrong_ok: float
+
+
+LEAST = (
+    Least(1, block=97.7, grouped=99, changed=93, blurred=90, apart=0.3, familiar=98, ok=91.5, wrong_ok=1)
+    if os.environ.get("EDGE_ALL_WHOLE")
+    else Least(0.15, block=96.5, grouped=98, changed=82, blurred=70, apart=0.35, familiar=96, ok=90, wrong_ok=1)
+)
 
 
 @pytest.fixture
@@ -32,8 +68,10 @@ def part(tmp_path: Path) -> Path:
     root = tmp_path / "part"
     for folder in sorted(path for path in Path(str(DATA)).iterdir() if path.is_dir()):
         (root / folder.name).mkdir(parents=True)
-        for file in sorted(folder.iterdir())[:EACH]:
-            (root / folder.name / file.name).symlink_to(file.resolve())
+        files = sorted(folder.iterdir())
+        for i, file in enumerate(files):
+            if RUNS * i / len(files) % 1 < LEAST.part:
+                (root / folder.name / file.name).symlink_to(file.resolve())
     return root
 
 
@@ -42,16 +80,16 @@ def test_export_of_the_builtin_recipe(edge_all: Command, untimed: None, part: Pa
         done = edge_all("export", *RECIPE, "--data", part, "--out", tmp_path / "b", "--json", "--strict")
     assert done.returncode == 0, done.stderr
     summary = json.loads(done.stdout.splitlines()[-1])
-    print(json.dumps({k: summary[k] for k in ("metrics", "robustness", "held_out")}))
     block, grouped = (summary["metrics"][name] for name in ("block", "grouped"))
-    assert block["fp32"]["accuracy"] >= 97.5 and grouped["fp32"]["accuracy"] >= 99
+    assert block["fp32"]["accuracy"] >= LEAST.block and grouped["fp32"]["accuracy"] >= LEAST.grouped
     for robust in (summary["robustness"]["fp32"], *summary["robustness"]["int8"].values()):
         changes = robust["changes"]
-        assert changes["quarter turn"] >= robust["clean"] - 1.5 and changes.pop("blur of 3 px") >= 90
-        assert min(changes.values()) >= 94
+        assert changes["quarter turn"] >= robust["clean"] - 2 and changes.pop("blur of 3 px") >= LEAST.blurred
+        assert min(changes.values()) >= LEAST.changed
     for figures in block["int8"]["targets"].values():
-        assert abs(figures["accuracy"] - block["fp32"]["accuracy"]) <= 0.3 and figures["agreement_fp32"] >= 99.3
+        assert abs(figures["accuracy"] - block["fp32"]["accuracy"]) <= LEAST.apart
+        assert figures["agreement_fp32"] >= 99
     assert summary["gate"]["passed"]
     for figures in summary["held_out"]["scores"].values():
-        assert figures["accuracy"] >= 97 and figures["familiar"] >= 98 and figures["ok"] >= 91.5
-        assert figures["wrong_ok"] <= 1
+        assert figures["accuracy"] >= 97 and figures["familiar"] >= LEAST.familiar
+        assert figures["ok"] >= LEAST.ok and figures["wrong_ok"] <= LEAST.wrong_ok

@@ -42,6 +42,9 @@ def _conv(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
         raise ValueError(f"dilations {dilations}: wanted 1")
     bias = inputs[2] if len(inputs) > 2 else None
     strides, groups = attribute(node, "strides", (1, 1)), attribute(node, "group", 1)
+    top, left, bottom, right = attribute(node, "pads", (0, 0, 0, 0))
+    if (top, left) == (bottom, right):  # without a padded copy of the map
+        return functional.conv2d(inputs[0], inputs[1], bias, strides, (top, left), groups=groups)
     return functional.conv2d(padded(inputs[0], node), inputs[1], bias, strides, groups=groups)
 
 
