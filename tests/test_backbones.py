@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -13,7 +15,7 @@ from helpers_graphs import ENGINES, SIZE, by_onnxruntime, check_standard, eager,
 from edge_all.errors import EdgeAllError
 from edge_all.export import backbones
 from edge_all.export.assemble.fuse import fuse
-from edge_all.export.graph import build
+from edge_all.export.graph import build, weights
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.edit import OPSET
 from edge_all.export.head.fit import HeadSpec, to_onnx
@@ -109,9 +111,40 @@ def test_cut_at_a_tap_of_another_size() -> None:
 
 def test_same_inputs_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(build, "_convolutions", inspect.unwrap(build._convolutions))  # not those of an earlier test
+    monkeypatch.setattr("edge_all.cache.load", lambda name, most: None)
     backbone = backbones.load("mobilenetv2")
     models = [backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2") for _ in range(2)]
     assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(deterministic=True)
+
+
+def test_what_torch_exported_is_kept_and_made_again_where_it_is_damaged(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(build, "_convolutions", inspect.unwrap(build._convolutions))
+    monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path))
+    exported: list[object] = []
+    export = build._exported
+
+    def counted(*given: Any) -> onnx.GraphProto:
+        exported.append(given)
+        return export(*given)
+
+    monkeypatch.setattr(build, "_exported", counted)
+
+    def made(seed: int = 0) -> bytes:
+        backbone = backbones.load("mobilenetv2")
+        pretrained = weights.load(backbone, "random", seed=seed)
+        graph = backbone_graph(backbone, pretrained, tap_name="features.1", input_size=(32, 32))
+        return bytes(graph.SerializeToString(deterministic=True))
+
+    first = made()
+    assert made() == first and len(exported) == 1
+    assert made(seed=1) != first and len(exported) == 2
+    for file in (tmp_path / "graphs").iterdir():
+        content = bytearray(file.read_bytes())
+        content[-9] ^= 1
+        file.write_bytes(content)
+    assert made() == first and len(exported) == 3
 
 
 def test_inception_folds_torchvisions_two_normalisations() -> None:

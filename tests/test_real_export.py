@@ -37,6 +37,7 @@ class Least:
         part: Share of the fields, from 0 to 1.
         block: Accuracy under `block`.
         grouped: Likewise.
+        turned: How much a quarter turn may cost.
         changed: Accuracy under each change but the next one.
         blurred: Accuracy under a blur of 3 pixels.
         apart: How far INT8's accuracy may be from FP32's: one image in 319, or as much as the gate allows.
@@ -48,6 +49,7 @@ class Least:
     part: float
     block: float
     grouped: float
+    turned: float
     changed: float
     blurred: float
     apart: float
@@ -57,9 +59,11 @@ class Least:
 
 
 LEAST = (
-    Least(1, block=97.7, grouped=99, changed=93, blurred=90, apart=0.3, familiar=98, ok=91.5, wrong_ok=1)
+    Least(1, block=97.7, grouped=99, turned=1.5, changed=94, blurred=90, apart=0.3, familiar=98, ok=91.5, wrong_ok=1)
     if os.environ.get("EDGE_ALL_WHOLE")
-    else Least(0.15, block=96.5, grouped=98, changed=82, blurred=70, apart=0.35, familiar=96, ok=90, wrong_ok=1)
+    else Least(
+        0.15, block=96.5, grouped=98, turned=2, changed=82, blurred=70, apart=0.35, familiar=96, ok=90, wrong_ok=1
+    )
 )
 
 
@@ -84,7 +88,9 @@ def test_export_of_the_builtin_recipe(edge_all: Command, untimed: None, part: Pa
     assert block["fp32"]["accuracy"] >= LEAST.block and grouped["fp32"]["accuracy"] >= LEAST.grouped
     for robust in (summary["robustness"]["fp32"], *summary["robustness"]["int8"].values()):
         changes = robust["changes"]
-        assert changes["quarter turn"] >= robust["clean"] - 2 and changes.pop("blur of 3 px") >= LEAST.blurred
+        assert (
+            changes["quarter turn"] >= robust["clean"] - LEAST.turned and changes.pop("blur of 3 px") >= LEAST.blurred
+        )
         assert min(changes.values()) >= LEAST.changed
     for figures in block["int8"]["targets"].values():
         assert abs(figures["accuracy"] - block["fp32"]["accuracy"]) <= LEAST.apart

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import logging
 import warnings
@@ -13,6 +14,8 @@ import onnx
 import torch
 from onnx import TensorProto, compose, helper
 from torch import nn
+
+from edge_all import __version__, cache
 
 from ..backbones import Backbone, Place, places
 from . import edit, names
@@ -25,6 +28,12 @@ PLAIN = Preprocess()
 _TINY = f"{names.POOLING}tiny"
 
 _PIXELS = "x"
+
+_DIGEST = 32
+"""Bytes of the SHA-256 that a cached graph begins with."""
+
+_MOST_BYTES = 2**29
+"""Of a cached graph; ResNet101's has 170 million."""
 
 
 def backbone_graph(
@@ -113,9 +122,26 @@ def _pooling(ends: Sequence[Place]) -> edit.Nodes:
 
 
 def _convolutions(trunk: Trunk, size: tuple[int, int]) -> onnx.GraphProto:
-    """The trunk by torch's own exporter, which folds BatchNorm into the convolutions."""
+    """The trunk by torch's own exporter, whose result is cached: it takes from ten seconds to a minute."""
+    key = hashlib.sha256(f"{__version__} {torch.__version__} {trunk} {trunk.ends} {size}".encode())
+    for tensor, value in trunk.state_dict().items():
+        key.update(tensor.encode() + value.numpy().tobytes())
+    name = f"graphs/{key.hexdigest()[:32]}.onnx"
+    content = cache.load(name, _MOST_BYTES) or b""
+    if hashlib.sha256(content[_DIGEST:]).digest() != content[:_DIGEST]:
+        exported = _exported(trunk, size).SerializeToString()
+        content = hashlib.sha256(exported).digest() + exported
+        cache.store(name, content)
+    graph = onnx.GraphProto()
+    graph.ParseFromString(content[_DIGEST:])
+    _tidy(graph, {_PIXELS, *_maps(trunk)})
+    reorder(graph)
+    return graph
+
+
+def _exported(trunk: Trunk, size: tuple[int, int]) -> onnx.GraphProto:
+    """What torch makes of the trunk; BatchNorm is folded into the convolutions."""
     example = torch.zeros(2, 3, *size)
-    maps = [names.map_name(i) for i in range(len(trunk.ends))]
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
@@ -125,15 +151,18 @@ def _convolutions(trunk: Trunk, size: tuple[int, int]) -> onnx.GraphProto:
             dynamo=True,
             opset_version=edit.OPSET,
             input_names=[_PIXELS],
-            output_names=maps,
+            output_names=_maps(trunk),
             dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
             verbose=False,
         )
     assert program is not None
-    graph = program.model_proto.graph
-    _tidy(graph, {_PIXELS, *maps})
-    reorder(graph)
+    graph: onnx.GraphProto = program.model_proto.graph
     return graph
+
+
+def _maps(trunk: Trunk) -> list[str]:
+    """Names of the outputs."""
+    return [names.map_name(i) for i in range(len(trunk.ends))]
 
 
 def _tidy(graph: onnx.GraphProto, fixed: set[str]) -> None:
