@@ -242,16 +242,16 @@ def _run(jobs: Sequence[_Job], data: Dataset, size: tuple[int, int], progress: P
     for start in range(0, len(needed), _TOGETHER):
         some = [(int(i), next(pixels)) for i in needed[start : start + _TOGETHER]]
         for change, of_change in by_change.items():
-            shown = dict(parallel.each(partial(_changed, data, change), some, usable_cores()))
+            shown = dict(parallel.each(partial(_changed, data, change), some, usable_cores()) if change else some)
             for job in of_change:
                 job.rows += run[job.engine, job.graph]([shown[i] for i, _ in some if job.images[i]])
             done += len(some)
             progress(done, len(needed) * len(by_change))
 
 
-def _changed(data: Dataset, change: Changed | None, numbered: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
+def _changed(data: Dataset, change: Changed, numbered: tuple[int, np.ndarray]) -> tuple[int, np.ndarray]:
     i, pixels = numbered
-    return i, change(pixels, data.digests[i]) if change else pixels
+    return i, change(pixels, data.digests[i])
 
 
 def _key(graph: bytes, digests: Sequence[str], size: tuple[int, int], engine: str, change: Changed | None) -> str:

@@ -59,11 +59,7 @@ def _onnxruntime(graph: bytes) -> Runner:
     def features(pixels: np.ndarray) -> np.ndarray:
         return np.asarray(session.run([FEATURES], {IMAGE: pixels[np.newaxis]})[0][0])
 
-    return partial(_each, features)
-
-
-def _each(features: Callable[[np.ndarray], np.ndarray], images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    return parallel.each(features, images, usable_cores())
+    return partial(parallel.each, features, threads=usable_cores())
 
 
 _OPEN: dict[str, Callable[[bytes], Runner]] = {"openvino": _openvino, "cpu": _onnxruntime}

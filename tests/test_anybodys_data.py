@@ -20,7 +20,7 @@ FEW = (*SMALL, "--augment", 0, "--target", "cpu")
 
 KINDS = {"Benign": "basophil", "Early": "eosinophil", "Pre": "monocyte", "Pro": "platelet"}
 
-ASSUMED = re.compile(r"leuk|smear|taleqani|aria et al|scale bar|haematogone", re.IGNORECASE)
+ASSUMED = re.compile(r"leuk|smear|taleqani|aria et al|scale bar|haemat(?!oxylin)", re.IGNORECASE)
 """What is true of the public set alone."""
 
 PATIENT = r"_0(\d\d)\.jpg"

@@ -40,7 +40,7 @@ class Least:
         turned: How much a quarter turn may cost.
         changed: Accuracy under each change but the next one.
         blurred: Accuracy under a blur of 3 pixels.
-        apart: How far INT8's accuracy may be from FP32's: one image in 319, or as much as the gate allows.
+        apart: How far INT8's accuracy may be from FP32's: less than one image of a part.
         familiar: Held-out fields.
         ok: Likewise.
         wrong_ok: Likewise, and at most so many.

@@ -71,12 +71,12 @@ def _copies(reference: Reference, limits: Familiarity) -> tuple[np.ndarray, np.n
     rows, labels = reference.rows, reference.data.labels
     folds, heads = reference.splits[reference.headline], reference.heads[reference.headline]
     copied = np.ones(len(labels), bool) if rows.copied is None else rows.copied
-    checks = fold_checks(reference)
+    checks, most = fold_checks(reference), limits_of(limits)
     sure, wrong, familiar = [], [], []
     for copy in rows.copies:
         answers = evaluate.answer(heads, copy[copied], folds[copied])
         sure.append(answers.max(1))
         wrong.append(answers.argmax(1) != labels[copied])
         distances = checks.distances(heads, copy[copied], folds[copied])
-        familiar.append(familiarity.within(distances, limits_of(limits)))
+        familiar.append(familiarity.within(distances, most))
     return np.concatenate(sure), np.concatenate(wrong), np.concatenate(familiar)

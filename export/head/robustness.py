@@ -93,7 +93,7 @@ def measure(
     tried = chosen_images(reference.data)
     wanted = [Wanted(side.graph, target or "openvino", side.images[tried]) for target, side in sides]
     by_side = extract(wanted, reference.data.take(tried), reference.size, progress)
-    changed = list(zip((target for target, _ in sides), (side for _, side in sides), by_side, strict=True))
+    changed = [(target, side, rows) for (target, side), rows in zip(sides, by_side, strict=True)]
 
     def of_target(wanted: str | None) -> RobustnessTable:
         return _table(reference, tried, [(side, rows) for target, side, rows in changed if target == wanted])
