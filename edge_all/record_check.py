@@ -150,9 +150,17 @@ def _check_items(value: object, hint: object, place: str, *, is_list: bool) -> N
     """Check each item of a list, or each value of an object."""
     if is_list and not isinstance(value, list):
         raise RecordError(f"{place} is {_shown(value)}; wanted a list")
+    if hint is float and isinstance(value, list) and _are_numbers(value):
+        return
     items = enumerate(value) if isinstance(value, list) and is_list else _named(value, place).items()
     for key, item in items:
         _check(item, hint, f"{place}[{key}]" if is_list else f"{place}.{key}")
+
+
+def _are_numbers(values: Sequence[Any]) -> bool:
+    """Whether all are numbers within the limits, told at once: most of a record's values are in such lists."""
+    most = limits.LARGEST
+    return all(type(value) in (float, int) and -most <= value <= most for value in values)
 
 
 def _check_choice(value: object, choices: Iterable[Any], place: str) -> None:

@@ -24,12 +24,11 @@ MARKERS = ("slow", "engine", "real_data")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Give each worker of pytest-xdist a core of its own, and all of them one folder for the graphs of backbones."""
+    """Give each worker of pytest-xdist a core of its own, and all of them one cache, which is not the user's."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "")
     if not worker:
-        folder = tempfile.mkdtemp(prefix="edge-all-graphs-")
-        os.environ["EDGE_ALL_TEST_GRAPHS"] = folder
-        config.add_cleanup(partial(shutil.rmtree, folder))
+        os.environ["EDGE_ALL_CACHE"] = tempfile.mkdtemp(prefix="edge-all-tests-")
+        config.add_cleanup(partial(shutil.rmtree, os.environ["EDGE_ALL_CACHE"]))
     if worker.startswith("gw") and sys.platform == "linux":
         cores = sorted(os.sched_getaffinity(0))
         os.sched_setaffinity(0, {cores[int(worker[2:]) % len(cores)]})
@@ -53,14 +52,6 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     terminalreporter.section("seconds by marker")
     for marker in (*MARKERS, "none"):
         terminalreporter.line(f"{marker:<10}{seconds[marker]:8.1f} s {len(tests[marker]):5d} tests")
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """Nothing is read from, or left in, the user's cache; each worker of pytest-xdist has its own."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("EDGE_ALL_CACHE", str(tmp_path_factory.mktemp("cache")))
-        yield
 
 
 @pytest.fixture(scope="session")

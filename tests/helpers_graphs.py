@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
-import os
 from collections.abc import Callable
-from functools import cache, wraps
-from pathlib import Path
-from typing import Any, cast
+from functools import cache
 
 import numpy as np
 import onnx
 import torch
 from PIL import Image
 
-from edge_all import files
 from edge_all.export import backbones
 from edge_all.export.graph import build, weights
 
@@ -99,22 +94,3 @@ def check_conformance(probabilities: np.ndarray, wanted: np.ndarray, classifier:
 def check_standard(model: onnx.ModelProto) -> None:
     """Every node of a graph is in the standard domain."""
     assert {node.domain for node in model.graph.node} <= {"", "ai.onnx"}
-
-
-def _shared(convolutions: Callable[[build.Trunk, tuple[int, int]], onnx.GraphProto]) -> Any:
-    """Let torch export each trunk once for all workers of a test session: it takes seconds."""
-
-    @wraps(convolutions)
-    def cached(trunk: build.Trunk, size: tuple[int, int]) -> onnx.GraphProto:
-        key = hashlib.sha256(f"{trunk} {trunk.ends} {size}".encode())
-        for value in trunk.state_dict().values():
-            key.update(value.numpy().tobytes())
-        file = Path(os.environ["EDGE_ALL_TEST_GRAPHS"], f"{key.hexdigest()}.onnx")
-        if not file.exists():
-            files.write(file, convolutions(trunk, size).SerializeToString())
-        return cast(onnx.GraphProto, onnx.GraphProto.FromString(file.read_bytes()))
-
-    return cached
-
-
-build._convolutions = _shared(build._convolutions)

@@ -247,6 +247,20 @@ def test_folds_are_even() -> None:
         assert (np.bincount(folds[labels == label], minlength=5) == count).all()
 
 
+def test_home_is_moved_to_where_the_site_has_each_class() -> None:
+    home = np.array([[0.0, 0], [2, 0], [10, 0], [12, 0], [0, 10], [0, 12]])
+    far = [[1.0, 4]] * 9 + [[13, 8]]  # mostly of class 0, which moves by (0, 4); class 1 moves by (2, 8)
+    labels = np.array([0, 0, 1, 1, 2, 2] + [0] * 9 + [1])
+    pool = refit.Pool(np.concatenate([home, far]), np.arange(16), labels, np.zeros(16, int), np.arange(16), home=6)
+    moved, images = pool.moved(np.ones(16, bool))
+    assert images.tolist() == [0, 1, 2, 3, 4, 5]
+    common = np.array([1.0, 6])
+    for label, shift in ((0, (np.array([0.0, 4]) + common) / 2), (1, (np.array([2.0, 8]) + common) / 2), (2, common)):
+        np.testing.assert_allclose(moved[labels[:6] == label] - home[labels[:6] == label], [shift, shift])
+    nothing, _ = pool.moved(np.arange(16) < 6)
+    assert not len(nothing), "without a field of the site there is nowhere to move to"
+
+
 def test_limits_weigh_home_and_site_alike() -> None:
     pool = refit.Pool(
         inputs=np.zeros((1011, 2), np.float32),

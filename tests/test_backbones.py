@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from pathlib import Path
 from typing import Any
 
@@ -110,17 +109,23 @@ def test_cut_at_a_tap_of_another_size() -> None:
 
 
 def test_same_inputs_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "_convolutions", inspect.unwrap(build._convolutions))  # not those of an earlier test
     monkeypatch.setattr("edge_all.cache.load", lambda name, most: None)
     backbone = backbones.load("mobilenetv2")
     models = [backbone_graph(backbone, random_weights(backbone.name), tap_name="features.2") for _ in range(2)]
     assert models[0].SerializeToString(deterministic=True) == models[1].SerializeToString(deterministic=True)
 
 
+def test_a_graph_that_holds_the_size_of_the_batch_is_refused() -> None:
+    class Divided(torch.nn.Unflatten):
+        ends = (0,)
+
+    with pytest.raises(ValueError, match=r"torch exported .*Reshape.*, which may hold the size of the batch"):
+        build._exported(Divided(1, (1, 3)), (8, 8))  # type: ignore[arg-type]
+
+
 def test_what_torch_exported_is_kept_and_made_again_where_it_is_damaged(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(build, "_convolutions", inspect.unwrap(build._convolutions))
     monkeypatch.setenv("EDGE_ALL_CACHE", str(tmp_path))
     exported: list[object] = []
     export = build._exported

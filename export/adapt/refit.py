@@ -60,6 +60,27 @@ class Pool:
         rows = np.concatenate([rows, np.tile(site, weight - 1)])
         return self.inputs[rows], self.shown[rows]
 
+    def moved(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Home's of some images, ``bool [N + S]``, where the site would have them: ``float32 [R, F]``, ``int64 [R]``.
+
+        A few fields tell where the site's features lie; how they scatter, the many images of home tell better. A class
+        moves by the difference of the means, half by its own and half by that of all classes alike, which fewer fields
+        can tell; so it does not matter which classes the site has most fields of. Sun, Feng and Saenko 2016 ("Return of
+        Frustratingly Easy Domain Adaptation") move features likewise, without labels and with their covariance.
+        """
+        home = np.flatnonzero(images[: self.home])
+        site = np.flatnonzero(images[self.shown] & (self.shown >= self.home))
+        labels = self.labels[self.shown]
+        own: dict[int, np.ndarray] = {
+            k: self.inputs[site[labels[site] == k]].mean(0) - self.inputs[home[labels[home] == k]].mean(0)
+            for k in np.intersect1d(labels[site], labels[home])
+        }
+        if not own:
+            return self.inputs[:0], self.shown[:0]
+        common: np.ndarray = np.mean(list(own.values()), axis=0)
+        shifts = np.stack([own.get(label, common) for label in labels[home]])
+        return self.inputs[home] + (shifts + common) / 2, self.shown[home]
+
 
 def pool(kept: TrainingFeatures, views: Sequence[np.ndarray], site: Site) -> Pool:
     """Put a site's S fields beside the N images of which a bundle kept the features.
@@ -156,7 +177,10 @@ def fit(pool: Pool, spec: HeadSpec, images: np.ndarray | None = None, weight: in
     chosen = np.ones(len(pool.labels), bool) if images is None else images
     inputs, shown = pool.training(chosen, weight)
     weights = np.where(shown < pool.home, familiarity.row_weights(shown), 1.0)
-    return Fitted(fit_classifier(spec, inputs, pool.labels[shown], shown), familiarity.fit_inputs(inputs, weights))
+    gaussian = familiarity.fit_inputs(inputs, weights)
+    moved, images_moved = pool.moved(chosen)
+    inputs, shown = np.concatenate([inputs, moved]), np.concatenate([shown, images_moved])
+    return Fitted(fit_classifier(spec, inputs, pool.labels[shown], shown), gaussian)
 
 
 def fit_folds(pool: Pool, spec: HeadSpec, left_out: np.ndarray | None = None, weight: int = WEIGHT) -> list[Fitted]:
