@@ -2,8 +2,9 @@
 
 Sites are simulated: the fields that the bundle was not trained on, changed as another lamp, camera, stain, focus or
 scale would. Half of them, near-duplicates together, are the technician's, who labels a few of each class; the others
-are classified before and after by the graph that would run, INT8. The bundle must have been exported from a part of
-DIR: --hold-out alone does not do, since the bundle is fitted on all images in the end.
+are classified before and after by the graph that would run, INT8. Then the halves change places, so that every field is
+tested once. The bundle must have been exported from a part of DIR: --hold-out alone does not do, since the bundle is
+fitted on all images in the end.
 """
 
 from __future__ import annotations
@@ -74,6 +75,7 @@ class Row(TypedDict):
     Attributes:
         site: The change.
         folder: How many fields of each class were labelled.
+        half: Which half of the fields was the technician's, 1 or 2.
         fields: How many these were.
         tested: How many others were classified.
         before: By the bundle as it is.
@@ -86,6 +88,7 @@ class Row(TypedDict):
 
     site: str
     folder: str
+    half: int
     fields: int
     tested: int
     before: Shares
@@ -101,22 +104,29 @@ class Row(TypedDict):
 @click.option("--bundle", "path", required=True, type=click.Path(path_type=Path), help="Exported from a part of it.")
 @click.option("--site", "wanted", multiple=True, help="Only sites whose name begins so.")
 @click.option("--folder", "sizes", multiple=True, help="Only folders whose name begins so.")
+@click.option("--half", "halves", multiple=True, type=click.IntRange(1, 2), help="Only this half.  [default: both]")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to a file.")
-def main(data: Path, path: Path, wanted: tuple[str, ...], sizes: tuple[str, ...], report: Path | None) -> None:
+def main(
+    data: Path,
+    path: Path,
+    wanted: tuple[str, ...],
+    sizes: tuple[str, ...],
+    halves: tuple[int, ...],
+    report: Path | None,
+) -> None:
     """Print a table of all sites."""
     bundle = bundles.load(path)
     fields = _unseen(read(data), bundle)
-    labelled = _halves(fields)
-    print("| site | labelled a class | before: right, ok, wrong with ok | after | home | seconds (CPU) | |")
-    print("|" + "---|" * 7)
+    print("| site | labelled a class | half | before: right, ok, wrong with ok | after | home | seconds (CPU) | |")
+    print("|" + "---|" * 8)
     rows: list[Row] = []
     for site in SITES:
         if wanted and not site.name.startswith(wanted):
             continue
         pixels = np.stack(list(features.changed(fields, bundle.input_size, site)))
         for folder in FOLDERS:
-            if not sizes or folder.name in sizes:
-                rows.append(_row(bundle, site, folder, fields, pixels, labelled))
+            for half in halves or (1, 2) if not sizes or folder.name in sizes else ():
+                rows.append(_row(bundle, site, folder, fields, pixels, half))
                 print(_line(rows[-1]), flush=True)
                 if report:
                     about = {"machine": machine.describe(), "bundle": bundle.name, "digest": bundle.digest}
@@ -135,8 +145,8 @@ def _unseen(data: Dataset, bundle: Bundle) -> Dataset:
     return data.subset(unseen)
 
 
-def _halves(data: Dataset) -> np.ndarray:
-    """``bool [N]``: the technician's half; near-duplicates are in one half."""
+def _first_half(data: Dataset) -> np.ndarray:
+    """``bool [N]``: half of the fields of each class; near-duplicates are in one half."""
     together = groups(data)
     chosen = np.zeros(len(data), bool)
     for label in np.unique(data.labels):
@@ -145,9 +155,8 @@ def _halves(data: Dataset) -> np.ndarray:
     return chosen
 
 
-def _row(
-    bundle: Bundle, site: Change, folder: Folder, fields: Dataset, pixels: np.ndarray, labelled: np.ndarray
-) -> Row:
+def _row(bundle: Bundle, site: Change, folder: Folder, fields: Dataset, pixels: np.ndarray, half: int) -> Row:
+    labelled = _first_half(fields) if half == 1 else ~_first_half(fields)
     with tempfile.TemporaryDirectory() as room:
         chosen = _chosen(fields.labels, labelled, folder)
         _write(Path(room, "site"), fields, pixels, chosen)
@@ -161,6 +170,7 @@ def _row(
     return {
         "site": site.name,
         "folder": folder.name,
+        "half": half,
         "fields": len(chosen),
         "tested": int(tested.sum()),
         "before": before,
@@ -209,7 +219,7 @@ def _line(row: Row) -> str:
     home = " -> ".join(f"{value:.1f}" for value in row["home"])
     refused = f"refused: {'; '.join(row['refused'])}" if row["refused"] else ""
     seconds = f"{row['seconds']:.0f} ({row['cpu_seconds']:.0f})"
-    return f"| {row['site']} | {row['folder']} | {before} | {after} | {home} | {seconds} | {refused} |"
+    return f"| {row['site']} | {row['folder']} | {row['half']} | {before} | {after} | {home} | {seconds} | {refused} |"
 
 
 @contextmanager

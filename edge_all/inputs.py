@@ -24,8 +24,16 @@ SUFFIXES = frozenset(
 )
 """Endings of the files in a folder that count as images; a file that is given by itself may have any name."""
 
-EMPTY = f"no image there; wanted files ending in {' '.join(sorted(SUFFIXES))}"
-"""The error of a folder without any image."""
+SLIDE_SUFFIXES = frozenset(
+    (*(".svs", ".ndpi", ".mrxs", ".scn", ".bif", ".vms", ".vmu", ".svslide"), ".czi", ".dcm", ".tif", ".tiff")
+)
+"""The same for whole slides."""
+
+NOTHING = "no image there; "
+"""How the error of a folder without any image begins."""
+
+EMPTY = f"{NOTHING}wanted files ending in {' '.join(sorted(SUFFIXES))}"
+"""The same, where images were looked for."""
 
 HIDDEN = "hidden"
 """Kind of the files and folders whose name begins with a dot."""
@@ -63,7 +71,7 @@ class Found:
     not_looked_at: Counter[str]
 
 
-def find(named: Sequence[Path], left_out: Collection[Path] = ()) -> Found:
+def find(named: Sequence[Path], left_out: Collection[Path] = (), suffixes: Collection[str] = SUFFIXES) -> Found:
     """List what files and folders stand for.
 
     A file stands for itself, whatever its name. A folder stands for the images below it: the regular files whose ending
@@ -73,11 +81,12 @@ def find(named: Sequence[Path], left_out: Collection[Path] = ()) -> Found:
     Args:
         named: Files and folders.
         left_out: Folders that are not searched.
+        suffixes: Endings to look for in folders, in place of `SUFFIXES`.
 
     Returns:
         What was found. A folder without any image is an item with an error.
     """
-    search = _Search(named, left_out)
+    search = _Search(named, left_out, suffixes)
     return Found(tuple(tuple(search.items(path)) for path in named), search.not_looked_at)
 
 
@@ -124,7 +133,10 @@ _Identity = tuple[int, int] | str
 class _Search:
     """A search through all that was named, in which every folder is entered once."""
 
-    def __init__(self, named: Sequence[Path], left_out: Collection[Path] = ()) -> None:
+    def __init__(
+        self, named: Sequence[Path], left_out: Collection[Path] = (), suffixes: Collection[str] = SUFFIXES
+    ) -> None:
+        self._suffixes = suffixes
         self.not_looked_at: Counter[str] = Counter()
         self._left_out = frozenset(left_out)
         self._entered: set[_Identity] = set()
@@ -143,7 +155,7 @@ class _Search:
             any_item = True
             yield item
         if not any_item and self._repeated == repeated:
-            yield Item(named, EMPTY)
+            yield Item(named, f"{NOTHING}wanted files ending in {' '.join(sorted(self._suffixes))}")
 
     def below(self, start: Path) -> Iterator[Item]:
         """The images below a folder, and what cannot be read there."""
@@ -183,7 +195,7 @@ class _Search:
                     inner += {folder / name} - self._left_out
                 elif not entry.is_file():
                     yield Item(folder / name, _what(folder / name))
-                elif (ending := os.path.splitext(name)[1].lower()) not in SUFFIXES:
+                elif (ending := os.path.splitext(name)[1].lower()) not in self._suffixes:
                     self.not_looked_at[ending if 1 < len(ending) <= _LONGEST_ENDING else "no ending"] += 1
                 elif (identity, name) in self._named:
                     self._repeated += 1

@@ -162,6 +162,43 @@ def outlines(picture: Pixels, drawn: Sequence[Outline], counts: Mapping[str, int
     return _png(sheet)
 
 
+def mosaic(
+    picture: Pixels,
+    patches: Pixels,
+    weights: npt.NDArray[np.floating],
+    counts: Mapping[str, int],
+    classes: Sequence[str],
+) -> bytes:
+    """Lay a colour over each of very many tiles, which cover a picture evenly.
+
+    Args:
+        picture: ``uint8 [h, w, 3]``.
+        patches: Their colours, ``uint8 [rows, columns, 3]``.
+        weights: How much of each is colour, from 0 to 1, ``[rows, columns]``.
+        counts: What stands below the picture, with numbers; a class has its colour beside it.
+        classes: The classes, in order.
+
+    Returns:
+        The PNG file.
+    """
+    base = _fitted(picture, enlarge=True)
+    rows = np.arange(base.height) * len(patches) // base.height
+    columns = np.arange(base.width) * patches.shape[1] // base.width
+    share = weights[rows][:, columns, None].astype(np.float32)
+    mixed = (np.asarray(base) * (1 - share) + patches[rows][:, columns] * share).round().astype(np.uint8)
+    others = ", ".join(f"{name} {count}" for name, count in counts.items() if name not in classes)
+    lines = _wrapped([others, NOTICE], base.width)
+    sheet, pen = _sheet(Image.fromarray(mixed), len(lines) + len(classes))
+    at = base.height + _MARGIN
+    for name, colour in colours(classes).items():
+        pen.rectangle((_MARGIN, at + 3, _MARGIN + 14, at + 17), fill=colour)
+        pen.text((_MARGIN + 22, at), f"{name} {counts[name]}", fill="black", font=_font())
+        at += _LINE
+    for line in lines:
+        at = _write(pen, line, at)
+    return _png(sheet)
+
+
 def rgb(colour: str) -> tuple[int, int, int]:
     """Red, green and blue of ``#rrggbb``."""
     return int(colour[1:3], 16), int(colour[3:5], 16), int(colour[5:7], 16)

@@ -7,8 +7,9 @@ drawn. The photographs are those that come with scikit-learn, and with scikit-im
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
@@ -83,18 +84,29 @@ def tally(is_ok: Callable[[Pixels], bool], shown: Iterable[Outsider]) -> Tally:
 
 
 def pictures(size: tuple[int, int], seed: int = 0) -> Iterator[Outsider]:
-    """Outsiders, drawn and packaged; it takes a second or two.
+    """Outsiders, drawn and packaged.
 
     Args:
         size: Height and width, in pixels.
         seed: The same seed gives the same pictures.
     """
-    for number, (kind, draw) in enumerate(_DRAWN.items()):
-        for i in range(_EACH):
-            yield Outsider(kind, _fitted(draw(np.random.default_rng([seed, number, i])), size))
-    for picture in photographs():
-        for crop in crops(picture, np.random.default_rng(seed), _CROPS):
-            yield Outsider("photograph", _fitted(np.asarray(crop), size))
+    return (Outsider(kind, _fitted(pixels, size)) for kind, pixels in _originals(seed))
+
+
+@cache
+def _originals(seed: int) -> Sequence[Outsider]:
+    """Outsiders as they were drawn or cut out, which takes a second or two; they are of many sizes."""
+    drawn = [
+        Outsider(kind, draw(np.random.default_rng([seed, number, i])))
+        for number, (kind, draw) in enumerate(_DRAWN.items())
+        for i in range(_EACH)
+    ]
+    cut_out = [
+        Outsider("photograph", np.asarray(crop))
+        for picture in photographs()
+        for crop in crops(picture, np.random.default_rng(seed), _CROPS)
+    ]
+    return (*drawn, *cut_out)
 
 
 def sentence(record: OutsidersRecord) -> str:

@@ -275,8 +275,7 @@ def test_without_a_scale_what_is_assumed_is_told(edge_all: Command, colour_bundl
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["--scale", "0.5"], "--scale is for frames that are cut into tiles; add --tile"),
-        (["--out", "x"], "--out is for frames"),
+        (["--scale", "0.5"], "--scale is for frames that are cut into tiles: add --tile"),
         (["--tile", "--scale", "0.5", "--cell", "16"], "give one of them"),
         (["--tile", "--scale", "0"], "0"),
         (["--tile", "--scale", "nan"], "want a number"),

@@ -25,6 +25,7 @@ _HIDDEN = frozenset(
         "output",
         "passed_on",
         "scores",
+        "slides",
         "stop",
         "text",
         "tiled",

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import click
 
 from edge_all import NOTICE
-from edge_all.cli import options, tiled
+from edge_all.cli import options, slides, tiled
 from edge_all.cli.output import answers, say, tell
 from edge_all.cli.tiled import Counts, Source
 from edge_all.cli.writers import open_writer
@@ -42,19 +42,21 @@ if TYPE_CHECKING:
     "--scale",
     type=click.FloatRange(min=0, min_open=True),
     metavar="UM",
-    help="With --tile: micrometres that a pixel of the frames shows.  [default: as in the graph's input]",
+    help="With --tile or --out: micrometres that a pixel of the frames or slides shows.  [default: as in the graph's "
+    "input; as the slide says]",
 )
 @click.option(
     "--cell",
     type=click.FloatRange(min=1),
     metavar="PX",
-    help="With --tile, instead of --scale: how many pixels of the frames a red cell (7.5 um) is across.",
+    help="Instead of --scale: how many pixels of the frames or slides a red cell (7.5 um) is across.",
 )
 @click.option(
     "--out",
     type=options.PATH,
     metavar="DIR",
-    help="With --tile: write a picture and a GeoJSON file (for QuPath) of each frame's tiles there.",
+    help="With --tile: write a picture and a GeoJSON file (for QuPath) of each frame's tiles there. Without it: the "
+    "images are whole slides; write Parquet, GeoJSON, a picture and a summary of each there.",
 )
 def command(
     inputs: tuple[str, ...],
@@ -75,6 +77,9 @@ def command(
     A folder stands for all images below it, and - for one image file on stdin. An image that cannot be classified is
     reported, all others are answered, and the exit status is then 1.
 
+    With --out and without --tile, the images are whole slides (SVS, NDPI, MRXS, SCN, DICOM, pyramidal TIFF, OME-TIFF).
+    Their tissue is answered field by field, and a run that was cut short goes on where it was.
+
     What to photograph, for the built-in bundle: a whole field of a 100x objective. When the field is scaled to 224
     pixels, a red cell is about 16 pixels across. The bundle has seen neither single cells nor other magnifications.
 
@@ -87,13 +92,16 @@ def command(
 
     wanted = tiled.wanted(tile, scale, cell, out, inputs)
     bundle = bundles.load(path or bundles.default(tell), keys)
-    sources, not_looked_at = _sources(inputs)
-    with answers("Classifying", "frames" if wanted else "images") as (progress, write):
+    sources, not_looked_at = _sources(inputs, slides=bool(wanted and wanted.whole_slides))
+    unit = "images" if not wanted else "tiles" if wanted.whole_slides else "frames"
+    with answers("Classifying", unit) as (progress, write):
         streams = _streams(_MANY if wanted else sum(not source.error for source in sources), target)
         engine = EngineOptions(target, device, threads, streams)
         classifier = self_check.load(bundle, engine, precision, tell)
         _check_any(sources, not_looked_at)
-        if wanted:
+        if wanted and wanted.whole_slides:
+            counts = slides.classify(classifier, sources, wanted, streams, form, write, progress)
+        elif wanted:
             writer = tiled.open_writer(form, classifier, write)
             counts = tiled.classify(classifier, sources, wanted, streams, writer, progress)
         else:
@@ -158,14 +166,15 @@ _MEANINGS = {
 }
 
 
-def _sources(texts: Sequence[str]) -> tuple[list[Source], Counter[str]]:
+def _sources(texts: Sequence[str], *, slides: bool) -> tuple[list[Source], Counter[str]]:
     """What to classify, in order, and how many files of which kinds were found beside it."""
     from edge_all import inputs
 
     if texts.count(_STDIN) > 1:
         raise click.UsageError("- was given twice; stdin holds one image file")
     own = [_source(text) for text in texts]
-    found = inputs.find([Path(text) for text, source in zip(texts, own, strict=True) if source is None])
+    paths = [Path(text) for text, source in zip(texts, own, strict=True) if source is None]
+    found = inputs.find(paths, suffixes=inputs.SLIDE_SUFFIXES if slides else inputs.SUFFIXES)
     items = iter(found.items)
     sources: list[Source] = []
     for source in own:
@@ -182,9 +191,9 @@ def _check_any(sources: Sequence[Source], not_looked_at: Counter[str]) -> None:
     from edge_all import inputs
     from edge_all.errors import ImageError
 
-    if all(source.error == inputs.EMPTY for source in sources):
+    if all(source.error.startswith(inputs.NOTHING) for source in sources):
         beside = f"; not looked at: {inputs.kinds(not_looked_at)}" if not_looked_at else ""
-        raise ImageError(f"{', '.join(source.name for source in sources)}: {inputs.EMPTY}{beside}")
+        raise ImageError(f"{', '.join(source.name for source in sources)}: {sources[0].error}{beside}")
 
 
 def _source(text: str) -> Source | None:

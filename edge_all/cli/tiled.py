@@ -70,12 +70,14 @@ class Wanted(NamedTuple):
     """What is asked for.
 
     Attributes:
-        um_per_px: Micrometres that a pixel of the frames shows; None where it is not known.
-        out: Folder for pictures and GeoJSON; None for none.
+        um_per_px: Micrometres that a pixel of the frames or slides shows; None where it is not known.
+        out: Folder for what is written of each; None for none.
+        whole_slides: Whether they are slides, of which a part is in memory at a time.
     """
 
     um_per_px: float | None
     out: Path | None
+    whole_slides: bool = False
 
 
 Answered = Callable[[str, "Frame", float, tuple[Path, ...]], None]
@@ -93,16 +95,17 @@ def wanted(
     Raises:
         click.UsageError: They contradict each other.
     """
-    given = {"--scale": scale, "--cell": cell_px, "--out": out}
-    named = [name for name, value in given.items() if value is not None]
-    if not tile and named:
-        raise click.UsageError(f"{named[0]} is for frames that are cut into tiles; add --tile")
+    named = [name for name, value in (("--scale", scale), ("--cell", cell_px)) if value is not None]
+    if not tile and not out and named:
+        raise click.UsageError(
+            f"{named[0]} is for frames that are cut into tiles: add --tile; and for slides: add --out"
+        )
     um_per_px = options.um_per_px(scale, cell_px)
-    if not tile:
+    if not tile and not out:
         return None
     if out:
         _check_out(out, inputs)
-    return Wanted(um_per_px, out)
+    return Wanted(um_per_px, out, whole_slides=not tile)
 
 
 def _check_out(out: Path, inputs: Sequence[str]) -> None:
