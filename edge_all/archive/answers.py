@@ -1,0 +1,77 @@
+"""A part answered, as a table: a row for each image, in the order of the part."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from edge_all import parallel
+from edge_all.archive.contents import Item, items
+from edge_all.archive.sources import Part
+from edge_all.classifier import Classifier, Prediction
+from edge_all.errors import ImageError
+
+_ORIGIN = ("threshold", "bundle", "bundle_digest", "version", "engine", "target", "precision")
+
+
+def answer(part: Part, classifier: Classifier, threads: int) -> Any:
+    """Answer all images of a part; those that cannot be classified have the reason in their row.
+
+    Args:
+        part: The part.
+        classifier: Loaded with as many streams as there are threads.
+        threads: How many images are answered at the same time; one more is read meanwhile.
+
+    Returns:
+        A ``pyarrow.Table``.
+
+    Raises:
+        TargetError: The engine failed.
+    """
+
+    def classify(item: Item) -> tuple[Item, Prediction | str]:
+        try:
+            return item, classifier.classify(item.read(), digest=True)
+        except ImageError as error:
+            return item, str(error)
+
+    rows = [
+        _row(item, given, classifier.bundle.classes)
+        for item, given in parallel.ahead(classify, items(part), threads + 1)
+    ]
+    return _table(rows, classifier)
+
+
+def _row(item: Item, given: Prediction | str, classes: tuple[str, ...]) -> dict[str, object]:
+    file = item.file
+    row: dict[str, object] = {
+        "file": item.name,
+        "size": file.size if file else None,
+        "stamp": file.stamp if file else None,
+    }
+    if isinstance(given, str):
+        return row | {"error": given, "status": None, "label": None}
+    row |= {"label": given.label, "status": given.status, "top": given.top}
+    row |= {f"p_{label}": given.probabilities[label] for label in classes}
+    row |= {"unfamiliarity": given.unfamiliarity, "reason": given.reason, "sha256": given.sha256}
+    return row | {"error": None}
+
+
+def _table(rows: list[dict[str, object]], classifier: Classifier) -> Any:
+    import pyarrow as pa
+
+    origin: Mapping[str, object] = classifier.origin()
+    shares = [(f"p_{label}", pa.float32()) for label in classifier.bundle.classes]
+    schema = pa.schema(
+        [
+            *((name, pa.string()) for name in ("file", "label", "status", "top")),
+            *shares,
+            ("unfamiliarity", pa.float32()),
+            *((name, pa.string()) for name in ("reason", "error", "sha256")),
+            ("size", pa.int64()),
+            ("stamp", pa.string()),
+            *((name, pa.float64() if name == "threshold" else pa.string()) for name in _ORIGIN),
+        ]
+    )
+    made = {name: origin[name] for name in _ORIGIN}
+    return pa.Table.from_pylist([row | made for row in rows], schema=schema)
