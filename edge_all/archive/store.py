@@ -73,8 +73,9 @@ class Store:
         return statuses, +labels
 
     def _tables(self) -> list[str]:
+        """Names of the tables; a hidden one is what a killed run had not finished writing."""
         found = (posixpath.basename(name) for name in self._system.find(self._root))
-        return sorted(name for name in found if name.endswith(ENDING))
+        return sorted(name for name in found if name.endswith(ENDING) and not name.startswith("."))
 
     def _read(self, name: str, columns: list[str]) -> Any:
         import pyarrow.parquet as pq

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +67,7 @@ class Dataset:
         name = self.classes[label]
         return "" if normalized_name(file).split("/")[0].strip() == name else f"\t{name}"
 
-    @property
+    @cached_property
     def paths(self) -> list[Path]:
         """The files' full paths."""
         return [self.root / file for file in self.files]
