@@ -43,6 +43,7 @@ def test_read(drawn: Path) -> None:
     assert found.thumbnails.shape == (48, 32, 32, 3) and found.thumbnails.dtype == np.uint8
     assert seen == [(done, 48) for done in range(1, 49)]
     assert all((drawn / file).is_file() for file in found.files)
+    assert found.paths is found.paths, "made once: for each of 2,604 images anew it took a minute"
 
 
 def test_fingerprint_is_of_content_and_names(drawn: Path, root: Path) -> None:
