@@ -27,6 +27,8 @@ _BANDS = limits.MEASURES - 10
 """Octaves of length, from two pixels on; what varies more slowly is one measure more, and three levels of three colours
 are nine."""
 
+_GREY = np.ones(3, np.float32)
+
 _STRIDE = 4
 """The levels are those of every fourth pixel of every fourth line."""
 
@@ -73,16 +75,18 @@ def measures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         pixels: ``uint8 [H, W, 3]``, no side under 32 pixels.
     """
     height, width = (side - side % 2**_BANDS for side in pixels.shape[:2])
-    red, green, blue = (pixels[:height, :width, channel] for channel in range(3))
-    grey = red.astype(np.float32) + green + blue
+    grey = (
+        pixels[:height, :width].astype(np.float32) @ _GREY
+    )  # whole numbers; as a product it takes a fifth of the time
     grey /= 3
     variances = [grey.var(dtype=np.float64)]
     for _ in range(_BANDS):
         grey = (grey[::2, ::2] + grey[1::2, ::2] + grey[::2, 1::2] + grey[1::2, 1::2]) / 4
         variances.append(grey.var(dtype=np.float64))
     within = -np.diff([*variances, 0.0])  # the mean of a square leaves the variance between squares
-    few = np.sort(pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3), axis=0)
-    levels = few[[round(share * (len(few) - 1)) for share in _LEVELS]].ravel()
+    few = pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3)
+    places = [round(share * (len(few) - 1)) for share in _LEVELS]
+    levels = np.partition(few, places, axis=0)[places].ravel()
     logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
     return np.concatenate(logs)
 
