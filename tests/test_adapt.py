@@ -280,6 +280,19 @@ def test_limits_weigh_home_and_site_alike() -> None:
     assert refit.limits(pool, unsure).threshold >= 0.9, "the site must not lower what home wants"
 
 
+def test_a_weak_head_on_a_site_alone_answers_few() -> None:
+    """Of 100 images and a copy of each, the 30 that are told best are right, and a third of the others are wrong."""
+    labels, numbers = np.zeros(100, np.int64), np.arange(100)
+    pool = refit.Pool(np.zeros((200, 2), np.float32), np.tile(numbers, 2), labels, labels, numbers, home=0)
+    right = (numbers < 30) | (numbers % 3 > 0)
+    sure = np.linspace(0.99, 0.51, 100)
+    shares = np.where(right[:, None], np.stack([sure, 1 - sure], 1), np.stack([1 - sure, sure], 1))
+    rows = refit.Answers(np.concatenate([shares, shares]), np.zeros(200))
+    limits = refit.limits(pool, rows)
+    answered = limits.ok(rows.first(100))
+    assert answered.sum() == 30 and right[answered].all()
+
+
 def _figures(accuracy: float, ok: float = 90.0, wrong_ok: float = 0.0, images: int = 40) -> Figures:
     return {"images": images, "accuracy": accuracy, "low": 0, "high": 100, "ok": ok, "wrong_ok": wrong_ok}
 

@@ -206,7 +206,8 @@ def limits(pool: Pool, rows: Answers) -> Limits:
 
     The distance and the threshold are never less than home alone wants: a few fields that are unlike their neighbours
     must not let wrong answers pass. Where there is no home, the site is. The threshold is raised for the changed
-    copies, too, as an export raises it.
+    copies, too, as an export raises it; where there is no home, however few are answered then, for a head on a few
+    fields alone may be weak.
 
     Args:
         pool: Home and site.
@@ -227,7 +228,8 @@ def limits(pool: Pool, rows: Answers) -> Limits:
     familiar = copies.distances <= distance
     wrong = copies.probabilities.argmax(1) != pool.labels[pool.shown[images:]]
     safe = risk.safe(copies.probabilities.max(1)[familiar], wrong[familiar], risk.RISK) if familiar.any() else 0.0
-    return Limits(distance, float(np.clip(safe, at_coverage(familiarity.COVERAGE), at_coverage(risk.LEAST_COVERAGE))))
+    most = at_coverage(risk.LEAST_COVERAGE) if pool.home else 1.0
+    return Limits(distance, float(np.clip(safe, at_coverage(familiarity.COVERAGE), most)))
 
 
 def _quantile(values: np.ndarray, weights: np.ndarray, share: float) -> float:
