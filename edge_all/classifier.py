@@ -287,6 +287,9 @@ def classify_all(
         pool.shutdown(wait=False, cancel_futures=True)
 
 
+ORIGIN = ("threshold", "bundle", "bundle_digest", "version", "engine", "target", "precision")
+"""What `Classifier.origin` gives but for the time: a column each in a table of answers."""
+
 _TOLERANCE = 0.01
 """How far a sum of probabilities may be from 1. The head is in float32 at every precision, and is off by 1e-6."""
 

@@ -84,6 +84,11 @@ class GateError(EdgeAllError):
     exit_code = 3
 
 
+def in_one_line(error: Exception) -> str:
+    """What an error of another package says, without line breaks; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
 def install_hint(extra: str) -> str:
     """How to install edge_all with one of its extras, for an error that says that something is not installed."""
     from edge_all import __version__

@@ -238,8 +238,7 @@ def _run(jobs: Sequence[_Job], data: Dataset, size: tuple[int, int], progress: P
     opened = {(job.engine, job.graph) for job in jobs}
     run = {(engine, graph): open_runner(engine, graph) for engine, graph in opened}
     needed = np.flatnonzero(np.any([job.images for job in jobs], axis=0)) if jobs else ()
-    paths = data.paths
-    pixels, done = decoded([paths[i] for i in needed], size), 0
+    pixels, done = decoded([data.paths[i] for i in needed], size), 0
     for start in range(0, len(needed), _TOGETHER):
         some = [(int(i), next(pixels)) for i in needed[start : start + _TOGETHER]]
         for change, of_change in by_change.items():

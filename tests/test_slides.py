@@ -308,7 +308,7 @@ def test_words_that_do_not_fit(edge_all: Command, slide: Path, colour_bundle: Bu
 
 
 def test_without_the_extra(monkeypatch: pytest.MonkeyPatch, edge_all: Command, slide: Path, tmp_path: Path) -> None:
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    monkeypatch.setattr(reader, "find_spec", lambda name: None)
     done = edge_all("classify", slide, "--out", tmp_path / "o")
     assert done.returncode == 1 and "pip install" in done.stderr and "slides" in done.stderr
 

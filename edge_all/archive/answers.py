@@ -8,10 +8,8 @@ from typing import Any
 from edge_all import parallel
 from edge_all.archive.contents import Item, items
 from edge_all.archive.sources import Part
-from edge_all.classifier import Classifier, Prediction
+from edge_all.classifier import ORIGIN, Classifier, Prediction
 from edge_all.errors import ImageError
-
-_ORIGIN = ("threshold", "bundle", "bundle_digest", "version", "engine", "target", "precision")
 
 
 def answer(part: Part, classifier: Classifier, threads: int) -> Any:
@@ -70,8 +68,8 @@ def _table(rows: list[dict[str, object]], classifier: Classifier) -> Any:
             *((name, pa.string()) for name in ("reason", "error", "sha256")),
             ("size", pa.int64()),
             ("stamp", pa.string()),
-            *((name, pa.float64() if name == "threshold" else pa.string()) for name in _ORIGIN),
+            *((name, pa.float64() if name == "threshold" else pa.string()) for name in ORIGIN),
         ]
     )
-    made = {name: origin[name] for name in _ORIGIN}
+    made = {name: origin[name] for name in ORIGIN}
     return pa.Table.from_pylist([row | made for row in rows], schema=schema)

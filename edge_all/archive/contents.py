@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from edge_all import inputs
 from edge_all.archive.sources import PARQUET, TAR, ZIP, File, Part, opened
-from edge_all.errors import EdgeAllError, ImageError
+from edge_all.errors import EdgeAllError, ImageError, in_one_line
 from edge_all.image.limits import MAX_FILE_BYTES
 
 _ROWS = 64
@@ -47,7 +47,7 @@ def items(part: Part) -> Iterator[Item]:
     try:
         yield from _READERS[part.kind](file.url)
     except Exception as error:  # a shard is anybody's content, and its reader may fail in any way
-        yield Item(file.url, _failing(f"the {part.kind} file is damaged ({' '.join(str(error).split())[:120]})"))
+        yield Item(file.url, _failing(f"the {part.kind} file is damaged ({in_one_line(error)[:120]})"))
 
 
 def _failing(reason: str) -> Callable[[], bytes]:
@@ -65,7 +65,7 @@ def _whole(file: File) -> bytes:
         with system.open(path, "rb") as stream:
             content: bytes = stream.read(MAX_FILE_BYTES + 1)
     except (OSError, EdgeAllError) as error:
-        raise ImageError(f"cannot be read ({' '.join(str(error).split()) or type(error).__name__})") from None
+        raise ImageError(f"cannot be read ({in_one_line(error)})") from None
     if len(content) > MAX_FILE_BYTES:
         raise ImageError(f"has more than {MAX_FILE_BYTES} bytes")
     return content
@@ -97,7 +97,7 @@ def _of_zip(url: str) -> Iterator[Item]:
                 with shard.open(member) as inner:
                     content = inner.read(MAX_FILE_BYTES + 1)
             except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError, OSError) as error:
-                yield Item(name, _failing(f"cannot be read ({' '.join(str(error).split())})"))
+                yield Item(name, _failing(f"cannot be read ({in_one_line(error)})"))
                 continue
             too_long = f"has more than {MAX_FILE_BYTES} bytes"
             yield Item(name, _failing(too_long) if len(content) > MAX_FILE_BYTES else _given(content))

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from edge_all import inputs
-from edge_all.errors import DataError, install_hint
+from edge_all.errors import DataError, in_one_line, install_hint
 
 TAR, ZIP, PARQUET, FILES = "tar", "zip", "parquet", "files"
 """Kinds of parts."""
@@ -116,7 +116,7 @@ def opened(url: str) -> tuple[Any, str]:
     try:
         system, path = url_to_fs(url)
     except (ImportError, ValueError) as error:
-        raise DataError(f"{url}: cannot be reached ({' '.join(str(error).split())})") from None
+        raise DataError(f"{url}: cannot be reached ({in_one_line(error)})") from None
     return system, str(path)
 
 
@@ -135,7 +135,7 @@ def _listed(text: str) -> Iterator[File]:
         else:
             found = {path: system.info(path)}
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
+        reason = getattr(error, "strerror", None) or in_one_line(error)
         raise DataError(f"{text}: cannot be read ({reason}); name files, folders, patterns or URLs") from None
     files = [_file(system, name, info) for name, info in sorted(found.items()) if info.get("type", "file") == "file"]
     if not files:

@@ -11,7 +11,7 @@ from typing import Any
 
 from edge_all import files
 from edge_all.archive.sources import FILES, File, Part, opened
-from edge_all.errors import EdgeAllError
+from edge_all.errors import EdgeAllError, in_one_line
 
 ENDING = ".parquet"
 
@@ -37,7 +37,9 @@ class Store:
             self._system.makedirs(self._root, exist_ok=True)
             self._known = set(self._tables())
         except Exception as error:  # whatever the store's own library raises
-            raise EdgeAllError(f"--out {url}: cannot be used ({_reason(error)}); give another place") from None
+            raise EdgeAllError(
+                f"--out {url}: cannot be used ({in_one_line(error)[:200]}); give another place"
+            ) from None
 
     def has(self, part: Part) -> bool:
         """Whether a part was answered."""
@@ -84,7 +86,7 @@ class Store:
             with self._system.open(posixpath.join(self._root, name), "rb") as stream:
                 return pq.read_table(stream, columns=columns)
         except Exception as error:  # whatever the store's own library raises
-            raise EdgeAllError(f"{self.url}/{name}: cannot be read ({_reason(error)}); remove it") from None
+            raise EdgeAllError(f"{self.url}/{name}: cannot be read ({in_one_line(error)[:200]}); remove it") from None
 
     def write(self, part: Part, table: Any) -> None:
         """Write the table of a part.
@@ -111,8 +113,4 @@ class Store:
             else:
                 self._system.pipe_file(path, content)  # an object store shows an object when it is whole
         except Exception as error:
-            raise EdgeAllError(f"{self.url}/{name}: cannot be written ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
+            raise EdgeAllError(f"{self.url}/{name}: cannot be written ({in_one_line(error)[:200]})") from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from edge_all.camera import Frame
 from edge_all.camera.pixels import to_rgb
-from edge_all.errors import CameraError
+from edge_all.errors import CameraError, in_one_line
 
 if TYPE_CHECKING:
     from pymmcore_plus import CMMCorePlus
@@ -51,7 +51,7 @@ def open_camera(configuration: Path) -> MicroManagerSource:
         return MicroManagerSource(core)
     except Exception as error:  # of any kind, for each adapter has its own
         _release(core)
-        raise CameraError(f"{configuration}: {_reason(error)}; check the file, the cable and the power") from None
+        raise CameraError(f"{configuration}: {in_one_line(error)}; check the file, the cable and the power") from None
 
 
 class MicroManagerSource:
@@ -86,7 +86,7 @@ class MicroManagerSource:
         except CameraError as error:
             raise CameraError(f"{self.name}: {error}") from None
         except Exception as error:  # of any kind, for each adapter has its own
-            raise CameraError(f"{self.name}: {_reason(error)}; check the cable and the power") from None
+            raise CameraError(f"{self.name}: {in_one_line(error)}; check the cable and the power") from None
 
     def close(self) -> None:
         """Let the camera go."""
@@ -138,8 +138,3 @@ def _age(tags: Any) -> float:
     except (KeyError, ValueError):
         return 0.0
     return seconds if 0 <= seconds < 1 else 0.0
-
-
-def _reason(error: Exception) -> str:
-    """What an adapter says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__

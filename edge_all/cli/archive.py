@@ -25,12 +25,7 @@ if TYPE_CHECKING:
 @click.option("--out", required=True, metavar="DIR|URL", help="Where the tables go: a folder, or for example s3://....")
 @click.option("--address", metavar="HOST:PORT", help="Answer on this Ray cluster; auto is the one of this machine.")
 @click.option("--local", is_flag=True, help="Answer on the threads of this machine, even where Ray is installed.")
-@options.bundle
-@options.target
-@options.precision
-@options.device
-@options.threads
-@options.keys
+@options.answering
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as one JSON object.")
 def command(
     sources: tuple[str, ...],
@@ -54,7 +49,7 @@ def command(
     """
     from edge_all import bundle as bundles
     from edge_all.archive import sources as named
-    from edge_all.archive.store import Store
+    from edge_all.archive.store import SUMMARY, Store
     from edge_all.targets import EngineOptions
 
     if local and address:
@@ -73,7 +68,7 @@ def command(
     by_label = {label: labels[label] for label in bundle.classes}
     summary = {"images": statuses.total(), **counts, "labels": by_label, "answered_parts": len(parts)}
     summary |= {"bundle": bundle.name, "bundle_digest": bundle.digest}
-    store.write_bytes("summary.json", (json_text(summary) + "\n").encode())
+    store.write_bytes(SUMMARY, (json_text(summary) + "\n").encode())
     if as_json:
         say(json_text(summary))
     else:

@@ -29,12 +29,7 @@ if TYPE_CHECKING:
 
 @click.command("classify")
 @click.argument("inputs", metavar="IMAGE|DIR|-...", nargs=-1, required=True)
-@options.bundle
-@options.target
-@options.precision
-@options.device
-@options.threads
-@options.keys
+@options.answering
 @click.option("--json", "form", flag_value="json", help="Print one JSON object a line.")
 @click.option("--csv", "form", flag_value="csv", help="Print comma-separated values with a header.")
 @click.option("--tile", is_flag=True, help="Cut frames that are larger than a field into tiles, and count the answers.")

@@ -185,6 +185,13 @@ def device(command: Command) -> Command:
     return click.option("--device", metavar="NAME", help="OpenVINO device: CPU, GPU or NPU.  [default: CPU]")(command)
 
 
+def answering(command: Command) -> Command:
+    """What answers: ``--bundle``, ``--target``, ``--precision``, ``--device``, ``--threads`` and ``--keys``."""
+    for option in (keys, threads, device, precision, target, bundle):
+        command = option(command)
+    return command
+
+
 def seed(command: Command) -> Command:
     """``--seed N``."""
     return click.option(

@@ -19,12 +19,7 @@ _MOST_TOKEN_BYTES = 4096
 
 
 @click.command("serve")
-@options.bundle
-@options.target
-@options.precision
-@options.device
-@options.threads
-@options.keys
+@options.answering
 @click.option("--host", default="127.0.0.1", show_default=True, metavar="ADDRESS", help="Address to listen on.")
 @click.option(
     "--port",

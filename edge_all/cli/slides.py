@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from edge_all.cli.output import json_text, tell
 from edge_all.cli.text import cell, shown
 from edge_all.cli.tiled import Counts, Source, Wanted
-from edge_all.errors import EdgeAllError, install_hint
+from edge_all.errors import EdgeAllError
 
 if TYPE_CHECKING:
     from edge_all.classifier import Classifier
@@ -38,9 +38,10 @@ def classify(
         EdgeAllError: The extra is missing, the scale of no slide is known, or a file cannot be written.
     """
     from edge_all.errors import ImageError
+    from edge_all.slides import reader
 
     assert wanted.out
-    _check_extra()
+    reader.check_extra()
     counts = Counts(unit="tiles: ", told=("ok", "refer", "unfamiliar", "empty", "glass"))
     columns = ["file", "tiles", *_COUNTS, *(f"n_{label}" for label in classifier.bundle.classes), *_FIELDS, "error"]
     if form == "csv":
@@ -58,14 +59,6 @@ def classify(
         counts.statuses += Counter({status: summary["tiles"][status] for status in counts.told})
         _write(summary | {"file": name, "ms": round(1e3 * (time.perf_counter() - begun), 3)}, form, columns, write)
     return counts
-
-
-def _check_extra() -> None:
-    from importlib.util import find_spec
-
-    for package in ("openslide", "pyarrow", "tifffile"):
-        if find_spec(package) is None:
-            raise EdgeAllError(f"whole slides take an extra: {install_hint('slides')}")
 
 
 def _slide(

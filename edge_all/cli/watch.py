@@ -42,12 +42,7 @@ if TYPE_CHECKING:
 )
 @click.option("--move", is_flag=True, help="Move each image into a folder of its label, below DIR.")
 @click.option("--once", is_flag=True, help="Answer what is there now, and end.")
-@options.bundle
-@options.target
-@options.precision
-@options.device
-@options.threads
-@options.keys
+@options.answering
 def command(
     folders: tuple[Path, ...],
     out: Path | None,

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, UnidentifiedImageError
 
-from edge_all.errors import ImageError
+from edge_all.errors import ImageError, in_one_line
 from edge_all.image import checks, colour, jpeg, limits, pnm, tiff, tiff_pages
 from edge_all.image.limits import MAX_PIXELS, MIN_SIDE
 
@@ -157,7 +157,7 @@ def _read(
     except MemoryError:
         raise ImageError(_NO_MEMORY) from None
     except Exception as error:  # Pillow's decoders raise OSError, SyntaxError, ValueError, struct.error and more
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise ImageError(f"damaged image ({reason}); save or copy it again") from None
 
 

@@ -66,9 +66,14 @@ class Answers:
                 if prediction.reason:
                     self.reasons[column, row] = prediction.reason
 
+    @property
+    def answered(self) -> np.ndarray:
+        """Row and column of each tile that was answered, line by line, ``int64 [N, 2]``."""
+        return np.argwhere((self.statuses > 0) & (self.statuses < STATUSES.index(EMPTY)))
+
     def tiles(self) -> Iterator[Tile]:
         """The tiles that were answered, line by line."""
-        for row, column in np.argwhere((self.statuses > 0) & (self.statuses < STATUSES.index(EMPTY))):
+        for row, column in self.answered:
             yield Tile(self.grid.box(int(column), int(row)), self._prediction(int(column), int(row)))
 
     def _prediction(self, column: int, row: int) -> Prediction:

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from edge_all import files, input_check, overlay, tile_output
+from edge_all.classifier import ORIGIN
 from edge_all.slides.grid import Pixels
 from edge_all.slides.kept import STATUSES, Answers
 from edge_all.slides.scan import Scanned
@@ -18,9 +19,6 @@ from edge_all.tiles import EMPTY
 
 GLASS = "glass"
 """What is counted for a tile that shows bare glass in the overview, and was not looked at."""
-
-_ORIGIN = ("threshold", "bundle", "bundle_digest", "version", "engine", "target", "precision")
-"""What answered, in a column each."""
 
 _MOST_ROWS = 100_000
 """Of a group of rows in Parquet."""
@@ -92,7 +90,7 @@ def _parquet(path: Path, name: str, answers: Answers, origin: Mapping[str, objec
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    tiles = np.argwhere((answers.statuses > 0) & (answers.statuses < STATUSES.index(EMPTY)))
+    tiles = answers.answered
     schema = _table(name, answers, tiles[:0], origin).schema
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for begin in range(0, len(tiles), _MOST_ROWS):
@@ -127,7 +125,7 @@ def _table(name: str, answers: Answers, tiles: np.ndarray, origin: Mapping[str, 
     columns |= {"label": text(labels), "status": text(STATUSES[k] for k in statuses), "top": text(tops)}
     columns |= {f"p_{label}": pa.array(shares[:, k]) for k, label in enumerate(answers.classes)}
     columns |= {"unfamiliarity": pa.array(answers.unfamiliarity[at], from_pandas=True), "reason": text(reasons)}
-    columns |= {field: repeated(origin[field]) for field in _ORIGIN}
+    columns |= {field: repeated(origin[field]) for field in ORIGIN}
     return pa.table(columns)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -57,6 +58,16 @@ class Slide(Protocol):
         """Close the file."""
 
 
+def check_extra() -> None:
+    """Check that what reads slides, and what writes their tables, is installed.
+
+    Raises:
+        EdgeAllError: It is not.
+    """
+    if not all(find_spec(package) for package in ("openslide", "pyarrow", "tifffile")):
+        raise EdgeAllError(f"whole slides take an extra: {install_hint('slides')}")
+
+
 def open_slide(path: Path) -> Slide:
     """Open a slide.
 
@@ -64,10 +75,9 @@ def open_slide(path: Path) -> Slide:
         ImageError: It is no slide that can be read, or it claims what no slide has.
         EdgeAllError: The extra is missing.
     """
-    try:
-        import openslide
-    except ImportError:
-        raise EdgeAllError(f"{path.name} is a slide, which takes an extra: {install_hint('slides')}") from None
+    check_extra()
+    import openslide
+
     if not path.exists():
         raise ImageError("there is no such file")
     is_ome = tiff.check(path)

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from edge_all.errors import EdgeAllError, ImageError, install_hint
+from edge_all.errors import ImageError, in_one_line
+from edge_all.image.tiff_pages import SIGNATURES
 from edge_all.slides.scale import plausible, scaled
 from edge_all.tiles import Box
 
@@ -21,8 +22,6 @@ MOST_PIXELS = 1 << 24
 """Of one tile or strip, which a reader decodes whole: 4096 squared."""
 
 _MOST_PAGES = 10_000
-
-_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 _UNITS = {"m": 1e6, "mm": 1e3, "cm": 1e4, "µm": 1.0, "um": 1.0, "nm": 1e-3}
 
@@ -33,7 +32,7 @@ def is_tiff(path: Path) -> bool:
     """Whether a file begins as TIFF files do."""
     try:
         with path.open("rb") as file:
-            return file.read(4) in _SIGNATURES
+            return file.read(4) in SIGNATURES
     except OSError:
         return False
 
@@ -58,7 +57,7 @@ def check(path: Path) -> bool:
             sizes = [_piece(page) for page in pages]
             is_ome = bool(file.is_ome)
         except Exception as error:  # a parser may fail in any way on what is no TIFF
-            raise ImageError(f"the TIFF file is damaged ({_short(error)})") from None
+            raise ImageError(f"the TIFF file is damaged ({in_one_line(error)[:80]})") from None
     for width, height in sizes:
         if width * height > MOST_PIXELS:
             raise ImageError(
@@ -69,14 +68,12 @@ def check(path: Path) -> bool:
 
 
 def _opened(path: Path) -> Any:
-    try:
-        import tifffile
-    except ImportError:
-        raise EdgeAllError(f"{path.name} is a slide, which takes an extra: {install_hint('slides')}") from None
+    import tifffile
+
     try:
         return tifffile.TiffFile(path)
     except Exception as error:
-        raise ImageError(f"the TIFF file is damaged ({_short(error)})") from None
+        raise ImageError(f"the TIFF file is damaged ({in_one_line(error)[:80]})") from None
 
 
 def _pages(file: Any) -> Any:
@@ -99,10 +96,6 @@ def _piece(page: Any) -> tuple[int, int]:
     return int(page.imagewidth), int(min(page.rowsperstrip, page.imagelength))
 
 
-def _short(error: Exception) -> str:
-    return " ".join(str(error).split())[:80] or type(error).__name__
-
-
 class TiffSlide:
     """A TIFF file with tiles in RGB; a `edge_all.slides.reader.Slide`."""
 
@@ -114,7 +107,7 @@ class TiffSlide:
             axes = series.levels[0].axes
         except Exception as error:
             self._file.close()
-            raise ImageError(f"the TIFF file is damaged ({_short(error)})") from None
+            raise ImageError(f"the TIFF file is damaged ({in_one_line(error)[:80]})") from None
         first = self._levels[0]
         if axes != "YXS" or first.samplesperpixel != 3 or first.dtype != np.uint8:
             self._file.close()
@@ -161,7 +154,7 @@ class TiffSlide:
             decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
             pixels: Pixels = decoded.reshape(decoded.shape[-3:])
         except Exception as error:
-            raise ImageError(f"the TIFF file is damaged in tile {index} ({_short(error)})") from None
+            raise ImageError(f"the TIFF file is damaged in tile {index} ({in_one_line(error)[:80]})") from None
         return pixels
 
     def _scale(self) -> float | None:

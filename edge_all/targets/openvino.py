@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_all import cache
-from edge_all.errors import TargetError, install_hint
+from edge_all.errors import TargetError, in_one_line, install_hint
 from edge_all.targets import Answers, EngineOptions, engine_cache
 
 try:
@@ -62,7 +62,7 @@ class OpenVinoEngine:
                 for _ in range(requests):
                     self._requests.put(_Bound(compiled))
         except Exception as error:  # UnicodeDecodeError too, of a name in its own message
-            raise TargetError(f"OpenVINO refuses the graph on device {device}: {_reason(error)}") from error
+            raise TargetError(f"OpenVINO refuses the graph on device {device}: {in_one_line(error)[-300:]}") from error
         self.cached = digests[0]
         self.description = f"openvino {ov.get_version().split('-')[0]} {device}"
 
@@ -73,7 +73,7 @@ class OpenVinoEngine:
                 return request.run(images)
             answers = [request.run(images[i : i + 1]) for i in range(len(images))]
         except Exception as error:
-            raise TargetError(f"OpenVINO failed to run the graph: {_reason(error)}") from error
+            raise TargetError(f"OpenVINO failed to run the graph: {in_one_line(error)[-300:]}") from error
         finally:
             self._requests.put(request)
         given = [answer._asdict() for answer in answers]
@@ -124,10 +124,6 @@ def _compiled(
         exported = compiled.export_model()  # bytes, or from OpenVINO 2025.1 on a stream
         engine_cache.store(name, exported if isinstance(exported, bytes) else exported.getvalue())
     return compiled, None
-
-
-def _reason(error: Exception) -> str:
-    return " ".join(str(error).split())[-300:] or type(error).__name__
 
 
 def open_engine(model: bytes, options: EngineOptions) -> OpenVinoEngine:

