@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -17,8 +16,6 @@ from edge_all.record import MachineRecord
 from edge_all.targets import EngineOptions
 
 _ROUGHLY = bench.Effort(images=None, queries=300, seconds=1.0)
-
-_INTEGER_DOT_PRODUCT = {"AVX-VNNI", "AVX-512-VNNI", "AMX-INT8", "NEON-DOT"}
 
 
 class Check(TypedDict):
@@ -158,7 +155,7 @@ def recommend(checks: Sequence[Check]) -> Recommendation:
 
 def remark(instruction_sets: Sequence[str]) -> str | None:
     """What a CPU without integer dot products means for INT8; None where it has them, or the system does not say."""
-    if _INTEGER_DOT_PRODUCT & set(instruction_sets) or not (instruction_sets or sys.platform == "linux"):
+    if machine.has_integer_dot_product(instruction_sets) is not False:
         return None
     return (
         "This CPU has no integer dot product (VNNI, AMX): INT8 gains less here, and 8-bit weights can overflow; "

@@ -21,6 +21,7 @@ from PIL import Image
 
 from edge_all import bundle as bundles
 from edge_all import load, training_features
+from edge_all.cli import scores
 from edge_all.errors import DataError, EdgeAllError
 from edge_all.export import backbones, features
 from edge_all.export.assemble.fuse import fuse
@@ -193,7 +194,11 @@ def test_runs_of_fields_are_judged_where_there_are_enough(
 
 @pytest.mark.usefixtures("untimed")
 def test_strict_exits_3_where_the_gate_refuses(
-    edge_all: Command, tinted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    edge_all: Command,
+    tinted: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     def never(*_: object) -> dict[str, object]:
         lost, allowed = {"recall": 9.0}, {"recall": 1.5}
@@ -207,7 +212,10 @@ def test_strict_exits_3_where_the_gate_refuses(
     record = bundles.load(tmp_path / "b").record
     assert record["models"] == {"cpu": {"fp32": "model.fp32.onnx"}} and not record["gate"]["passed"]
     assert {t["scheme"] for t in record["gate"]["targets"]["cpu"]["tried"]} == {"layerwise-8bit"}
-    assert "all refused" in bundles.load(tmp_path / "b").read("MODEL_CARD.md").decode()
+    card = bundles.load(tmp_path / "b").read("MODEL_CARD.md").decode()
+    assert "all refused" in card and "INT8, cpu (refused by the gate: FP32 ships)" in card
+    scores.show(record)
+    assert "int8 cpu, refused" in capsys.readouterr().out
 
 
 REFUSED = {

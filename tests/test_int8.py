@@ -13,6 +13,7 @@ import onnx
 import pytest
 from helpers_graphs import by_onnxruntime, random_weights
 
+from edge_all import machine
 from edge_all.export import backbones, features
 from edge_all.export.dataset import folds, groups, read
 from edge_all.export.features import Rows
@@ -76,6 +77,13 @@ def test_each_target_gets_int8_that_passes(case: search.Quantizer) -> None:
         assert (found.shipped.graph_ms is None) == (target == "gpu"), "nothing here tells what a GPU would take"
         assert [record["head"] for record in _tried_heads(found)] == ["fp32", "realigned"]
         assert found.shipped.head.scores["block"]["agreement_fp32"] >= 95
+
+
+@pytest.mark.parametrize(("sets", "tried"), [(["AVX2"], 1), (["AVX2", "AVX-VNNI"], 3)])
+def test_what_overflows_here_is_not_tried(monkeypatch: pytest.MonkeyPatch, sets: list[str], tried: int) -> None:
+    monkeypatch.setattr(machine, "instruction_sets", lambda: sets)
+    assert len(schemes.of_target("cpu")) == tried
+    assert schemes.named("cpu", "layerwise-8bit").overflows, "it can be asked for"
 
 
 def _spoiled(model: onnx.ModelProto, scheme: schemes.Scheme, images: np.ndarray, *_: Any) -> onnx.ModelProto:

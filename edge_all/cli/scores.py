@@ -65,14 +65,18 @@ _DETECTION = ("sensitivity %", "specificity %")
 
 
 def _scores(record: Record) -> Iterator[tuple[str, str, Score]]:
-    """Split, precision and score of everything that was measured."""
+    """Split, precision and score of everything that was measured, also of what the gate refused."""
+
+    def named(precision: str, target: str) -> str:
+        return f"{precision} {target}" + ("" if precision in record["models"][target] else ", refused")
+
     for protocol, metrics in record["metrics"].items():
         yield protocol, "fp32", metrics["fp32"]
         if "fp16" in metrics:
-            yield protocol, "fp16", metrics["fp16"]
+            yield protocol, named("fp16", "gpu"), metrics["fp16"]
         if "int8" in metrics:
             for target, score in metrics["int8"]["targets"].items():
-                yield protocol, f"int8 {target}", score
+                yield protocol, named("int8", target), score
     held_out = record["held_out"]
     for name, score in (held_out["scores"] if held_out else {}).items():
         target, _, precision = name.partition(".")

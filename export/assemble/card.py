@@ -119,15 +119,17 @@ def _leaks(data: DatasetRecord) -> list[str]:
 
 
 def _accuracy_rows(metrics: Mapping[str, Metrics], models: Mapping[str, Mapping[str, str]]) -> list[str]:
+    def refused(target: str, precision: str) -> str:
+        return "" if precision in models[target] else " (refused by the gate: FP32 ships)"
+
     rows = []
     for protocol, by_precision in metrics.items():
         rows.append(_row(protocol, "FP32", by_precision["fp32"]))
         if "fp16" in by_precision:
-            refused = "" if "fp16" in models["gpu"] else " (refused by the gate: FP32 ships)"
-            rows.append(_row(protocol, f"FP16, gpu{refused}", by_precision["fp16"]))
+            rows.append(_row(protocol, f"FP16, gpu{refused('gpu', 'fp16')}", by_precision["fp16"]))
         if "int8" in by_precision:
             by_target = by_precision["int8"]["targets"].items()
-            rows += [_row(protocol, f"INT8, {target}", figures) for target, figures in by_target]
+            rows += [_row(protocol, f"INT8, {name}{refused(name, 'int8')}", figures) for name, figures in by_target]
     return rows
 
 

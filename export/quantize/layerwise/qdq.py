@@ -15,6 +15,7 @@ import numpy as np
 import onnx
 
 from ...graph import edit
+from ...graph.facts import attribute
 from .placement import Placement
 from .rewrite import is_output_rescale
 from .scales import Quantization
@@ -86,6 +87,8 @@ class _Writer:
         else:
             if output in self._convolutions:
                 self._quantize_weights(written, self._of(node.input[0]), self._convolutions[output])
+            elif node.name in self._placement.float_layers and node.input[0] in self._placement.scale_owner:
+                self._keep_float(written, node.input[0])
             self.nodes.nodes.append(written)
         if output in self._placement.scale_owner:
             self._quantize(written, output)
@@ -132,6 +135,22 @@ class _Writer:
             scale = (reads.scale * convolution.scale).astype(np.float32)
             bias = self._dequantized(f"{node.name}/bias", np.round(convolution.bias / scale).astype(np.int32), scale)
         node.input[:] = [node.input[0], weights, bias]
+
+    def _keep_float(self, node: onnx.NodeProto, tensor: str) -> None:
+        """Let a float convolution read a tensor in uint8 through a DequantizeLinear with a scale for each channel.
+
+        ONNX Runtime's optimizer (WeightBiasQuantization) rounds the float weights of a convolution that stands between
+        tensors in 8 bits, with one scale for all of them, where it reads a DequantizeLinear with a single scale.
+        TensorRT takes single scales only.
+        """
+        quantization = self._of(tensor)
+        if quantization.signed:
+            return
+        channels = self._arrays[node.input[1]].shape[1] * attribute(node, "group", 1)
+        scale = self.nodes.constant(f"{node.name}/read/step", np.full(channels, quantization.scale, np.float32))
+        zero = self.nodes.constant(f"{node.name}/read/zero", np.full(channels, quantization.zero_point, np.uint8))
+        real = f"{node.name}/read/real"
+        node.input[0] = self.nodes.add("DequantizeLinear", [f"{tensor}/q", scale, zero], real, real, axis=1)
 
     def _dequantized(self, name: str, value: np.ndarray, scale: np.ndarray) -> str:
         """A constant in integers ``[O, ...]``, read through a DequantizeLinear with scales ``float32 [O]``."""
