@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,11 @@ def study(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip() == str(out) and "not a medical device" in done.stderr
     return out
+
+
+def untimed(folder: Path) -> list[dict[str, str]]:
+    """The cells without what they took."""
+    return [{k: v for k, v in row.items() if k not in ("fit_s", "graph_ms")} for row in cells(folder)]
 
 
 def cells(folder: Path) -> list[dict[str, str]]:
@@ -112,9 +118,36 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_table(
     assert 0 < done <= 12
     finished = edge_all(*words)
     assert finished.returncode == 0, finished.stderr
-    timed = ("fit_s", "graph_ms")
-    first, second = ([{k: v for k, v in row.items() if k not in timed} for row in cells(f)] for f in (study, out))
-    assert first == second
+    assert untimed(study) == untimed(out)
+
+
+def test_no_cluster_is_there(drawn: Path, edge_all: Command, tmp_path: Path) -> None:
+    words = ("study", *SMALL, *TWO, "--data", drawn, "--out", tmp_path / "s", "--address", "127.0.0.1:1")
+    done = edge_all(*words)
+    wanted = "no Ray cluster answers there" if find_spec("ray") else "clusters take an extra"
+    assert done.returncode == 1 and wanted in done.stderr and "--address 127.0.0.1:1" in done.stderr
+
+
+@pytest.mark.skipif(not find_spec("ray"), reason="the extra cluster is not installed")
+def test_a_cluster_ends_with_the_same_table(study: Path, drawn: Path, tmp_path: Path) -> None:
+    """Two machines of Ray, simulated by its own cluster_utils; one of them is lost in the middle."""
+    from ray.cluster_utils import Cluster
+
+    out = tmp_path / "s"
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    try:
+        second = cluster.add_node(num_cpus=1)
+        words = ("study", *SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0, "--address", cluster.address)
+        with subprocess.Popen([PROGRAM, *map(str, words)], stderr=subprocess.PIPE, text=True) as started:
+            limit = time.monotonic() + 120
+            while not (out / table.FILE).exists() and time.monotonic() < limit and started.poll() is None:
+                time.sleep(0.02)
+            cluster.remove_node(second, allow_graceful=False)
+            _, errors = started.communicate(timeout=300)
+        assert started.returncode == 0, errors
+    finally:
+        cluster.shutdown()
+    assert untimed(study) == untimed(out)
 
 
 def test_other_conditions_need_another_folder(study: Path, drawn: Path, edge_all: Command, tmp_path: Path) -> None:

@@ -14,22 +14,18 @@ import json
 import logging
 import tempfile
 import zipfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from edge_all import cluster
 from edge_all.archive.sources import File, Part
 from edge_all.bundle import Bundle
 from edge_all.bundle_files import RECORD, SIGNATURE, read_record, read_signature
 from edge_all.progress import Progress
 from edge_all.targets import EngineOptions
-
-_OBJECTS = 200_000_000
-"""Bytes of memory for what workers hand on, which is names, on a machine where Ray is started for this."""
-
 
 _BLOCK = 1_000_000
 """Bytes that Ray reckons with for what a worker hands on."""
@@ -75,8 +71,8 @@ def run(parts: Sequence[Part], job: Job, address: str | None, progress: Progress
         address: Of the cluster, as Ray takes it; None starts Ray on this machine, and ends it.
         progress: Counts parts.
     """
-    ray = _ray()
-    with _connected(ray, address):
+    with cluster.connected(address) as ray:
+        _prepare(ray)
         given = ray.data.from_items([{"part": _packed(part)} for part in parts], override_num_blocks=len(parts))
         resources: dict[str, float] = ray.cluster_resources()
         cores = max(1, int(resources.get("CPU", 1)))
@@ -90,27 +86,12 @@ def run(parts: Sequence[Part], job: Job, address: str | None, progress: Progress
             progress(done, len(parts))
 
 
-def _ray() -> Any:
-    """Ray, whose types need not be there for checking this file."""
+def _prepare(ray: Any) -> None:
     import_module("ray.data")
-    return import_module("ray")
-
-
-@contextmanager
-def _connected(ray: Any, address: str | None) -> Iterator[None]:
-    own = not ray.is_initialized()
-    if own:
-        local: dict[str, Any] = {} if address else {"object_store_memory": _OBJECTS, "include_dashboard": False}
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars, context.print_on_execution_start = False, False
     context.target_max_block_size = _BLOCK
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # it warns of a cluster that is busy as of one that is small
-    try:
-        yield
-    finally:
-        if own:
-            ray.shutdown()
 
 
 class _Worker:
@@ -121,7 +102,7 @@ class _Worker:
         from edge_all import self_check
         from edge_all.archive.store import Store
 
-        job = _ray().get(jobs[0])
+        job = import_module("ray").get(jobs[0])
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder, "bundle.zip")
             path.write_bytes(job.bundle)

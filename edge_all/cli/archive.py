@@ -12,6 +12,7 @@ import click
 from edge_all import NOTICE
 from edge_all.cli import options
 from edge_all.cli.output import json_text, progress, say, tell
+from edge_all.cluster import check_extra
 
 if TYPE_CHECKING:
     from edge_all.archive.sources import Part
@@ -83,9 +84,7 @@ def _address(address: str | None, *, local: bool) -> str | None:
     """Where Ray answers; empty where it does not."""
     if local or not find_spec("ray"):
         if address:
-            from edge_all.errors import EdgeAllError, install_hint
-
-            raise EdgeAllError(f"--address {address}: clusters take an extra: {install_hint('cluster')}")
+            check_extra(address)
         if not local:
             tell("on the threads of this machine; the extra cluster (Ray) answers on several machines")
         return ""

@@ -9,6 +9,7 @@ import click
 from edge_all import NOTICE, protocols
 from edge_all.cli import options
 from edge_all.cli.output import console, say
+from edge_all.cluster import check_extra
 from edge_all.errors import ToolchainError, install_hint
 
 
@@ -89,6 +90,9 @@ def _by_backbone(ctx: click.Context, param: click.Parameter, values: tuple[str, 
     metavar="N",
     help="Export the best pipeline of each of the N best backbones, with INT8.",
 )
+@click.option(
+    "--address", metavar="HOST:PORT", help="Do the grid on this Ray cluster; auto is the one of this machine."
+)
 @click.option("--no-images", is_flag=True, help="Show no images of the data set in the report.")
 def command(
     out: Path,
@@ -100,6 +104,7 @@ def command(
     weights: dict[str, str],
     taps: dict[str, str],
     int8: int,
+    address: str | None,
     no_images: bool,
 ) -> None:
     """Compare the pipelines of the paper, and write a report.
@@ -113,6 +118,8 @@ def command(
         from edge_all.export.study import Settings, run  # noqa: TID251
     except ModuleNotFoundError as error:
         raise ToolchainError(f"study needs {error.name}, which is not installed: {install_hint('export')}") from None
+    if address:
+        check_extra(address)
     paper = ("inceptionv3", "resnet101", "vgg19", "densenet121", "mobilenetv2")
     settings = Settings(
         out=out,
@@ -125,6 +132,7 @@ def command(
         taps=taps,
         int8=int8,
         images=not no_images,
+        address=address,
     )
     run(settings, console())
     say(NOTICE, err=True)

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import json
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
 from sklearn.calibration import CalibratedClassifierCV
 
-from edge_all import files, machine
+from edge_all import cluster, files, machine
 from edge_all.progress import Progress
 
 from .. import classifiers
@@ -102,23 +103,22 @@ def missing(settings: Settings, rows: Sequence[Row]) -> list[Job]:
     return jobs
 
 
-def run(jobs: Sequence[Job], inputs: Inputs, out: Path, progress: Progress) -> None:
+def run(jobs: Sequence[Job], inputs: Inputs, out: Path, address: str | None, progress: Progress) -> None:
     """Do jobs, as many at once as there are cores; each one's cells are on the disk as soon as it is done.
 
     Args:
         jobs: From `missing`.
         inputs: Features, labels and splits.
         out: The study's folder.
+        address: Of the Ray cluster that does them; None is this machine.
         progress: Counts cells.
+
+    Raises:
+        EdgeAllError: There is no cluster at the address.
     """
     total, done = sum(len(job.classifiers) for job in jobs), 0
-    shared = replace(inputs, rows={}, splits={})  # a worker gets the features and folds of its job only
-    calls = (delayed(work)(job, inputs.rows[job.backbone], inputs.splits[job.protocol], shared) for job in jobs)
-    results: Iterator[list[Finished]] = Parallel(
-        n_jobs=machine.usable_cores(), return_as="generator_unordered", pre_dispatch="n_jobs"
-    )(calls)
     progress(0, total)
-    for finished in results:
+    for finished in _here(jobs, inputs) if address is None else _on_cluster(jobs, inputs, address):
         for result in finished:
             table.save_probabilities(out, result.row.cell, result.probabilities)
             head_file = table.head_file(out, result.row.cell)
@@ -127,6 +127,39 @@ def run(jobs: Sequence[Job], inputs: Inputs, out: Path, progress: Progress) -> N
         table.append(out, [result.row for result in finished])
         done += len(finished)
         progress(done, total)
+
+
+def _here(jobs: Sequence[Job], inputs: Inputs) -> Iterator[list[Finished]]:
+    shared = _without_images(inputs)
+    calls = (delayed(work)(job, inputs.rows[job.backbone], inputs.splits[job.protocol], shared) for job in jobs)
+    results: Iterator[list[Finished]] = Parallel(
+        n_jobs=machine.usable_cores(), return_as="generator_unordered", pre_dispatch="n_jobs"
+    )(calls)
+    yield from results
+
+
+def _on_cluster(jobs: Sequence[Job], inputs: Inputs, address: str) -> Iterator[list[Finished]]:
+    """As tasks of Ray: joblib's own backend for Ray gives all results at the end, and a study keeps each one at once.
+
+    Each backbone's features travel once to each machine. A task whose worker was killed is done again by another.
+    """
+    with cluster.connected(address) as ray:
+        cores, remote = max(1, int(ray.cluster_resources().get("CPU", 1))), ray.remote(work)
+        shared, sent = ray.put(_without_images(inputs)), dict[str, Any]()
+        left, waiting = deque(jobs), list[Any]()
+        while left or waiting:
+            while left and len(waiting) < cores:
+                job = left.popleft()
+                if job.backbone not in sent:
+                    sent = {job.backbone: ray.put(inputs.rows[job.backbone])}  # the jobs of a backbone are together
+                waiting.append(remote.remote(job, sent[job.backbone], inputs.splits[job.protocol], shared))
+            (finished,), waiting = ray.wait(waiting)
+            yield ray.get(finished)
+
+
+def _without_images(inputs: Inputs) -> Inputs:
+    """What every worker gets beside the features and folds of its job."""
+    return replace(inputs, rows={}, splits={})
 
 
 def work(job: Job, rows: Rows, folds: np.ndarray, inputs: Inputs) -> list[Finished]:

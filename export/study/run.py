@@ -64,7 +64,7 @@ def run(asked: Settings, console: Console) -> None:
     jobs = grid.missing(asked, table.read(asked.out))
     if jobs:
         with console.step("Grid") as progress:
-            grid.run(jobs, inputs, asked.out, progress)
+            grid.run(jobs, inputs, asked.out, asked.address, progress)
     with console.step("Timing the graphs"):
         cells = costs.fill(asked, table.read(asked.out), graphs)
     with console.step("Intervals"):

@@ -31,6 +31,7 @@ class Settings:
         taps: Where features are taken, by backbone; ``last`` where none is given.
         int8: How many of the best pipelines are exported with INT8, at most one of each backbone.
         images: Show images of the data set in the report.
+        address: Of the Ray cluster that does the grid; None is this machine.
     """
 
     out: Path
@@ -43,6 +44,7 @@ class Settings:
     taps: Mapping[str, str] = field(default_factory=dict)
     int8: int = 3
     images: bool = True
+    address: str | None = None
 
     def tap(self, backbone: str) -> str:
         """Where its features are taken."""
