@@ -122,6 +122,21 @@ def test_patterns_lists_and_urls(edge_all: Command, colour_bundle: Bundle, archi
     assert json.loads(memory.cat_file("/answers/a/summary.json"))["images"] == 6
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="links take a right that users lack")
+def test_links_are_followed(edge_all: Command, colour_bundle: Bundle, archive: Path, tmp_path: Path) -> None:
+    """A data set that is made of links, one of which leads nowhere."""
+    linked, out = tmp_path / "linked", tmp_path / "out"
+    linked.mkdir()
+    for file in (archive / "files").rglob("*.png"):
+        (linked / file.name).symlink_to(file)
+    (linked / "99.png").symlink_to(tmp_path / "gone.png")
+    done = edge_all("archive", linked, "--bundle", colour_bundle.path, "--out", out, "--local")
+    assert done.returncode == 1 and "1 images cannot be classified" in done.stderr
+    answered = labels(out)
+    assert answered.pop(99) is None
+    assert answered == {i: label(i) for i in range(SHARDED)}
+
+
 def test_poison_is_told_and_all_else_is_answered(
     edge_all: Command, colour_bundle: Bundle, archive: Path, tmp_path: Path
 ) -> None:

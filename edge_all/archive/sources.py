@@ -137,7 +137,7 @@ def _listed(text: str) -> Iterator[File]:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or in_one_line(error)
         raise DataError(f"{text}: cannot be read ({reason}); name files, folders, patterns or URLs") from None
-    files = [_file(system, name, info) for name, info in sorted(found.items()) if info.get("type", "file") == "file"]
+    files = [_file(system, name, info) for name, info in sorted(found.items()) if _is_file(info)]
     if not files:
         raise DataError(f"{text}: no image, shard or table is there; wanted {' '.join(sorted(_ENDINGS))}")
     yield from files
@@ -150,6 +150,11 @@ def _is_wanted(name: str, folder: str) -> bool:
     """Whether a file below a folder is looked at: by its ending, and not if it or a folder above it is hidden."""
     below = name.removeprefix(folder).strip("/").split("/")
     return below[-1].lower().endswith(tuple(_ENDINGS)) and not any(part.startswith(".") for part in below)
+
+
+def _is_file(info: Mapping[str, Any]) -> bool:
+    """Whether this is a file, or a link to one: fsspec calls that "other"."""
+    return info.get("type", "file") == "file" or bool(info.get("islink"))
 
 
 def _file(system: Any, name: str, info: Mapping[str, Any]) -> File:
