@@ -91,7 +91,7 @@ class Familiarity(TypedDict):
     asked: limits.Percent  # Percent of held-out images that the limit is to let pass
     limit: float  # Squared Mahalanobis distance; what gives the graph's ``unfamiliarity`` is already divided by it
     accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
-    # An early place whose features are judged beside those that the classifier reads; absent where there is none
+    # Early places whose features are judged beside those that the classifier reads; absent where there are none
     tap: NotRequired[limits.Name]
     tap_limit: NotRequired[float]  # Squared Mahalanobis distance there
 

@@ -134,7 +134,7 @@ def test_a_cluster_ends_with_the_same_table(study: Path, drawn: Path, tmp_path: 
     from ray.cluster_utils import Cluster
 
     out = tmp_path / "s"
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     try:
         second = cluster.add_node(num_cpus=1)
         words = ("study", *SMALL, *TWO, "--data", drawn, "--out", out, "--int8", 0, "--address", cluster.address)

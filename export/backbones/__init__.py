@@ -8,7 +8,7 @@ its input is normalised, and at which stages features may be taken.
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -49,7 +49,7 @@ class Backbone:
         std: What they are divided by then, likewise.
         taps: In the order of the network; the last one is the paper's.
         early: The tap that is read beside a later one, for the limit of what is familiar: about an eighth of the
-            resolution, or before, where its channels are few.
+            resolution, or before, where its channels are few. Beside it there is one at `MIDDLE`, if it has one.
         build: Makes the whole network, untrained.
         stages: Gives its named stages in order, without the classifier.
         pretrained: Gives the publisher's weights, and where they come from, in words.
@@ -134,18 +134,22 @@ def places(backbone: Backbone, name: str) -> tuple[Place, ...]:
 EARLY = 0.5
 """Up to this part of a network's multiply-accumulates a tap is early."""
 
+MIDDLE = 0.45
+"""The last tap up to this part, of at most twice as many channels, stands beside the early one in a `Guard`."""
+
 
 @dataclass(frozen=True)
 class Guard:
-    """An early place whose features are judged beside those that the head reads, in deciding what is familiar.
+    """Early places whose features are judged beside those that the head reads, in deciding what is familiar.
 
-    Late features of another laboratory's picture look like those of the training images; early ones do not.
+    Late features of another laboratory's picture look like those of the training images; early ones do not. Two depths
+    tell more than one: what is small and what is large in a picture.
 
     Attributes:
-        name: Of the place.
+        name: Of the places.
         places: Name of all places of the graph. The head's features come first.
         head: How many features the head reads.
-        columns: Numbers of the early place's features.
+        columns: Numbers of the early places' features.
     """
 
     name: str
@@ -155,7 +159,7 @@ class Guard:
 
 
 def guard(backbone: Backbone, name: str) -> Guard | None:
-    """The early place for a head that reads some places; None where these are early, with standard deviations.
+    """The early places for a head that reads some places; None where these are early, with standard deviations.
 
     Args:
         backbone: The network.
@@ -173,12 +177,21 @@ def guard(backbone: Backbone, name: str) -> Guard | None:
         return Guard(chosen[first].name, joined, width, range(start, start + chosen[first].channels))
     taken = [place.tap.name for place in chosen]
     order = [tap.name for tap in backbone.taps]
-    last = min(order.index(backbone.early), max(map(order.index, taken)))
+    deepest = max(map(order.index, taken))
+    last = min(order.index(backbone.early), deepest)
     free = [tap for tap in backbone.taps[: last + 1] if tap.name not in taken]
     if not free:
         return None
-    place = Place(free[-1], std=True)
-    return Guard(place.name, f"{joined}+{place.name}", width, range(width, width + place.channels))
+    own = [Place(tap, std=True) for tap in (free[-1], *_middle(backbone, free[-1], backbone.taps[:deepest]))]
+    name, count = "+".join(place.name for place in own), sum(place.channels for place in own)
+    return Guard(name, f"{joined}+{name}", width, range(width, width + count))
+
+
+def _middle(backbone: Backbone, early: Tap, before: Sequence[Tap]) -> tuple[Tap, ...]:
+    """The tap at `MIDDLE` among those before the head's, where it is behind the early one."""
+    most = MIDDLE * backbone.taps[-1].macs
+    fit = [tap for tap in before if early.macs < tap.macs <= most and tap.channels <= 2 * early.channels]
+    return tuple(fit[-1:])
 
 
 def torchvision_weights(enum: str) -> tuple[Mapping[str, Tensor], str]:

@@ -186,14 +186,21 @@ def limit(distances: np.ndarray) -> float:
     return float(limits(distances[np.newaxis])[0])
 
 
+_SHARES = (1.0, 4.0)
+"""How many images the limit of an early place may keep out for each one that the limit of late features keeps out: what
+is no field looks strange to early features first."""
+
+
 def limits(distances: np.ndarray) -> np.ndarray:
     """Limits ``float64 [P]`` of distances ``[P, N]`` by P Gaussians: `ACCEPTED` percent of N images stay under all.
 
-    Each is passed by as many images as any other.
+    The limits keep images out in the proportion of `_SHARES`.
     """
-    shares = rankdata(distances, axis=1) - 1
-    share = np.quantile(shares.max(0), ACCEPTED / 100) / max(1, distances.shape[1] - 1)
-    return np.asarray(np.quantile(distances, share, axis=1))
+    shares = np.array(_SHARES[: len(distances)])
+    count = distances.shape[1]
+    beyond = (count - rankdata(distances, axis=1)) / max(1, count - 1) / shares[:, np.newaxis]
+    refused = np.quantile(beyond.min(0), 1 - ACCEPTED / 100) * shares
+    return np.array([np.quantile(own, max(0.0, 1 - part)) for own, part in zip(distances, refused, strict=True)])
 
 
 def within(distances: np.ndarray, most: np.ndarray) -> np.ndarray:
