@@ -55,6 +55,11 @@ def connected(address: str | None) -> Iterator[Any]:
             ray.shutdown()
 
 
+def cores(ray: Any) -> int:
+    """Cores of all machines of a connected cluster."""
+    return max(1, int(ray.cluster_resources().get("CPU", 1)))
+
+
 def _check_reachable(address: str | None) -> None:
     """Whether something listens there: Ray itself would try for ever."""
     host, _, port = (address or "").rpartition(":")

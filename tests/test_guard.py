@@ -35,10 +35,7 @@ BEFORE = "features.4:std+features.7:std"
         ("features.1:std+features.4:std", None),
         ("last", Guard(BOTH, f"features.18+{BOTH}", 1280, range(1280, 1472))),
         ("features.18:std", Guard(BOTH, f"features.18:std+{BOTH}", 2560, range(2560, 2752))),
-        (
-            "features.8",
-            Guard("features.4:std+features.7:std", "features.8+features.4:std+features.7:std", 64, range(64, 256)),
-        ),
+        ("features.8", Guard(BEFORE, f"features.8+{BEFORE}", 64, range(64, 256))),
         ("features.4", Guard("features.3:std", "features.4+features.3:std", 32, range(32, 80))),
         ("features.2", Guard("features.1:std", "features.2+features.1:std", 24, range(24, 56))),
         ("features.3:std+features.18", Guard("features.3:std", "features.3:std+features.18", 1328, range(48))),

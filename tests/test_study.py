@@ -58,7 +58,7 @@ def study(drawn: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def untimed(folder: Path) -> list[dict[str, str]]:
+def without_times(folder: Path) -> list[dict[str, str]]:
     """The cells without what they took."""
     return [{k: v for k, v in row.items() if k not in ("fit_s", "graph_ms")} for row in cells(folder)]
 
@@ -118,7 +118,7 @@ def test_a_killed_study_goes_on_and_ends_with_the_same_table(
     assert 0 < done <= 12
     finished = edge_all(*words)
     assert finished.returncode == 0, finished.stderr
-    assert untimed(study) == untimed(out)
+    assert without_times(study) == without_times(out)
 
 
 def test_no_cluster_is_there(drawn: Path, edge_all: Command, tmp_path: Path) -> None:
@@ -147,7 +147,7 @@ def test_a_cluster_ends_with_the_same_table(study: Path, drawn: Path, tmp_path: 
         assert started.returncode == 0, errors
     finally:
         cluster.shutdown()
-    assert untimed(study) == untimed(out)
+    assert without_times(study) == without_times(out)
 
 
 def test_other_conditions_need_another_folder(study: Path, drawn: Path, edge_all: Command, tmp_path: Path) -> None:

@@ -74,12 +74,10 @@ def run(parts: Sequence[Part], job: Job, address: str | None, progress: Progress
     with cluster.connected(address) as ray:
         _prepare(ray)
         given = ray.data.from_items([{"part": _packed(part)} for part in parts], override_num_blocks=len(parts))
-        resources: dict[str, float] = ray.cluster_resources()
-        cores = max(1, int(resources.get("CPU", 1)))
         answered = given.map(
             _Worker,
             fn_constructor_args=([ray.put(job)],),  # in a list, or it would be copied into each worker's own arguments
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(cores, len(parts))),
+            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(cluster.cores(ray), len(parts))),
             num_cpus=1,
         )
         for done, _ in enumerate(answered.iter_rows(), 1):

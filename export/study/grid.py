@@ -144,7 +144,7 @@ def _on_cluster(jobs: Sequence[Job], inputs: Inputs, address: str) -> Iterator[l
     Each backbone's features travel once to each machine. A task whose worker was killed is done again by another.
     """
     with cluster.connected(address) as ray:
-        cores, remote = max(1, int(ray.cluster_resources().get("CPU", 1))), ray.remote(work)
+        cores, remote = cluster.cores(ray), ray.remote(work)
         shared, sent = ray.put(_without_images(inputs)), dict[str, Any]()
         left, waiting = deque(jobs), list[Any]()
         while left or waiting:
