@@ -4,7 +4,10 @@ The slide is drawn: fields of four classes side by side, in a pyramidal TIFF wit
 turns, each in a process of its own:
 
 - the slide: `edge-all classify SLIDE --out DIR`, from start to end, with all files that it writes;
+- the same on one core;
 - the files: `edge-all classify DIR` on as many of the same fields as JPEG files, which is what one would do without it;
+- WSInfer, if it is there, with the same network in torch (`slide_peer.py`);
+- WSInfer, if it is there: the same network in torch (`slide_peer.py`);
 - the floor: OpenVINO's benchmark_app on the same graph, throughput, without reading anything.
 """
 
@@ -24,6 +27,7 @@ from typing import Any, TypedDict
 import click
 import numpy as np
 import psutil
+import slide_peer
 import tifffile
 from PIL import Image
 
@@ -63,15 +67,22 @@ def main(side: int, rounds: int, target: str, path: Path, report: Path | None) -
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         fields = [draw_field(i % 4, np.random.default_rng([7, i])) for i in range(POOL)]
-        slide, images = write_slide(root / "slide.tif", fields, side), root / "images"
+        (root / "slides").mkdir()
+        slide, images = write_slide(root / "slides" / "slide.tif", fields, side), root / "images"
         tiles = (side // FIELD) ** 2
         _write_files(images, fields, tiles)
-        turns: dict[str, list[Turn]] = {"slide": [], "files": []}
+        commands = {"slide": [*program, str(slide)], "files": [*program, str(images)]}
+        if sys.platform == "linux":
+            commands["one core"] = ["taskset", "-c", "0", *commands["slide"]]
+        if slide_peer.is_installed():
+            commands["wsinfer"] = [*slide_peer.prepare(root, bundle), "--wsi-dir", str(slide.parent)]
+        turns: dict[str, list[Turn]] = {name: [] for name in commands}
         floors: list[float] = []
         for number in range(rounds):
-            words = [*program, str(slide), "--out", str(root / f"out{number}"), "--json"]
-            turns["slide"].append(_turn(words, tiles))
-            turns["files"].append(_turn([*program, str(images), "--json"], tiles))
+            for name, words in commands.items():
+                out = str(root / f"{name}{number}")
+                where = {"files": ["--json"], "wsinfer": ["--results-dir", out]}.get(name, ["--out", out, "--json"])
+                turns[name].append(_turn([*words, *where], tiles))
             floors.append(_floor(bundle.path / bundle.model_file(target, "int8"), bundle.input_size))
             click.echo(f"round {number + 1} of {rounds}", err=True)
     floor = statistics.median(floors)

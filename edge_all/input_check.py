@@ -79,16 +79,23 @@ def measures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         pixels[:height, :width].astype(np.float32) @ _GREY
     )  # whole numbers; as a product it takes a fifth of the time
     grey /= 3
-    variances = [grey.var(dtype=np.float64)]
+    variances = [_variance(grey)]
     for _ in range(_BANDS):
-        grey = (grey[::2, ::2] + grey[1::2, ::2] + grey[::2, 1::2] + grey[1::2, 1::2]) / 4
-        variances.append(grey.var(dtype=np.float64))
+        lines = grey[::2] + grey[1::2]
+        grey = (lines[:, ::2] + lines[:, 1::2]) / 4
+        variances.append(_variance(grey))
     within = -np.diff([*variances, 0.0])  # the mean of a square leaves the variance between squares
     few = pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3)
     places = [round(share * (len(few) - 1)) for share in _LEVELS]
     levels = np.partition(few, places, axis=0)[places].ravel()
     logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
     return np.concatenate(logs)
+
+
+def _variance(values: npt.NDArray[np.floating]) -> float:
+    """As ``values.var(dtype=numpy.float64)``, in half the time."""
+    exact = values.ravel().astype(np.float64)
+    return float(exact @ exact / exact.size - (exact.sum() / exact.size) ** 2)
 
 
 def in_words(status: str, reason: str | None) -> str:

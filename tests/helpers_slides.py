@@ -55,6 +55,28 @@ def write_slide(
     return path
 
 
+def write_svs(path: Path, pixels: np.ndarray, um_per_px: float, *, transformed: bool) -> Path:
+    """A file as Aperio's scanners write it: JPEG tiles of two levels, and a thumbnail in strips between them.
+
+    Args:
+        path: The file.
+        pixels: Level 0, ``uint8 [h, w, 3]``.
+        um_per_px: Micrometres that one of its pixels shows.
+        transformed: Whether the colours are stored as YCbCr, those of four pixels as one; else as RGB.
+    """
+    height, width = pixels.shape[:2]
+    size = f"{width}x{height} [0,0 {width}x{height}] (64x64)"
+    told = f"Aperio Image Library v11.2.1\r\n{size} JPEG/RGB Q=90|AppMag = 40|MPP = {um_per_px}"
+    stored = {"level": 90} if transformed else {"level": 90, "outcolorspace": "rgb"}
+    options: dict[str, Any] = {"compression": "jpeg", "photometric": "rgb", "metadata": None}
+    tiles = options | {"tile": (64, 64), "compressionargs": stored} | ({"subsampling": (2, 2)} if transformed else {})
+    with tifffile.TiffWriter(path) as file:
+        file.write(pixels, description=told, **tiles)
+        file.write(_half(pixels, 8), description=told, rowsperstrip=16, **options)
+        file.write(_half(pixels, 2), description=told.replace("(64", "-> (64"), **tiles)
+    return path
+
+
 def _half(pixels: np.ndarray, times: int) -> np.ndarray:
     height, width = (side // times * times for side in pixels.shape[:2])
     parts = pixels[:height, :width].reshape(height // times, times, width // times, times, 3)

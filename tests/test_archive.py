@@ -239,6 +239,16 @@ def test_a_killed_run_is_ended_by_the_next(colour_bundle: Bundle, tmp_path: Path
     assert labels(out) == {i: label(i) for i in range(count)}
 
 
+def test_tables_are_read_without_threads_that_outlive_the_command(tmp_path: Path) -> None:
+    """Arrow's own threads may hold Python's objects when the process ends, and abort it then: every third time."""
+    for i in range(12):
+        pq.write_table(pa.table({"status": ["ok"] * 20, "label": ["Red"] * 20}), tmp_path / f"{i}.parquet")
+    code = f"from edge_all.archive.store import Store; print(Store({str(tmp_path)!r}).counts()[1]['Red'])"
+    for _ in range(8):
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+        assert (done.returncode, done.stdout.strip()) == (0, "240"), done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not find_spec("ray"), reason="the extra cluster is not installed")
 def test_killed_workers_lose_nothing(colour_bundle: Bundle, tmp_path: Path) -> None:

@@ -31,10 +31,11 @@ if find_spec("openslide"):
     import geojson
     import pyarrow.parquet as pq
     import tifffile
-    from helpers_slides import CHANNELS, GLASS, HEIGHT, WIDTH, picture, write_slide
+    from helpers_slides import CHANNELS, GLASS, HEIGHT, WIDTH, picture, write_slide, write_svs
     from shapely.geometry import shape
 
     from edge_all.slides import grid, kept, reader, scan
+    from edge_all.slides.openslide_file import OpenSlideFile
 
 UM = 7.5 / 16
 """Micrometres a pixel of the colour bundle's input."""
@@ -61,7 +62,7 @@ def labels(rows: list[dict[str, Any]], times: float = 1) -> dict[tuple[int, int]
     return {(round(row["x"] / WIDTH / times), round(row["y"] / HEIGHT / times)): row["label"] for row in rows}
 
 
-@pytest.mark.parametrize(("ome", "kind"), [(False, "_OpenSlide"), (True, "TiffSlide")])
+@pytest.mark.parametrize(("ome", "kind"), [(False, "OpenSlideFile"), (True, "TiffSlide")])
 def test_any_part_of_any_level_is_read(tmp_path: Path, ome: bool, kind: str) -> None:
     pixels = picture()
     slide = reader.open_slide(write_slide(tmp_path / ("a.ome.tif" if ome else "a.tif"), pixels, UM, ome=ome))
@@ -75,6 +76,39 @@ def test_any_part_of_any_level_is_read(tmp_path: Path, ome: bool, kind: str) -> 
     np.testing.assert_array_equal(beyond[:10, :10], pixels[-10:, -10:])
     assert (beyond[10:] == 255).all() and (beyond[:, 10:] == 255).all()
     slide.close()
+
+
+@pytest.mark.parametrize("kind", ["svs in YCbCr", "svs in RGB", "tiff"])
+def test_tiles_are_decoded_as_openslide_decodes_them(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.svs"
+    if kind == "tiff":
+        write_slide(path, picture(2), UM / 2)
+    else:
+        write_svs(path, picture(2), UM / 2, transformed=kind.endswith("YCbCr"))
+    slide = reader.open_slide(path)
+    assert isinstance(slide, OpenSlideFile) and slide._levels and slide.um_per_px == pytest.approx(UM / 2, rel=1e-3)
+    box = tiles.Box(30, 50, 230, 334)
+    for level in (0, 1):
+        np.testing.assert_array_equal(slide.read(level, box), slide._drawn(level, box))
+    slide.close()
+
+
+def test_tiles_that_openslide_knows_better_are_left_to_it(tmp_path: Path) -> None:
+    """Aperio's files may leave tiles out, which OpenSlide draws from a larger level; and a page may be mistaken."""
+    path = write_svs(tmp_path / "a.svs", picture(2), UM / 2, transformed=True)
+    with tifffile.TiffFile(path, mode="r+") as file:
+        counts = file.pages[2].aspage().tags["TileByteCounts"]
+        counts.overwrite((0, *counts.value[1:]))
+    slide = reader.open_slide(path)
+    assert isinstance(slide, OpenSlideFile) and slide._levels is None
+    assert slide.read(1, tiles.Box(0, 0, 128, 128)).std() > 0
+    slide.close()
+    other = OpenSlideFile(write_slide(tmp_path / "b.tif", picture(), UM))
+    assert other._tiff
+    page = other._tiff.pages[0]
+    page.dataoffsets, page.databytecounts = page.dataoffsets[::-1], page.databytecounts[::-1]
+    assert other._levels is None
+    other.close()
 
 
 @pytest.mark.parametrize("form", ["--json", "--csv", None])

@@ -113,7 +113,7 @@ def _of_parquet(url: str) -> Iterator[Item]:
         column, inner = _bytes_column(pa, table.schema_arrow)
         named = next((name for name in _NAMES if name in table.schema_arrow.names and name != column), None)
         count = 0
-        for batch in table.iter_batches(_ROWS, columns=[column, *([named] if named else [])]):
+        for batch in table.iter_batches(_ROWS, columns=[column, *([named] if named else [])], use_threads=False):
             for row in batch.to_pylist():
                 content = row[column][inner] if inner and row[column] else row[column]
                 name = str(row[named]) if named else str(count)

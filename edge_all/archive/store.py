@@ -84,7 +84,8 @@ class Store:
 
         try:
             with self._system.open(posixpath.join(self._root, name), "rb") as stream:
-                return pq.read_table(stream, columns=columns)
+                # Without threads, that may still hold Python's objects when the process ends, which aborts it.
+                return pq.ParquetFile(stream, pre_buffer=False).read(columns=columns, use_threads=False)
         except Exception as error:  # whatever the store's own library raises
             raise EdgeAllError(f"{self.url}/{name}: cannot be read ({in_one_line(error)[:200]}); remove it") from None
 

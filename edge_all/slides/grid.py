@@ -21,8 +21,9 @@ MOST_TILES = 4_000_000
 OVERVIEW = 2048
 """The longer side of the overview, in pixels, at most."""
 
-_BLOCK = 4
-"""Tiles a side of a block, which is read at once: a tile of the file that lies in several of ours is decoded once."""
+_BLOCK, _BLOCK_PIXELS = 8, 2048
+"""Tiles, and pixels, a side of a block at most. It is read at once: a tile of the file that lies in several of ours is
+then decoded once."""
 
 _MOST_READ = 2_000_000_000
 """Pixels of the smallest level, up to which a slide has an overview."""
@@ -60,12 +61,14 @@ class Grid:
         um_per_px: Micrometres that a pixel of level 0 shows.
         level: The level that tiles are read at.
         tile: Width and height of a tile, in pixels of level 0, which need not be whole numbers.
+        block: Tiles a side of a block.
         glass: ``bool [rows, columns]``: which tiles show bare glass in the overview.
     """
 
     um_per_px: float
     level: int
     tile: tuple[float, float]
+    block: int
     glass: npt.NDArray[np.bool_]
 
     @property
@@ -87,10 +90,10 @@ class Grid:
 
     def blocks(self) -> Iterator[Block]:
         """All blocks that have a tile to look at, line by line."""
-        number = 0
-        for row in range(0, self.rows, _BLOCK):
-            for column in range(0, self.columns, _BLOCK):
-                there = ~self.glass[row : row + _BLOCK, column : column + _BLOCK]
+        number, side = 0, self.block
+        for row in range(0, self.rows, side):
+            for column in range(0, self.columns, side):
+                there = ~self.glass[row : row + side, column : column + side]
                 own = tuple((column + int(x), row + int(y)) for y, x in np.argwhere(there))
                 if own:
                     boxes = [self.box(*tile) for tile in own]
@@ -131,7 +134,8 @@ def plan(slide: Slide, bundle: Bundle, um_per_px: float | None, seen: Pixels | N
         )
     if columns * rows > MOST_TILES:
         raise ImageError(f"it claims {slide.size[0]}x{slide.size[1]} pixels: {columns * rows} tiles, over {MOST_TILES}")
-    return Grid(um_per_px, level, (width, height), _glass(seen, slide.size, (width, height), columns, rows))
+    block = min(_BLOCK, max(1, int(_BLOCK_PIXELS * slide.downsamples[level] / max(width, height))))
+    return Grid(um_per_px, level, (width, height), block, _glass(seen, slide.size, (width, height), columns, rows))
 
 
 def _glass(

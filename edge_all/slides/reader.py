@@ -1,29 +1,24 @@
 """A slide file, whatever made it: its size, its scale, and the pixels of any part.
 
-OpenSlide reads what scanners write (SVS, NDPI, MRXS, SCN, BIF, VMS, CZI, DICOM) and tiled TIFF files
-(https://openslide.org/formats/); `edge_all.slides.tiff` reads OME-TIFF.
+`edge_all.slides.openslide_file` reads what scanners write, `edge_all.slides.tiff` reads OME-TIFF.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from edge_all.errors import EdgeAllError, ImageError, install_hint
 from edge_all.slides import tiff
-from edge_all.slides.scale import plausible, scaled
+from edge_all.slides.openslide_file import OpenSlideFile
 from edge_all.tiles import Box
 
 LARGEST_SIDE = 2_000_000
 """In pixels; the largest slides that scanners make have a tenth of it."""
-
-_BACKGROUND = "openslide.background-color"
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -86,7 +81,7 @@ def open_slide(path: Path) -> Slide:
         if is_ome or (tiff.is_tiff(path) and openslide.OpenSlide.detect_format(path) is None):
             slide = tiff.TiffSlide(path)
         else:
-            slide = _OpenSlide(path)
+            slide = OpenSlideFile(path)
     except openslide.OpenSlideUnsupportedFormatError:
         raise ImageError("it is no slide of a kind that is read; wanted SVS, NDPI, MRXS, SCN, DICOM or TIFF") from None
     except openslide.OpenSlideError as error:
@@ -95,51 +90,3 @@ def open_slide(path: Path) -> Slide:
         slide.close()
         raise ImageError(f"it claims {slide.size[0]}x{slide.size[1]} pixels; wanted at most {LARGEST_SIDE} a side")
     return slide
-
-
-class _OpenSlide:
-    """A slide that OpenSlide reads."""
-
-    def __init__(self, path: Path) -> None:
-        import openslide
-
-        self._errors = openslide.OpenSlideError
-        self._file = openslide.OpenSlide(path)
-        properties: Mapping[str, str] = self._file.properties
-        self.size = self._file.dimensions
-        self.downsamples = tuple(self._file.level_downsamples)
-        self.um_per_px = _um_per_px(properties)
-        status = os.stat(path)
-        quick = properties.get(openslide.PROPERTY_NAME_QUICKHASH1, "")
-        self.identity = f"{quick or status.st_mtime_ns} {status.st_size}"
-        colour = properties.get(_BACKGROUND, "ffffff")
-        self._background = np.array([int(colour[i : i + 2], 16) for i in (0, 2, 4)], np.float32)
-
-    def read(self, level: int, box: Box) -> Pixels:
-        try:
-            region = self._file.read_region(box[:2], level, scaled(box, self.downsamples[level]))
-        except self._errors as error:
-            raise ImageError(f"the slide is damaged at {box.left}, {box.top} ({error})") from None
-        return _opaque(np.asarray(region), self._background)
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def _um_per_px(properties: Mapping[str, Any]) -> float | None:
-    """The mean of both directions, which differ by less than a percent."""
-    try:
-        sides = [float(properties[f"openslide.mpp-{side}"]) for side in "xy"]
-    except (KeyError, ValueError):
-        return None
-    return plausible(sum(sides) / 2)
-
-
-def _opaque(pixels: Pixels, background: npt.NDArray[np.float32]) -> Pixels:
-    """RGB of RGBA ``uint8 [h, w, 4]``; a scanner leaves clear what it did not scan."""
-    alpha = pixels[..., 3:]
-    if alpha.min() == 255:
-        return pixels[..., :3]
-    share = alpha.astype(np.float32) / 255
-    mixed: Pixels = (pixels[..., :3] * share + background * (1 - share)).round().astype(np.uint8)
-    return mixed

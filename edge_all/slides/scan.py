@@ -78,7 +78,8 @@ def _identity(slide: Slide, grid: Grid, classifier: Classifier) -> dict[str, obj
     """What the answers depend on."""
     origin = classifier.origin()
     made = {name: origin[name] for name in ("bundle_digest", "version", "engine", "target", "precision")}
-    return {"slide": slide.identity, "um_per_px": grid.um_per_px, "tiles": [grid.columns, grid.rows], **made}
+    laid = {"um_per_px": grid.um_per_px, "tiles": [grid.columns, grid.rows], "block": grid.block}
+    return {"slide": slide.identity, **laid, **made}
 
 
 def _answer(
