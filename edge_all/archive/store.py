@@ -5,11 +5,11 @@ from __future__ import annotations
 import io
 import posixpath
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from edge_all import files
+from edge_all import files, parallel
 from edge_all.archive.sources import FILES, File, Part, opened
 from edge_all.errors import EdgeAllError, in_one_line
 
@@ -19,6 +19,8 @@ ERROR = "error"
 """What is counted for an image that cannot be classified."""
 
 SUMMARY = "summary.json"
+
+_READERS = 8
 
 
 class Store:
@@ -51,8 +53,7 @@ class Store:
         Raises:
             EdgeAllError: They were answered by another bundle, or a table cannot be read.
         """
-        for name in self._tables():
-            table = self._read(name, ["file", "size", "stamp", "bundle_digest"])
+        for name, table in self._read_all("file", "size", "stamp", "bundle_digest"):
             if set(table["bundle_digest"].to_pylist()) - {bundle_digest}:
                 raise EdgeAllError(f"--out {self.url}: holds answers of another bundle; give another place")
             if name.startswith(FILES):
@@ -67,8 +68,7 @@ class Store:
         """
         statuses: Counter[str] = Counter()
         labels: Counter[str] = Counter()
-        for name in self._tables():
-            table = self._read(name, ["status", "label"])
+        for _, table in self._read_all("status", "label"):
             for status, label in zip(*(table[column].to_pylist() for column in ("status", "label")), strict=True):
                 statuses[status or ERROR] += 1
                 labels[label] += status == "ok"
@@ -79,13 +79,17 @@ class Store:
         found = (posixpath.basename(name) for name in self._system.find(self._root))
         return sorted(name for name in found if name.endswith(ENDING) and not name.startswith("."))
 
-    def _read(self, name: str, columns: list[str]) -> Any:
+    def _read_all(self, *columns: str) -> Iterator[tuple[str, Any]]:
+        """Columns of all tables, several read at the same time: an object store takes its time for each."""
+        return parallel.ahead(lambda name: (name, self._read(name, columns)), self._tables(), _READERS)
+
+    def _read(self, name: str, columns: Sequence[str]) -> Any:
         import pyarrow.parquet as pq
 
         try:
             with self._system.open(posixpath.join(self._root, name), "rb") as stream:
                 # Without threads, that may still hold Python's objects when the process ends, which aborts it.
-                return pq.ParquetFile(stream, pre_buffer=False).read(columns=columns, use_threads=False)
+                return pq.ParquetFile(stream, pre_buffer=False).read(columns=list(columns), use_threads=False)
         except Exception as error:  # whatever the store's own library raises
             raise EdgeAllError(f"{self.url}/{name}: cannot be read ({in_one_line(error)[:200]}); remove it") from None
 
