@@ -16,9 +16,10 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from edge_all.classifier import Classifier, Prediction
+    from edge_all.classifier import Classifier
     from edge_all.errors import EdgeAllError
     from edge_all.loading import load
+    from edge_all.prediction import Prediction
 
 # The engines report their use to their makers, unless this is there before they are imported.
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -35,7 +36,7 @@ __all__ = ["NOTICE", "Classifier", "EdgeAllError", "Prediction", "__version__", 
 _HOMES = {
     "Classifier": "edge_all.classifier",
     "EdgeAllError": "edge_all.errors",
-    "Prediction": "edge_all.classifier",
+    "Prediction": "edge_all.prediction",
     "load": "edge_all.loading",
 }
 

@@ -9,8 +9,8 @@ import time
 from collections import deque
 from collections.abc import Generator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -20,48 +20,18 @@ from edge_all.bundle import Bundle
 from edge_all.clock import now
 from edge_all.errors import ImageError, TargetError
 from edge_all.input_check import InputCheck
-from edge_all.targets import Engine, EngineOptions, check_available, open_engine
+from edge_all.prediction import Prediction
+from edge_all.targets import Answers, Engine, EngineOptions, check_available, open_engine
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """The answer for one image.
+class _Decoded(NamedTuple):
+    """Pixels ``uint8 [1, H, W, 3]``, milliseconds of decoding, the image's own width and height, and the SHA-256 of its
+    bytes if it is wanted."""
 
-    Attributes:
-        label: The class that is named; None where `status` is ``unfamiliar``.
-        status: ``ok``; ``refer`` where no class is probable enough for an answer; ``unfamiliar`` where the picture is
-            not like the images that the bundle was made from, so that no class is named.
-        top: The most probable class, whatever `status` is.
-        probabilities: Probability of every class, in the bundle's order.
-        ms: Time from the source (a file, or encoded bytes) to the label, in milliseconds.
-        graph_ms: The part of this time that the engine took.
-        size: Width and height of the image in its file, in pixels; None where decoded pixels were given.
-        unfamiliarity: How far the picture is from the training images; above 1 it is ``unfamiliar``. None where the
-            bundle's graph does not say.
-        threshold: Where the most probable class is less probable than this, `status` is ``refer``.
-        sha256: Of the bytes that were classified, in hexadecimal digits; None where it was not asked for.
-        deviation: What the image adds to the scores of its run (`edge_all.drift`); empty where the bundle's graph does
-            not say.
-        reason: Why the picture is ``unfamiliar``, one of `edge_all.input_check.REASONS`; None where nothing stands out,
-            where the bundle does not know, and where `status` is another.
-    """
-
-    label: str | None
-    status: str
-    top: str
-    probabilities: dict[str, float]
+    pixels: npt.NDArray[np.uint8]
     ms: float
-    graph_ms: float
-    unfamiliarity: float | None = None
-    threshold: float = 0.0
     size: tuple[int, int] | None = None
     sha256: str | None = None
-    deviation: tuple[float, ...] = ()
-    reason: str | None = None
-
-
-_Decoded = tuple[float, tuple[int, int], str | None]
-"""Milliseconds of decoding, the image's own width and height, and the SHA-256 of its bytes if it is wanted."""
 
 
 class Classifier:
@@ -96,7 +66,7 @@ class Classifier:
             TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         (buffer,) = self._buffers.take(1)
-        return self._answer(buffer, *self._decode(source, buffer, digest))
+        return self._prediction(*self._run(self._decode(source, buffer, digest)))
 
     def classify_pixels(self, pixels: npt.NDArray[np.uint8]) -> Prediction:
         """Classify one image that is decoded and has the size of the graph's input, ``uint8 [H, W, 3]``.
@@ -107,7 +77,15 @@ class Classifier:
         start = time.perf_counter()
         (buffer,) = self._buffers.take(1)
         buffer[0] = pixels
-        return self._answer(buffer, (time.perf_counter() - start) * 1e3)
+        return self._prediction(*self._run(_Decoded(buffer, (time.perf_counter() - start) * 1e3)))
+
+    def classify_several_pixels(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Prediction]:
+        """As `classify_pixels`, with several images ``uint8 [1, H, W, 3]``, whose memory the engine reads in place.
+
+        Raises:
+            TargetError: The engine answered with a value that is not a number.
+        """
+        return [self._prediction(*ran) for ran in [self._run(_Decoded(image, 0.0)) for image in images]]
 
     def classify_several(
         self, sources: Sequence[Path | str | bytes], *, digest: bool = False
@@ -168,10 +146,8 @@ class Classifier:
                 decoded.append(self._decode(source, buffer, digest))
             except ImageError as error:
                 decoded.append(error)
-        return [
-            known if isinstance(known, ImageError) else self._answer(buffer, *known)
-            for buffer, known in zip(buffers, decoded, strict=True)
-        ]
+        ran = [known if isinstance(known, ImageError) else self._run(known) for known in decoded]
+        return [own if isinstance(own, ImageError) else self._prediction(*own) for own in ran]
 
     def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8], digest: bool) -> _Decoded:
         """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``."""
@@ -181,18 +157,16 @@ class Classifier:
             encoded = image.read_bytes(encoded)
         size = image.decode_into(encoded, buffer[0])
         ms = (time.perf_counter() - start) * 1e3
-        return ms, size, hashlib.sha256(encoded).hexdigest() if digest and isinstance(encoded, bytes) else None
+        sha256 = hashlib.sha256(encoded).hexdigest() if digest and isinstance(encoded, bytes) else None
+        return _Decoded(buffer, ms, size, sha256)
 
-    def _answer(
-        self,
-        buffer: npt.NDArray[np.uint8],
-        decode_ms: float,
-        size: tuple[int, int] | None = None,
-        sha256: str | None = None,
-    ) -> Prediction:
+    def _run(self, decoded: _Decoded) -> tuple[_Decoded, Answers, float]:
+        """An image, what the engine gives for it, and the milliseconds that it took."""
         start = time.perf_counter()
-        answers = self.engine.run(buffer)
-        graph_ms = (time.perf_counter() - start) * 1e3
+        return decoded, self.engine.run(decoded.pixels), (time.perf_counter() - start) * 1e3
+
+    def _prediction(self, decoded: _Decoded, answers: Answers, graph_ms: float) -> Prediction:
+        start = time.perf_counter()
         # Python's own numbers: numpy is slower for so few.
         probabilities = answers.probabilities[0].tolist()
         unfamiliarity = None if answers.unfamiliarity is None else answers.unfamiliarity.item()
@@ -207,10 +181,11 @@ class Classifier:
         named = dict(zip(self._classes, probabilities, strict=True))
         label = None if status == "unfamiliar" else top
         deviation = () if answers.deviation is None else tuple(answers.deviation[0].tolist())
-        reason = self._input_check.reason(buffer[0]) if self._input_check and status == "unfamiliar" else None
-        ms = decode_ms + (time.perf_counter() - start) * 1e3
+        reason = self._input_check.reason(decoded.pixels[0]) if self._input_check and status == "unfamiliar" else None
+        ms = decoded.ms + graph_ms + (time.perf_counter() - start) * 1e3
         limits = unfamiliarity, self._least
-        return Prediction(label, status, top, named, ms, graph_ms, *limits, size, sha256, deviation, reason)
+        picture = decoded.size, decoded.sha256
+        return Prediction(label, status, top, named, ms, graph_ms, *limits, *picture, deviation, reason)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.

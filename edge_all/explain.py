@@ -18,7 +18,8 @@ import numpy.typing as npt
 from PIL import Image, ImageFilter
 
 from edge_all import image, input_check, machine, overlay, parallel
-from edge_all.classifier import Classifier, Prediction
+from edge_all.classifier import Classifier
+from edge_all.prediction import Prediction
 
 CELLS = 14
 """Patches along each side: 16 pixels each in a field of 224, the size of a red cell there."""

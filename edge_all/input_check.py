@@ -76,15 +76,16 @@ def measures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     sums = pixels[:height, :width, 0].astype(np.float32)  # of red, green and blue, in which these numbers are exact
     sums += pixels[:height, :width, 1]
     sums += pixels[:height, :width, 2]
-    mean, squares, parts = sums.mean(dtype=np.float64) / 3, [_mean_square(sums) / 9], 3
+    squares, parts = [_mean_square(sums) / 9], 3
     for _ in range(_BANDS):
         lines = sums[::2] + sums[1::2]
         sums, parts = lines[:, ::2] + lines[:, 1::2], 4 * parts
         squares.append(_mean_square(sums) / parts**2)
+    mean = sums.mean(dtype=np.float64) / parts
     within = -np.diff([*squares, mean**2])  # the mean of all squares is alike, so the variance between squares is left
-    few = pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3)
-    places = [round(share * (len(few) - 1)) for share in _LEVELS]
-    levels = np.partition(few, places, axis=0)[places].ravel()
+    few = np.ascontiguousarray(pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3).T)
+    places = [round(share * (few.shape[1] - 1)) for share in _LEVELS]
+    levels = np.partition(few, places)[:, places].T.ravel()
     logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
     return np.concatenate(logs)
 

@@ -23,7 +23,8 @@ from edge_all.journal_entry import COLUMNS, NO_CLASS, NO_CLASS_COUNTED, STATUSES
 from edge_all.progress import Tell
 
 if TYPE_CHECKING:
-    from edge_all.classifier import Classifier, Prediction
+    from edge_all.classifier import Classifier
+    from edge_all.prediction import Prediction
 
 __all__ = [
     "LONGEST_NAME",

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Sequence
 
 from edge_all import overlay
-from edge_all.classifier import Prediction
+from edge_all.prediction import Prediction
 from edge_all.tiles import EMPTY, Frame, Pixels, Tile
 
 

@@ -19,8 +19,9 @@ from PIL import Image
 
 from edge_all import image, parallel
 from edge_all.bundle import RED_CELL_UM, Bundle
-from edge_all.classifier import Classifier, Prediction
+from edge_all.classifier import Classifier
 from edge_all.errors import EdgeAllError, ImageError
+from edge_all.prediction import Prediction
 
 EMPTY = "empty"
 """What stands in the place of a status for a tile that was not answered."""

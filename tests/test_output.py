@@ -21,10 +21,11 @@ from helpers_terminal import run_on_terminal
 
 from edge_all import machine
 from edge_all.bundle import Bundle
-from edge_all.classifier import Classifier, Prediction
+from edge_all.classifier import Classifier
 from edge_all.cli import bench, output
 from edge_all.cli.text import cell, json_line, shown
 from edge_all.cli.writers import open_writer
+from edge_all.prediction import Prediction
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="signals, devices and such names are POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="names of any bytes, /dev/full and /proc are Linux's")

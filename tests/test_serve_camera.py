@@ -22,8 +22,8 @@ from PIL import Image, ImageFilter
 
 from edge_all.bundle import Bundle
 from edge_all.camera.micromanager import open_camera
-from edge_all.classifier import Prediction
 from edge_all.errors import TargetError
+from edge_all.prediction import Prediction
 
 pytest.importorskip("fastapi", reason="the extra serve is not installed")
 httpx = pytest.importorskip("httpx", reason="httpx is not installed")

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import chain, islice
 from typing import Any
 
 from edge_all import parallel
 from edge_all.archive.contents import Item, items
 from edge_all.archive.sources import Part
-from edge_all.classifier import ORIGIN, Classifier, Prediction
+from edge_all.classifier import ORIGIN, Classifier
 from edge_all.errors import ImageError
+from edge_all.prediction import Prediction
+
+_GROUP = 16
+"""Images that a thread takes at once."""
 
 
 def answer(part: Part, classifier: Classifier, threads: int) -> Any:
@@ -18,7 +23,7 @@ def answer(part: Part, classifier: Classifier, threads: int) -> Any:
     Args:
         part: The part.
         classifier: Loaded with as many streams as there are threads.
-        threads: How many images are answered at the same time; one more is read meanwhile.
+        threads: How many images are answered at the same time; others are read meanwhile.
 
     Returns:
         A ``pyarrow.Table``.
@@ -27,17 +32,28 @@ def answer(part: Part, classifier: Classifier, threads: int) -> Any:
         TargetError: The engine failed.
     """
 
-    def classify(item: Item) -> tuple[Item, Prediction | str]:
-        try:
-            return item, classifier.classify(item.read(), digest=True)
-        except ImageError as error:
-            return item, str(error)
+    def classify(group: Sequence[Item]) -> list[tuple[Item, Prediction | str]]:
+        contents = [_content(item) for item in group]
+        there = [content for content in contents if isinstance(content, bytes)]
+        given = iter(classifier.classify_several(there, digest=True))
+        answers = [next(given) if isinstance(content, bytes) else content for content in contents]
+        return [
+            (item, str(answer) if isinstance(answer, ImageError) else answer)
+            for item, answer in zip(group, answers, strict=True)
+        ]
 
-    rows = [
-        _row(item, given, classifier.bundle.classes)
-        for item, given in parallel.ahead(classify, items(part), threads + 1)
-    ]
+    found = items(part)
+    groups = iter(lambda: list(islice(found, _GROUP)), [])
+    answered = chain.from_iterable(parallel.ahead(classify, groups, threads + 1))
+    rows = [_row(item, given, classifier.bundle.classes) for item, given in answered]
     return _table(rows, classifier)
+
+
+def _content(item: Item) -> bytes | ImageError:
+    try:
+        return item.read()
+    except ImageError as error:
+        return error
 
 
 def _row(item: Item, given: Prediction | str, classes: tuple[str, ...]) -> dict[str, object]:

@@ -20,10 +20,11 @@ from edge_all.cli.writers import open_writer
 
 if TYPE_CHECKING:
     from edge_all.bundle import Bundle
-    from edge_all.classifier import Classifier, Prediction
+    from edge_all.classifier import Classifier
     from edge_all.cli.writers import Answered, Refused
     from edge_all.drift import Runs
     from edge_all.errors import ImageError
+    from edge_all.prediction import Prediction
     from edge_all.progress import Progress
 
 

@@ -112,8 +112,8 @@ def command(
 
 def _printer(live: Live) -> Callable[[Entry], None]:
     """Prints entries as ``classify`` does; where stdout cannot be written, the journal still has them."""
-    from edge_all.classifier import Prediction
     from edge_all.cli.writers import open_writer
+    from edge_all.prediction import Prediction
 
     classifier = live.classifier
     answered, refused = open_writer(None, classifier, say)

@@ -9,7 +9,8 @@ from edge_all.cli.output import json_text, say, tell
 from edge_all.cli.text import cell, shown
 
 if TYPE_CHECKING:
-    from edge_all.classifier import Classifier, Prediction
+    from edge_all.classifier import Classifier
+    from edge_all.prediction import Prediction
 
 Answered = Callable[[str, "Prediction"], None]
 """Writes the answer for an image of this name."""

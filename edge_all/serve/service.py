@@ -17,11 +17,12 @@ import numpy.typing as npt
 from starlette.requests import Request
 
 from edge_all import journal, probe
-from edge_all.classifier import Classifier, Prediction
+from edge_all.classifier import Classifier
 from edge_all.drift import REQUESTS
 from edge_all.errors import BundleError, ImageError
 from edge_all.journal import Entry
 from edge_all.live import Live
+from edge_all.prediction import Prediction
 from edge_all.probe import Verdict
 from edge_all.progress import Tell
 from edge_all.serve.replies import busy

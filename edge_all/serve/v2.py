@@ -10,8 +10,9 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from edge_all import __version__
-from edge_all.classifier import Classifier, Prediction
+from edge_all.classifier import Classifier
 from edge_all.errors import ImageError
+from edge_all.prediction import Prediction
 from edge_all.serve import schemas, tensors
 from edge_all.serve.replies import Json, refusal
 from edge_all.serve.service import Service

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from edge_all.classifier import Prediction
+from edge_all.prediction import Prediction
 from edge_all.slides.grid import Grid
 from edge_all.tiles import EMPTY, Tile
 

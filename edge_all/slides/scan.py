@@ -104,12 +104,11 @@ def _answer(
 
 
 def _block(slide: Slide, grid: Grid, block: Block, classifier: Classifier) -> list[Answer]:
-    """Read a block and answer its tiles."""
+    """Read a block and answer its tiles; each kind of work is done for all of them before the next."""
     pixels = slide.read(grid.level, block.box)
     downsample = slide.downsamples[grid.level]
-    room = np.empty((*classifier.bundle.input_size, 3), np.uint8)
-    answers = []
-    for column, row in block.tiles:
+    rooms = np.empty((len(block.tiles), 1, *classifier.bundle.input_size, 3), np.uint8)
+    for (column, row), (room,) in zip(block.tiles, rooms, strict=True):
         box = grid.box(column, row)
         left, top = round((box.left - block.box.left) / downsample), round((box.top - block.box.top) / downsample)
         width, height = scaled(box, downsample)
@@ -118,5 +117,8 @@ def _block(slide: Slide, grid: Grid, block: Block, classifier: Classifier) -> li
             room[...] = own
         else:
             image.fit(Image.fromarray(np.ascontiguousarray(own)), room)
-        answers.append(Answer(column, row, None if is_empty(room) else classifier.classify_pixels(room)))
-    return answers
+    empty = [is_empty(room) for (room,) in rooms]
+    given = iter(
+        classifier.classify_several_pixels([room for room, none in zip(rooms, empty, strict=True) if not none])
+    )
+    return [Answer(*place, None if none else next(given)) for place, none in zip(block.tiles, empty, strict=True)]
