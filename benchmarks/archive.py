@@ -37,7 +37,8 @@ from PIL import Image
 
 from edge_all import bundle as bundles
 from edge_all import machine
-from edge_all.classifier import classify_all, start
+from edge_all.classifier import start
+from edge_all.classify_all import classify_all
 from edge_all.export.dataset.synthetic import draw_field
 from edge_all.targets import EngineOptions
 
@@ -213,7 +214,7 @@ def _cluster(raylets: int) -> Iterator[tuple[str, Any]]:
             cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
         yield cluster.address, cluster
     finally:
-        cluster.shutdown()
+        cluster.shutdown()  # type: ignore[no-untyped-call]
 
 
 @contextmanager

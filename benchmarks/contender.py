@@ -136,7 +136,8 @@ def _with_head(features: Features, file: Path, size: tuple[int, int]) -> Contend
 
 def _bundle(path: Path, target: str, threads: int) -> Contender:
     """The bundle as edge_all runs it."""
-    from edge_all.classifier import Classifier, classify_all, start
+    from edge_all.classifier import Classifier, start
+    from edge_all.classify_all import classify_all
     from edge_all.targets import EngineOptions
 
     bundle = bundles.load(path)

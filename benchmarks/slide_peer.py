@@ -73,6 +73,8 @@ def prepare(folder: Path, bundle: Bundle) -> list[str]:
     torch.jit.save(model, str(folder / "model.pt"))
     normal = {"mean": list(backbone.mean), "std": list(backbone.std)}
     described = {
+        "spec_version": "1.0",
+        "architecture": backbone.name,
         "num_classes": len(bundle.classes),
         "class_names": list(bundle.classes),
         "patch_size_pixels": width,

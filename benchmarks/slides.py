@@ -84,7 +84,8 @@ def main(side: int, rounds: int, target: str, path: Path, report: Path | None) -
                 where = {"files": ["--json"], "wsinfer": ["--results-dir", out]}.get(name, ["--out", out, "--json"])
                 turns[name].append(_turn([*words, *where], tiles))
             floors.append(_floor(bundle.path / bundle.model_file(target, "int8"), bundle.input_size))
-            click.echo(f"round {number + 1} of {rounds}", err=True)
+            rates = ", ".join(f"{name} {each[-1]['tiles_per_s']:.0f}" for name, each in turns.items())
+            click.echo(f"round {number + 1} of {rounds}: {rates}, floor {floors[-1]:.0f}", err=True)
     floor = statistics.median(floors)
     rows = {name: _median(each) for name, each in turns.items()}
     click.echo(f"{tiles} tiles; floor {floor:.0f} a second")

@@ -6,9 +6,7 @@ import hashlib
 import math
 import threading
 import time
-from collections import deque
-from collections.abc import Generator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -32,6 +30,19 @@ class _Decoded(NamedTuple):
     ms: float
     size: tuple[int, int] | None = None
     sha256: str | None = None
+
+
+class _Ran(NamedTuple):
+    """An image, what the engine gave for it, and the milliseconds that it took."""
+
+    decoded: _Decoded
+    answers: Answers
+    graph_ms: float
+
+    @property
+    def unfamiliarity(self) -> float:
+        """As of the prediction; 0 where the bundle's graph does not say."""
+        return 0.0 if self.answers.unfamiliarity is None else self.answers.unfamiliarity.item()
 
 
 class Classifier:
@@ -66,7 +77,8 @@ class Classifier:
             TargetError: The engine answered with NaN, or with values that are no probabilities.
         """
         (buffer,) = self._buffers.take(1)
-        return self._prediction(*self._run(self._decode(source, buffer, digest)))
+        (prediction,) = self._predictions([self._run(self._decode(source, buffer, digest))])
+        return prediction
 
     def classify_pixels(self, pixels: npt.NDArray[np.uint8]) -> Prediction:
         """Classify one image that is decoded and has the size of the graph's input, ``uint8 [H, W, 3]``.
@@ -77,7 +89,8 @@ class Classifier:
         start = time.perf_counter()
         (buffer,) = self._buffers.take(1)
         buffer[0] = pixels
-        return self._prediction(*self._run(_Decoded(buffer, (time.perf_counter() - start) * 1e3)))
+        (prediction,) = self._predictions([self._run(_Decoded(buffer, (time.perf_counter() - start) * 1e3))])
+        return prediction
 
     def classify_several_pixels(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[Prediction]:
         """As `classify_pixels`, with several images ``uint8 [1, H, W, 3]``, whose memory the engine reads in place.
@@ -85,7 +98,7 @@ class Classifier:
         Raises:
             TargetError: The engine answered with a value that is not a number.
         """
-        return [self._prediction(*ran) for ran in [self._run(_Decoded(image, 0.0)) for image in images]]
+        return self._predictions([self._run(_Decoded(image, 0.0)) for image in images])
 
     def classify_several(
         self, sources: Sequence[Path | str | bytes], *, digest: bool = False
@@ -101,7 +114,7 @@ class Classifier:
         Returns:
             For each source its prediction, or the error of a file that cannot be classified.
         """
-        groups = (sources[i : i + _GROUP] for i in range(0, len(sources), _GROUP))
+        groups = (sources[i : i + GROUP] for i in range(0, len(sources), GROUP))
         return [answer for group in groups for answer in self._classify_group(group, digest)]
 
     def trace(self, prediction: Prediction) -> dict[str, object]:
@@ -146,8 +159,8 @@ class Classifier:
                 decoded.append(self._decode(source, buffer, digest))
             except ImageError as error:
                 decoded.append(error)
-        ran = [known if isinstance(known, ImageError) else self._run(known) for known in decoded]
-        return [own if isinstance(own, ImageError) else self._prediction(*own) for own in ran]
+        given = iter(self._predictions([self._run(known) for known in decoded if isinstance(known, _Decoded)]))
+        return [known if isinstance(known, ImageError) else next(given) for known in decoded]
 
     def _decode(self, source: Path | str | bytes, buffer: npt.NDArray[np.uint8], digest: bool) -> _Decoded:
         """Put an image's pixels into a buffer ``uint8 [1, H, W, 3]``."""
@@ -160,17 +173,24 @@ class Classifier:
         sha256 = hashlib.sha256(encoded).hexdigest() if digest and isinstance(encoded, bytes) else None
         return _Decoded(buffer, ms, size, sha256)
 
-    def _run(self, decoded: _Decoded) -> tuple[_Decoded, Answers, float]:
-        """An image, what the engine gives for it, and the milliseconds that it took."""
+    def _run(self, decoded: _Decoded) -> _Ran:
         start = time.perf_counter()
-        return decoded, self.engine.run(decoded.pixels), (time.perf_counter() - start) * 1e3
+        return _Ran(decoded, self.engine.run(decoded.pixels), (time.perf_counter() - start) * 1e3)
 
-    def _prediction(self, decoded: _Decoded, answers: Answers, graph_ms: float) -> Prediction:
+    def _predictions(self, ran: Sequence[_Ran]) -> list[Prediction]:
+        """The predictions for some images, whose reasons are found together."""
         start = time.perf_counter()
+        strange = [k for k, own in enumerate(ran) if self._input_check and own.unfamiliarity > 1]
+        given = self._input_check.reasons([ran[k].decoded.pixels[0] for k in strange]) if self._input_check else []
+        reasons = dict(zip(strange, given, strict=True))
+        ms = (time.perf_counter() - start) * 1e3 / max(1, len(ran))
+        return [self._prediction(own, reasons.get(k), ms) for k, own in enumerate(ran)]
+
+    def _prediction(self, ran: _Ran, reason: str | None, reason_ms: float) -> Prediction:
+        start, answers = time.perf_counter(), ran.answers
         # Python's own numbers: numpy is slower for so few.
         probabilities = answers.probabilities[0].tolist()
-        unfamiliarity = None if answers.unfamiliarity is None else answers.unfamiliarity.item()
-        distance = unfamiliarity or 0.0
+        distance = ran.unfamiliarity
         total = sum(probabilities) + 0.0 * distance  # NaN, if that is no number
         is_sound = _LEAST_SUM <= total <= _MOST_SUM and min(probabilities) >= -_TOLERANCE
         if not is_sound or len(probabilities) != self._count:
@@ -181,11 +201,10 @@ class Classifier:
         named = dict(zip(self._classes, probabilities, strict=True))
         label = None if status == "unfamiliar" else top
         deviation = () if answers.deviation is None else tuple(answers.deviation[0].tolist())
-        reason = self._input_check.reason(decoded.pixels[0]) if self._input_check and status == "unfamiliar" else None
-        ms = decoded.ms + graph_ms + (time.perf_counter() - start) * 1e3
-        limits = unfamiliarity, self._least
-        picture = decoded.size, decoded.sha256
-        return Prediction(label, status, top, named, ms, graph_ms, *limits, *picture, deviation, reason)
+        ms = ran.decoded.ms + ran.graph_ms + reason_ms + (time.perf_counter() - start) * 1e3
+        limits = None if answers.unfamiliarity is None else distance, self._least
+        picture = ran.decoded.size, ran.decoded.sha256
+        return Prediction(label, status, top, named, ms, ran.graph_ms, *limits, *picture, deviation, reason)
 
     def probabilities(self, images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Class probabilities ``float32 [N, K]`` of decoded images ``uint8 [N, H, W, 3]``.
@@ -227,41 +246,6 @@ class _Buffers(threading.local):
         return self._arrays[:count]
 
 
-def classify_all(
-    classifier: Classifier, sources: Sequence[Path | bytes], streams: int = 1, *, digest: bool = False
-) -> Generator[tuple[Path | bytes, Prediction | ImageError], None, None]:
-    """Classify many images; with several streams, several at the same time.
-
-    Args:
-        classifier: Loaded with as many `streams`.
-        sources: Image files, or their bytes.
-        streams: How many threads classify.
-        digest: Whether the predictions are to have the SHA-256 of the bytes.
-
-    Yields:
-        Each source in the order given, with its prediction or with what is wrong with it.
-    """
-    count = 1 if streams == 1 else max(1, min(_GROUP, len(sources) // (_AHEAD * streams)))
-    groups = [sources[i : i + count] for i in range(0, len(sources), count)]
-    if streams == 1:
-        for group in groups:
-            yield from zip(group, classifier.classify_several(group, digest=digest), strict=True)
-        return
-    waiting: deque[tuple[Sequence[Path | bytes], Future[list[Prediction | ImageError]]]] = deque()
-    pool = ThreadPoolExecutor(streams)
-    try:
-        for group in groups:
-            waiting.append((group, pool.submit(classifier.classify_several, group, digest=digest)))
-            while waiting and (waiting[0][1].done() or len(waiting) > _AHEAD * streams):
-                first, future = waiting.popleft()
-                yield from zip(first, future.result(), strict=True)
-        while waiting:
-            first, future = waiting.popleft()
-            yield from zip(first, future.result(), strict=True)
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
-
-
 ORIGIN = ("threshold", "bundle", "bundle_digest", "version", "engine", "target", "precision")
 """What `Classifier.origin` gives but for the time: a column each in a table of answers."""
 
@@ -270,11 +254,8 @@ _TOLERANCE = 0.01
 
 _LEAST_SUM, _MOST_SUM = 1 - _TOLERANCE, 1 + _TOLERANCE
 
-_GROUP = 8
+GROUP = 8
 """Images that are decoded together; larger groups gain nothing."""
-
-_AHEAD = 3
-"""Groups that wait for each stream."""
 
 
 def start(bundle: Bundle, options: EngineOptions, precision: str | None = None) -> Classifier:

@@ -12,6 +12,8 @@ scale change in different ways, and of three levels of each colour.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import numpy.typing as npt
 
@@ -29,6 +31,9 @@ are nine."""
 
 _STRIDE = 4
 """The levels are those of every fourth pixel of every fourth line."""
+
+_TOGETHER = 8
+"""Pictures that are measured together: more would not fit into a processor's cache."""
 
 _LEVELS = (0.05, 0.5, 0.95)
 """Shares of the pixels that are darker than a level."""
@@ -48,13 +53,14 @@ class InputCheck:
         self._limits = np.array([0.0, *(look["limit"] for look in record["looks"])])
         self._margin = record["margin"]
 
-    def reason(self, pixels: npt.NDArray[np.uint8]) -> str | None:
-        """The reason for which a picture is unfamiliar, or None where nothing stands out.
+    def reasons(self, images: Sequence[npt.NDArray[np.uint8]]) -> list[str | None]:
+        """The reason for which each picture is unfamiliar, or None where nothing stands out.
 
         Args:
-            pixels: The graph's input, ``uint8 [H, W, 3]``.
+            images: The graph's inputs, ``uint8 [H, W, 3]`` each. Some are measured together, which is faster.
         """
-        return self.named(measures(pixels))
+        groups = (images[i : i + _TOGETHER] for i in range(0, len(images), _TOGETHER))
+        return [self.named(measured) for group in groups for measured in measures(np.stack(group))]
 
     def named(self, measured: npt.NDArray[np.float64]) -> str | None:
         """The reason for measures ``float64 [M]``, as of `measures`."""
@@ -66,34 +72,38 @@ class InputCheck:
         return reason if stands_out else None
 
 
-def measures(pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """What is measured of a picture, ``float64 [M]``.
+def measures(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
+    """What is measured of a picture, ``float64 [M]``, or of several, ``float64 [N, M]``.
 
     Args:
-        pixels: ``uint8 [H, W, 3]``, no side under 32 pixels.
+        images: ``uint8 [H, W, 3]`` or ``uint8 [N, H, W, 3]``, no side under 32 pixels.
     """
-    height, width = (side - side % 2**_BANDS for side in pixels.shape[:2])
-    sums = pixels[:height, :width, 0].astype(np.float32)  # of red, green and blue, in which these numbers are exact
-    sums += pixels[:height, :width, 1]
-    sums += pixels[:height, :width, 2]
+    height, width = (side - side % 2**_BANDS for side in images.shape[-3:-1])
+    sums = images[..., :height, :width, 0].astype(np.float32)  # of three colours; these numbers are exact
+    sums += images[..., :height, :width, 1]
+    sums += images[..., :height, :width, 2]
     squares, parts = [_mean_square(sums) / 9], 3
     for _ in range(_BANDS):
-        lines = sums[::2] + sums[1::2]
-        sums, parts = lines[:, ::2] + lines[:, 1::2], 4 * parts
+        lines = sums[..., ::2, :] + sums[..., 1::2, :]
+        sums, parts = lines[..., ::2] + lines[..., 1::2], 4 * parts
         squares.append(_mean_square(sums) / parts**2)
-    mean = sums.mean(dtype=np.float64) / parts
-    within = -np.diff([*squares, mean**2])  # the mean of all squares is alike, so the variance between squares is left
-    few = np.ascontiguousarray(pixels[_STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE].reshape(-1, 3).T)
-    places = [round(share * (few.shape[1] - 1)) for share in _LEVELS]
-    levels = np.partition(few, places)[:, places].T.ravel()
+    mean = sums.mean((-1, -2), dtype=np.float64) / parts
+    within = -np.diff([*squares, mean**2], axis=0).T  # the mean of all squares is alike: what varies is left
+    few = images[..., _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE, :]
+    few = np.moveaxis(few.reshape(*images.shape[:-3], -1, 3), -1, -2)
+    places = [round(share * (few.shape[-1] - 1)) for share in _LEVELS]
+    levels = np.partition(few, places)[..., places].swapaxes(-1, -2).reshape(*images.shape[:-3], -1)
     logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
-    return np.concatenate(logs)
+    return np.asarray(np.concatenate(logs, axis=-1))
 
 
-def _mean_square(values: npt.NDArray[np.float32]) -> float:
-    """Without the threads of a linear algebra library, which would wait for each other where images are answered."""
-    exact = values.astype(np.float64)
-    return float(np.einsum("ij,ij->", exact, exact)) / exact.size
+def _mean_square(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+    """Over the last two axes.
+
+    Without the threads of a linear algebra library, which would wait for each other where images are answered.
+    """
+    exact = values.reshape(*values.shape[:-2], -1).astype(np.float64)
+    return np.asarray(np.einsum("...i,...i->...", exact, exact) / exact.shape[-1])
 
 
 def in_words(status: str, reason: str | None) -> str:

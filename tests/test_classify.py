@@ -20,7 +20,8 @@ from helpers_terminal import lines, run_on_terminal
 import edge_all
 from edge_all import loading
 from edge_all.bundle import Bundle
-from edge_all.classifier import Classifier, classify_all
+from edge_all.classifier import Classifier
+from edge_all.classify_all import classify_all
 from edge_all.cli.writers import TRACE
 from edge_all.errors import BundleError, ImageError, TargetError
 from edge_all.prediction import Prediction

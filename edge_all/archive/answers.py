@@ -8,13 +8,16 @@ from typing import Any
 
 from edge_all import parallel
 from edge_all.archive.contents import Item, items
-from edge_all.archive.sources import Part
+from edge_all.archive.sources import FILES, Part
 from edge_all.classifier import ORIGIN, Classifier
 from edge_all.errors import ImageError
 from edge_all.prediction import Prediction
 
 _GROUP = 16
 """Images that a thread takes at once."""
+
+_READERS = 16
+"""Files that are fetched at the same time: an object store takes its time for each."""
 
 
 def answer(part: Part, classifier: Classifier, threads: int) -> Any:
@@ -23,7 +26,7 @@ def answer(part: Part, classifier: Classifier, threads: int) -> Any:
     Args:
         part: The part.
         classifier: Loaded with as many streams as there are threads.
-        threads: How many images are answered at the same time; others are read meanwhile.
+        threads: How many images are answered at the same time.
 
     Returns:
         A ``pyarrow.Table``.
@@ -42,11 +45,28 @@ def answer(part: Part, classifier: Classifier, threads: int) -> Any:
             for item, answer in zip(group, answers, strict=True)
         ]
 
-    found = items(part)
+    found = items(part) if _is_near(part) else parallel.ahead(_fetched, items(part), _READERS)
     groups = iter(lambda: list(islice(found, _GROUP)), [])
     answered = chain.from_iterable(parallel.ahead(classify, groups, threads + 1))
     rows = [_row(item, given, classifier.bundle.classes) for item, given in answered]
     return _table(rows, classifier)
+
+
+def _is_near(part: Part) -> bool:
+    """Whether the images of a part need not be fetched one by one from somewhere else."""
+    return part.kind != FILES or all(file.url.startswith("file:") for file in part.files)
+
+
+def _fetched(item: Item) -> Item:
+    """An item whose bytes are here, or whose error is known."""
+    content = _content(item)
+
+    def read() -> bytes:
+        if isinstance(content, ImageError):
+            raise content
+        return content
+
+    return item._replace(read=read)
 
 
 def _content(item: Item) -> bytes | ImageError:

@@ -215,7 +215,7 @@ def _predictions(
     classifier: Classifier, sources: Sequence[Source], streams: int, *, digest: bool
 ) -> Generator[Prediction | ImageError, None, None]:
     """The answer to each source, or what is wrong with it."""
-    from edge_all.classifier import classify_all
+    from edge_all.classify_all import classify_all
     from edge_all.errors import ImageError
 
     contents = [source.content for source in sources if not source.error]
