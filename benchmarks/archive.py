@@ -128,11 +128,11 @@ def _turns(target: str, every: float) -> dict[str, tuple[float, Run]]:
 
         return run
 
-    named: dict[str, tuple[float, Run]] = {"threads": (1, threads), "threads, a tenth": (0.1, threads)}
-    named |= {"threads, a hundredth": (0.01, threads)}
+    named: dict[str, tuple[float, Run]] = {"threads": (1, threads), "threads on a tenth": (0.1, threads)}
+    named |= {"threads on a hundredth": (0.01, threads)}
     for raylets in (2, 4):
         named[f"ray {raylets}"] = (1, ray(raylets, kill=False))
-    named["ray 4, losses"] = (1, ray(4, kill=True))
+    named["ray 4 with losses"] = (1, ray(4, kill=True))
     return named
 
 
@@ -182,7 +182,7 @@ def _archive(shards: Sequence[Path], out: Path, target: str, words: Sequence[str
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         while running.poll() is None:
             most = max(most, _held(running.pid))
-            time.sleep(0.5)
+            time.sleep(2)
         errors = running.stderr.read() if running.stderr else ""
     if running.returncode:
         raise click.ClickException(errors.strip()[-500:])

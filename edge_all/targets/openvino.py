@@ -52,7 +52,8 @@ class OpenVinoEngine:
             requests = _REQUESTS_PER_STREAM * streams
             settings |= {"PERFORMANCE_HINT": "THROUGHPUT", "NUM_STREAMS": streams}
         elif threads is not None and device == "CPU":
-            settings["INFERENCE_NUM_THREADS"] = threads
+            # Not pinned: each process would take the first cores, and several would share them while others are idle.
+            settings |= {"INFERENCE_NUM_THREADS": threads, "ENABLE_CPU_PINNING": False}
         self._requests: SimpleQueue[_Bound] = SimpleQueue()
         digests: list[str | None] = []
         try:
