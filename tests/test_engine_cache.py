@@ -64,3 +64,16 @@ def test_the_name_says_for_what_it_was_made(monkeypatch: pytest.MonkeyPatch) -> 
 def test_no_place_to_keep_anything(target: str, cache: Path) -> None:
     cache.parent.write_text("a file in the way")
     assert open_engine(colour_graph(), EngineOptions(target)).run(IMAGES).probabilities.shape == (3, 3)
+
+
+def test_openvino_with_given_threads_is_not_pinned() -> None:
+    """Each process would take the first cores, and several processes would share them while others are idle."""
+    pytest.importorskip("openvino")
+    from edge_all.targets.openvino import OpenVinoEngine
+
+    for _ in range(2):  # compiled, and loaded from the cache
+        engine = open_engine(colour_graph(), EngineOptions("openvino", threads=1))
+        assert isinstance(engine, OpenVinoEngine)
+        compiled = engine._requests.get()._request.get_compiled_model()
+        assert compiled.get_property("ENABLE_CPU_PINNING") is False
+        assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
