@@ -111,6 +111,31 @@ def test_tiles_that_openslide_knows_better_are_left_to_it(tmp_path: Path) -> Non
     other.close()
 
 
+@pytest.mark.parametrize("compression", ["jpeg", "jpeg2000"])
+def test_a_tile_that_claims_to_be_larger_is_not_decoded(tmp_path: Path, compression: str) -> None:
+    """60,000 x 60,000 pixels would be 10 GB."""
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, picture(), photometric="rgb", tile=(64, 64), compression=compression, ome=True)
+    with tifffile.TiffFile(path) as file:
+        begin = file.pages[0].dataoffsets[0]
+    content, sign, after = path.read_bytes(), *((b"\xff\xc0", 5) if compression == "jpeg" else (b"\xff\x51", 6))
+    at = content.index(sign, begin) + after
+    claim = struct.pack(">HH" if compression == "jpeg" else ">II", 60_000, 60_000)
+    path.write_bytes(content[:at] + claim + content[at + len(claim) :])
+    slide = reader.open_slide(path)
+    assert slide.read(0, tiles.Box(64, 64, 128, 128)).std() > 0
+    with pytest.raises(ImageError, match=r"damaged in tile 0 \((it claims 60000x60000|decoding its 3600 megapixels)"):
+        slide.read(0, tiles.Box(0, 0, 64, 64))
+    slide.close()
+
+
+def test_a_compression_without_bounds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.ome.tif"
+    tifffile.imwrite(path, picture(), photometric="rgb", tile=(64, 64), compression="webp", ome=True)
+    with pytest.raises(ImageError, match="its compression is WEBP; wanted JPEG"):
+        reader.open_slide(path)
+
+
 @pytest.mark.parametrize("form", ["--json", "--csv", None])
 def test_a_slide_is_answered_tile_by_tile(
     edge_all: Command, colour_bundle: Bundle, slide: Path, tmp_path: Path, form: str | None

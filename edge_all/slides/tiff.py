@@ -16,7 +16,7 @@ import numpy.typing as npt
 from edge_all.errors import ImageError, in_one_line
 from edge_all.image.tiff_pages import SIGNATURES
 from edge_all.slides.scale import plausible
-from edge_all.slides.tiff_level import Level, piece
+from edge_all.slides.tiff_level import Level, check_compression, piece
 from edge_all.tiles import Box
 
 MOST_PIXELS = 1 << 24
@@ -108,6 +108,12 @@ class TiffSlide:
             self._file.close()
             raise ImageError(f"the TIFF file is damaged ({in_one_line(error)[:80]})") from None
         first = pages[0]
+        try:
+            for page in pages:
+                check_compression(page)
+        except ImageError:
+            self._file.close()
+            raise
         if axes != "YXS" or first.samplesperpixel != 3 or first.dtype != np.uint8:
             self._file.close()
             raise ImageError(f"a TIFF file of {axes} in {first.dtype}; wanted RGB of 8 bits, not in separate planes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import threading
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from edge_all.errors import ImageError, in_one_line
+from edge_all.image import jpeg
 from edge_all.slides.scale import scaled
 from edge_all.tiles import Box
 
@@ -16,6 +18,11 @@ _JPEG, _RGB, _YCBCR = 7, 2, 6
 
 _PLAIN = (1, 5, _JPEG, 8, 32946)
 """Compressions that every reader decodes alike: none, LZW, JPEG, and Deflate under both its numbers."""
+
+_JPEG_2000 = (33003, 33004, 33005, 34712)
+
+_READ = (*_PLAIN, *_JPEG_2000, 34925, 50000)
+"""Compressions whose decoding stays within what a tile may hold: those, LZMA and Zstandard."""
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -77,11 +84,50 @@ class Level:
                 data = handle.read(size)
             if len(data) < size:
                 raise ValueError("it ends too early")
+            self._check_claim(data)
             decoded = page.decode(data, index, jpegtables=page.jpegtables)[0]
             pixels: Pixels = decoded.reshape(decoded.shape[-3:])
         except Exception as error:
             raise ImageError(f"the TIFF file is damaged in tile {index} ({in_one_line(error)[:80]})") from None
         return pixels
+
+    def _check_claim(self, data: bytes) -> None:
+        """Check that coded data do not claim to be larger than the tile: they would be decoded whole first.
+
+        Raises:
+            ImageError: They do, or they are damaged.
+        """
+        claimed = self._piece
+        if self._page.compression == _JPEG:
+            claimed = jpeg.header(data).size
+        elif self._page.compression in _JPEG_2000:
+            claimed = _jpeg_2000_size(data)
+        if any(side > most for side, most in zip(claimed, self._piece, strict=True)):
+            raise ImageError(f"it claims {claimed[0]}x{claimed[1]} pixels")
+
+
+def check_compression(page: Any) -> None:
+    """Check that the decoding of a page's tiles stays within what they may hold.
+
+    Raises:
+        ImageError: It might not.
+    """
+    if page.compression not in _READ:
+        name = getattr(page.compression, "name", page.compression)
+        raise ImageError(f"its compression is {name}; wanted JPEG, JPEG 2000, LZW, Deflate, LZMA or Zstandard")
+
+
+def _jpeg_2000_size(data: bytes) -> tuple[int, int]:
+    """Width and height by the first segment of a code stream (ISO/IEC 15444-1, A.5.1).
+
+    Raises:
+        ImageError: There is none.
+    """
+    at = data.find(b"\xff\x4f\xff\x51")
+    if at < 0 or len(data) < at + 24:
+        raise ImageError("no JPEG 2000 code stream")
+    right, bottom, left, top = struct.unpack_from(">4I", data, at + 8)
+    return right - left, bottom - top
 
 
 def is_plain(page: Any) -> bool:
