@@ -208,13 +208,13 @@ def _cluster(raylets: int) -> Iterator[tuple[str, Any]]:
     """A cluster whose head does no work, with two cores on all its other nodes together, or one a node if more."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200_000_000})
+    cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200_000_000})
     try:
         for _ in range(raylets):
             cluster.add_node(num_cpus=1, object_store_memory=100_000_000)
         yield cluster.address, cluster
     finally:
-        cluster.shutdown()  # type: ignore[no-untyped-call]
+        cluster.shutdown()
 
 
 @contextmanager
