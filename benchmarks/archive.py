@@ -3,12 +3,13 @@
 The archive is drawn: fields of four classes as JPEG files, each with bytes of its own, in 100 shards (.tar). In turns:
 
 - the loop: `edge_all.classify_all` on the images of a tenth of the shards, held in memory; before each other turn;
-- the threads: `edge-all archive --local` on a thousandth, a tenth and all of the images;
-- Ray: `edge-all archive --address` on two and on four raylets of this machine (`ray.cluster_utils`), two cores in all;
+- the threads: `edge-all archive --local` on a hundredth, a tenth and all of the images;
+- Ray: `edge-all archive --address` on two and on four raylets of this machine (`ray.cluster_utils`), each
+  with a worker;
 - losses: the same while every so many seconds a worker is killed with signal 9, and once a raylet.
 
-Each table of answers must then have each image once, with the digest of its bytes and the label and status that the
-threads gave it.
+The tables must then have each image once, with the digest, label and status that the threads gave it; for the last
+shard of each turn the digests are computed again.
 """
 
 from __future__ import annotations
@@ -205,7 +206,7 @@ def _is_worker(process: psutil.Process) -> bool:
 
 @contextmanager
 def _cluster(raylets: int) -> Iterator[tuple[str, Any]]:
-    """A cluster whose head does no work, with two cores on all its other nodes together, or one a node if more."""
+    """A cluster whose head does no work, with so many other nodes of a worker each."""
     from ray.cluster_utils import Cluster
 
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "object_store_memory": 200_000_000})
