@@ -17,9 +17,10 @@ from edge_all.export import backbones
 from edge_all.export.graph import edit
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.facts import attribute
+from edge_all.export.graph.names import NORMALIZED
 from edge_all.export.graph.reorder import as_depthwise
 from edge_all.export.quantize import layerwise, sensitivity
-from edge_all.export.quantize.layerwise import gptq, input_folding, scales, torch_ops, walk
+from edge_all.export.quantize.layerwise import convolution, gptq, input_folding, scales, torch_ops, walk
 from edge_all.export.quantize.layerwise.channel_alignment import align_channels
 from edge_all.export.quantize.layerwise.placement import place
 from edge_all.export.quantize.layerwise.rewrite import is_output_rescale, rewrite
@@ -154,13 +155,54 @@ def test_aligning_channels_changes_nothing(name: str, signed: bool) -> None:
 
 def _aligned(model: onnx.ModelProto, signed: bool = False) -> onnx.ModelProto:
     with torch.inference_mode():
-        spans = walk.spans(model, walk.preprocessed(model, IMAGES))
-    return align_channels(model, spans, place(model).scale_owner, signed)
+        measured = walk.measure(model, walk.preprocessed(model, IMAGES), ())
+    return align_channels(model, measured.spans, place(model).scale_owner, signed).model
 
 
 def _first_weights(model: onnx.ModelProto) -> np.ndarray:
     node = next(node for node in model.graph.node if node.op_type == "Conv")
     return edit.arrays(model.graph)[node.input[1]]
+
+
+@pytest.mark.parametrize("name", TAPS)
+def test_a_sample_from_before_channels_were_aligned(name: str) -> None:
+    """It is what would be sampled of the aligned graph: so the FP32 graph is run once only."""
+    model = rewrite(graph(name))
+    tensors = place(model).scale_owner
+    with torch.inference_mode():
+        pixels = walk.preprocessed(model, IMAGES)
+        before = walk.measure(model, pixels, tensors)
+        alignment = align_channels(model, before.spans, tensors)
+        after = walk.measure(alignment.model, pixels, tensors)
+    for tensor in tensors:
+        sample = alignment.sample(tensor, before)
+        wanted = np.r_[after.spans[tensor].min(), after.spans[tensor].max(), after.samples[tensor][0]]
+        np.testing.assert_allclose(sample, wanted, atol=1e-4 * np.abs(wanted).max(), err_msg=tensor)
+
+
+def test_small_maps_take_more_images() -> None:
+    """Each convolution is quantized for enough patches of its input."""
+    images = np.zeros((200, *SIZE, 3), np.uint8)
+    early, weights = rewrite(graph("mobilenetv2")), random_weights("mobilenetv2")
+    deep = rewrite(backbone_graph(backbones.load("mobilenetv2"), weights, tap_name="last", input_size=SIZE))
+    with torch.inference_mode():
+        assert len(walk.enough(early, images)) < len(walk.enough(deep, images)) <= 200
+        assert len(walk.enough(deep, images[:5])) == 5
+
+
+def test_the_mean_of_a_quantized_convolution_is_that_of_fp32() -> None:
+    """Though the mean was found with the mean image, strides and padding included."""
+    generator = torch.Generator().manual_seed(0)
+    x, weights = torch.rand(6, 4, 15, 15, generator=generator), torch.randn(8, 4, 3, 3, generator=generator)
+    offset = torch.randn(8, generator=generator)
+    node = onnx.helper.make_node("Conv", ["x", "w", "b"], ["y"], pads=[1, 1, 1, 1], strides=[2, 2])
+    reads = scales.quantization_between(0.0, 1.0)
+    inputs = convolution.Pair(x, (x / reads.scale).floor() * reads.scale)  # darker than what was given
+    made = convolution.quantize_convolution(node, weights, offset, inputs, reads, 63)
+    real, bias = torch.from_numpy(made.real), torch.from_numpy(made.bias)
+    wanted = torch_ops.run(node, [x, weights, offset]).mean((0, 2, 3))
+    given = torch_ops.run(node, [inputs.quantized, real, bias]).mean((0, 2, 3))
+    torch.testing.assert_close(given, wanted, atol=1e-4, rtol=0)
 
 
 def test_aligning_channels_of_nodes_that_share_their_constants() -> None:
@@ -183,14 +225,10 @@ def _same_shape(model: onnx.ModelProto, a: onnx.NodeProto, b: onnx.NodeProto) ->
 @pytest.mark.parametrize("name", TAPS)
 def test_walking_in_torch_is_the_graph(name: str) -> None:
     model = rewrite(graph(name))
-    outputs: dict[str, torch.Tensor] = {}
-
-    def visit(node: onnx.NodeProto, inputs: list[torch.Tensor]) -> torch.Tensor:
-        outputs[node.output[0]] = torch_ops.run(node, inputs)
-        return outputs[node.output[0]]
-
     with torch.inference_mode():
-        walk.visit_nodes(model, walk.preprocessed(model, IMAGES[:4]), visit, walk.unchanged)
+        outputs = {NORMALIZED: walk.preprocessed(model, IMAGES[:4])}
+        walk.run_nodes(walk.backbone_nodes(model), outputs, walk.constants(model), kept={"map_0"})
+    assert outputs.keys() == {"map_0"}
     wanted = run(model, IMAGES[:4])
     np.testing.assert_allclose(outputs["map_0"].mean((2, 3)), wanted, atol=1e-4 * np.abs(wanted).max())
 
@@ -310,7 +348,7 @@ def test_gptq_beats_rounding_to_the_nearest() -> None:
     weights = torch.randn(1, 8, 40, generator=generator)
     scale = gptq.weight_scales(weights[0], 7)[None]
     nearest = (weights / scale[..., None]).round().clamp(-7, 7)
-    multiples = gptq.quantize_weights(weights, inputs, scale, 7)
+    multiples = gptq.quantize_weights(weights, gptq.second_moments(inputs.transpose(0, 1)), scale, 7)
     assert torch.equal(multiples, multiples.round()) and multiples.abs().max() <= 7
 
     def output_error(multiples: torch.Tensor) -> float:
@@ -319,11 +357,12 @@ def test_gptq_beats_rounding_to_the_nearest() -> None:
     assert output_error(multiples) < 0.7 * output_error(nearest)
 
 
-def test_adapting_weights_to_quantized_inputs() -> None:
+@pytest.mark.parametrize("rows", [3, 8])
+def test_adapting_weights_to_quantized_inputs(rows: int) -> None:
     generator = torch.Generator().manual_seed(0)
-    exact = torch.randn(500, 2, 6, generator=generator)
-    weights = torch.randn(2, 3, 6, generator=generator)
-    adapted = gptq.adapt_weights(weights, exact, 1.25 * exact)
+    exact = torch.randn(2, 500, 6, generator=generator)
+    weights = torch.randn(2, rows, 6, generator=generator)
+    adapted = gptq.adapt_weights(weights, exact, 1.25 * exact, gptq.second_moments(1.25 * exact))
     assert torch.allclose(adapted, weights / 1.25, atol=0.1) and not torch.allclose(adapted, weights, atol=0.1)
 
 

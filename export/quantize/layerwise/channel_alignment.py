@@ -9,6 +9,7 @@ pointwise convolutions read is shifted too, through the biases, so that all 8 bi
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ import onnx
 from ...graph import edit
 from ...graph.names import NORMALIZED, is_backbone, is_map
 from .rewrite import is_output_rescale
+from .walk import Statistics
 
 _LEAST_PEAK = 1e-12
 
@@ -34,9 +36,30 @@ _PASSING = ("Relu", "Clip", "MaxPool", "Identity")
 """Operators whose output has the channels of their input."""
 
 
+@dataclass(frozen=True)
+class Alignment:
+    """A backbone with aligned channels.
+
+    Attributes:
+        model: The backbone.
+        moved: By tensor: what each channel was multiplied with, and what was added then, ``float64 [C]`` each.
+    """
+
+    model: onnx.ModelProto
+    moved: Mapping[str, tuple[np.ndarray, np.ndarray]]
+
+    def sample(self, tensor: str, measured: Statistics) -> np.ndarray:
+        """A sample of a tensor's values with its extremes, from what was measured before its channels were aligned."""
+        factor, shift = self.moved[tensor]
+        values, channels = measured.samples[tensor]
+        ends = measured.spans[tensor] * factor + shift
+        moved = values * factor[channels] + shift[channels]
+        return np.asarray(np.r_[ends.min(), ends.max(), moved], np.float32)
+
+
 def align_channels(
     model: onnx.ModelProto, spans: Mapping[str, np.ndarray], quantized: Iterable[str], signed: bool = False
-) -> onnx.ModelProto:
+) -> Alignment:
     """Align the ranges of the channels of each tensor that will be quantized.
 
     Args:
@@ -46,7 +69,7 @@ def align_channels(
         signed: Whether to symmetric int8: then a channel that may be shifted is centred, else it starts at zero.
 
     Returns:
-        The same function of the image, but for values beyond the spans at a ReLU6.
+        A backbone that is the same function of the image, but for values beyond the spans at a ReLU6.
     """
     arrays = edit.arrays(model.graph)
     nodes = [node for node in model.graph.node if is_backbone(node)]
@@ -76,7 +99,8 @@ def align_channels(
         node.input[1:] = list(constants)
         edit.add_constants(aligned.graph, {name: value.astype(np.float32) for name, value in constants.items()})
     edit.drop_unread(aligned.graph)
-    return aligned
+    moved = {tensor: (factor[groups.of(tensor)], shift[groups.of(tensor)]) for tensor in groups.tensors}
+    return Alignment(aligned, moved)
 
 
 class _ChannelGroups:

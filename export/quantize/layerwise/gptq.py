@@ -34,41 +34,54 @@ def weight_scales(weights: Tensor, largest: int) -> Tensor:
     return best
 
 
-def adapt_weights(weights: Tensor, exact: Tensor, quantized: Tensor) -> Tensor:
+def second_moments(inputs: Tensor) -> Tensor:
+    """Summed over samples.
+
+    Args:
+        inputs: Samples of what a convolution reads, ``float32 [G, S, D]``.
+
+    Returns:
+        ``float32 [G, D, D]``.
+    """
+    return inputs.mT @ inputs
+
+
+def adapt_weights(weights: Tensor, exact: Tensor, quantized: Tensor, moments: Tensor) -> Tensor:
     """Weights that make of the quantized inputs what `weights` make of the exact ones, by ridge regression.
 
     Args:
         weights: ``float32 [G, R, D]``: groups, rows of a group, inputs of a row.
-        exact: Samples of the inputs in FP32, ``float32 [S, G, D]``.
+        exact: Samples of the inputs in FP32, ``float32 [G, S, D]``.
         quantized: The same samples as the quantized graph has them.
+        moments: Second moments of these.
 
     Returns:
         ``float32 [G, R, D]``.
     """
-    moments = torch.einsum("sgd,sge->gde", quantized, quantized)
-    diagonal = moments.diagonal(dim1=1, dim2=2)
-    diagonal += _RIDGE * diagonal.mean(1, keepdim=True) + 1e-8
-    lost = weights @ torch.einsum("sgd,sge->gde", exact - quantized, quantized)
-    adapted: Tensor = weights + torch.linalg.solve(moments, lost.mT).mT
+    lost = exact - quantized
+    rows, width = weights.shape[1:]
+    # The same product, in the order that takes less.
+    missing = (weights @ lost.mT) @ quantized if rows < width else weights @ (lost.mT @ quantized)
+    adapted: Tensor = weights + torch.linalg.solve(_damped(moments, _RIDGE), missing.mT).mT
     return adapted
 
 
-def quantize_weights(weights: Tensor, inputs: Tensor, scale: Tensor, largest: int) -> Tensor:
+def quantize_weights(weights: Tensor, moments: Tensor, scale: Tensor, largest: int) -> Tensor:
     """Quantize weights, column by column.
 
     Args:
         weights: ``float32 [G, R, D]``: groups, rows of a group, inputs of a row.
-        inputs: Samples of what the convolution reads, ``float32 [S, G, D]``.
+        moments: Second moments of what the convolution reads, ``float32 [G, D, D]``.
         scale: ``float32 [G, R]``.
         largest: Largest quantized weight.
 
     Returns:
         Whole numbers as ``float32 [G, R, D]``; times the scale they are near the weights.
     """
-    moments = torch.einsum("sgd,sge->gde", inputs, inputs)
-    diagonal = moments.diagonal(dim1=1, dim2=2)
-    diagonal += _DAMPING * diagonal.mean(1, keepdim=True) + 1e-8
-    order = diagonal.argsort(dim=1, descending=True)  # the inputs that matter most are quantized first
+    moments = _damped(moments, _DAMPING)
+    order = moments.diagonal(dim1=1, dim2=2).argsort(
+        dim=1, descending=True
+    )  # the inputs that matter most are quantized first
     weights = weights.gather(2, order[:, None].expand_as(weights))
     moments = moments.gather(1, order[..., None].expand_as(moments)).gather(2, order[:, None].expand_as(moments))
     factor = torch.linalg.cholesky(torch.cholesky_inverse(torch.linalg.cholesky(moments)), upper=True)
@@ -85,3 +98,11 @@ def quantize_weights(weights: Tensor, inputs: Tensor, scale: Tensor, largest: in
             errors[..., i - start] = error
         left[..., end:] -= errors @ factor[:, start:end, end:]
     return torch.empty_like(quantized).scatter_(2, order[:, None].expand_as(quantized), quantized)
+
+
+def _damped(moments: Tensor, share: float) -> Tensor:
+    """Moments with a share of the mean diagonal added to the diagonal."""
+    damped = moments.clone()
+    diagonal = damped.diagonal(dim1=1, dim2=2)
+    diagonal += share * diagonal.mean(1, keepdim=True) + 1e-8
+    return damped

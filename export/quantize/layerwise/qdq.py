@@ -35,6 +35,11 @@ class QuantizedConvolution:
     scale: np.ndarray
     bias: np.ndarray
 
+    @property
+    def real(self) -> np.ndarray:
+        """The weights' values, ``float32 [O, I, kH, kW]``."""
+        return np.asarray(self.weights * self.scale[:, None, None, None])
+
 
 def write(
     model: onnx.ModelProto,

@@ -1,9 +1,13 @@
-"""Walking through a backbone node by node with many images at once, and what is measured on the way."""
+"""Running a backbone in torch, a few images at a time, and what is measured on the way.
+
+A few images at a time, since the maps of all of them are larger than any cache: most of the time would go into memory.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TypeVar
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -15,50 +19,74 @@ from ...dataset import spread
 from ...graph import edit
 from ...graph.names import IMAGE, NORMALIZED, is_backbone
 from . import torch_ops
-from .placement import Placement
+from .rewrite import is_output_rescale
 
+TOGETHER = 2
+"""Images that run together."""
+
+MANY_PATCHES = 6_144
+"""Patches of its input, one for each value of its output, that are many for a convolution."""
+
+_LEAST_IMAGES = 32  # however many patches an image has
 _SAMPLE = 40_000  # values of each tensor that its scale is fitted to
-_LARGEST_TENSOR = 2**30  # bytes of one tensor for all images; about ten such tensors are in memory at once
-
-Value = TypeVar("Value")
+_LARGEST_TENSOR = 2**29  # bytes of one tensor for all images; about five such tensors are in memory at once
 
 
-def visit_nodes(
-    model: onnx.ModelProto,
-    pixels: Value,
-    visit: Callable[[onnx.NodeProto, list[Value]], Value],
-    constant: Callable[[Tensor], Value],
+def run_nodes(
+    nodes: Sequence[onnx.NodeProto],
+    tensors: MutableMapping[str, Tensor],
+    constants: Mapping[str, Tensor],
+    finish: Callable[[str, Tensor], Tensor] = lambda name, output: output,
+    kept: Collection[str] = (),
 ) -> None:
-    """Visit the backbone's nodes in order; a tensor is dropped after its last reader.
+    """Run nodes in order; a tensor that no later one of them reads is dropped.
 
     Args:
-        model: An FP32 backbone, rewritten (`rewrite`).
-        pixels: What the first convolution reads.
-        visit: Gives a node's output from its inputs.
-        constant: Gives the form of a constant that `visit` takes.
+        nodes: Of a rewritten backbone (`rewrite`).
+        tensors: What they read, by name; what is left at the end stays there.
+        constants: Of the graph, by name.
+        finish: Gives from the name of an output and the output what later nodes read.
+        kept: Names of the tensors that are not dropped.
     """
-    nodes = [node for node in model.graph.node if is_backbone(node)]
     last_reader = {name: i for i, node in enumerate(nodes) for name in node.input}
-    arrays = {name: torch.from_numpy(array.copy()) for name, array in edit.arrays(model.graph).items()}
-    values = {NORMALIZED: pixels} | {name: constant(array) for name, array in arrays.items()}
     for i, node in enumerate(nodes):
-        values[node.output[0]] = visit(node, [values[name] for name in node.input if name])
-        for name in set(node.input):
-            if last_reader[name] == i:
-                del values[name]
+        inputs = [constants[name] if name in constants else tensors[name] for name in node.input if name]
+        output = node.output[0]
+        tensors[output] = finish(output, torch_ops.run(node, inputs))
+        for name in {*node.input, output}:
+            if last_reader.get(name, i) == i and name not in kept:
+                tensors.pop(name, None)
 
 
-def fitting_in_memory(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
-    """All images, or as many of them, evenly spread, as keep their largest tensor within a fixed size."""
-    sizes = []
+def backbone_nodes(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes from "normalized" to the maps, in order."""
+    return [node for node in model.graph.node if is_backbone(node)]
 
-    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-        output = torch_ops.run(node, inputs)
+
+def constants(model: onnx.ModelProto) -> dict[str, Tensor]:
+    """The graph's constants by name."""
+    return {name: torch.from_numpy(array.copy()) for name, array in edit.arrays(model.graph).items()}
+
+
+def enough(model: onnx.ModelProto, images: np.ndarray) -> np.ndarray:
+    """As many of the images, evenly spread, as the convolutions need.
+
+    These are so many that the convolution with the smallest map reads `MANY_PATCHES` patches of its input; but no more
+    than keep the largest tensor of all images within a fixed size.
+    """
+    sizes, positions = [1], [MANY_PATCHES]
+
+    def measure(name: str, output: Tensor) -> Tensor:
         sizes.append(output.nbytes)
+        if name in convolutions:
+            positions.append(output[0, 0].numel())
         return output
 
-    visit_nodes(model, preprocessed(model, images[:1]), visit, unchanged)
-    return images[spread(np.arange(len(images)), max(1, _LARGEST_TENSOR // max(sizes)))]
+    nodes = backbone_nodes(model)
+    convolutions = {node.output[0] for node in nodes if node.op_type == "Conv" and not is_output_rescale(node)}
+    run_nodes(nodes, {NORMALIZED: preprocessed(model, images[:1])}, constants(model), measure)
+    count = min(max(_LEAST_IMAGES, -(-MANY_PATCHES // min(positions))), max(1, _LARGEST_TENSOR // max(sizes)))
+    return images[spread(np.arange(len(images)), count)]
 
 
 def preprocessed(model: onnx.ModelProto, images: np.ndarray) -> Tensor:
@@ -68,44 +96,48 @@ def preprocessed(model: onnx.ModelProto, images: np.ndarray) -> Tensor:
     return torch.from_numpy(np.concatenate([session.run(None, {IMAGE: image[np.newaxis]})[0] for image in images]))
 
 
-def spans(model: onnx.ModelProto, pixels: Tensor) -> dict[str, np.ndarray]:
-    """Smallest and largest value of each channel of each tensor in FP32, ``float32 [2, C]``."""
-    by_tensor = {NORMALIZED: _span(pixels)}
+@dataclass(frozen=True)
+class Statistics:
+    """What was measured of a backbone's tensors in FP32, by name.
 
-    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-        output = torch_ops.run(node, inputs)
-        by_tensor[node.output[0]] = _span(output)
-        return output
+    Attributes:
+        spans: Smallest and largest value of each channel, ``float32 [2, C]``, of every tensor.
+        samples: Values ``float32 [S]`` and the channel of each, ``int64 [S]``, of the tensors that were asked for.
+    """
 
-    visit_nodes(model, pixels, visit, unchanged)
-    return by_tensor
-
-
-def samples(model: onnx.ModelProto, placement: Placement, pixels: Tensor) -> dict[str, np.ndarray]:
-    """A sample of the FP32 values of each tensor that is quantized, its extremes first."""
-    by_tensor = {NORMALIZED: _sample(pixels)}
-
-    def visit(node: onnx.NodeProto, inputs: list[Tensor]) -> Tensor:
-        output = torch_ops.run(node, inputs)
-        name = node.output[0]
-        if name in placement.scale_owner:
-            by_tensor[name] = _sample(output)
-        return output
-
-    visit_nodes(model, pixels, visit, unchanged)
-    return by_tensor
+    spans: dict[str, np.ndarray]
+    samples: dict[str, tuple[np.ndarray, np.ndarray]]
 
 
-def unchanged(value: Tensor) -> Tensor:
-    """The value itself: the form of a constant for a walk in FP32 only."""
-    return value
+def measure(model: onnx.ModelProto, pixels: Tensor, sampled: Collection[str]) -> Statistics:
+    """Measure the tensors of a backbone.
 
+    Args:
+        model: An FP32 backbone, rewritten (`rewrite`).
+        pixels: What the first convolution reads, ``float32 [M, 3, H, W]``.
+        sampled: The tensors to take samples of.
+    """
+    nodes, arrays = backbone_nodes(model), constants(model)
+    spans: dict[str, Tensor] = {}
+    samples: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    random = torch.Generator().manual_seed(0)
 
-def _span(values: Tensor) -> np.ndarray:
-    return np.asarray(torch.stack([values.amin((0, 2, 3)), values.amax((0, 2, 3))]))
+    def note(name: str, values: Tensor) -> Tensor:
+        least, most = values.amin((0, 2, 3)), values.amax((0, 2, 3))
+        if name in spans:
+            least, most = torch.minimum(least, spans[name][0]), torch.maximum(most, spans[name][1])
+        spans[name] = torch.stack([least, most])
+        if name in sampled:
+            count = -(-_SAMPLE * len(values) // len(pixels))
+            chosen = torch.randint(values.numel(), (count,), generator=random)
+            channels = chosen // values[0, 0].numel() % values.shape[1]
+            samples[name].append((values.flatten()[chosen], channels))
+        return values
 
-
-def _sample(values: Tensor) -> np.ndarray:
-    flat = values.flatten()
-    sample = flat[:: max(1, flat.numel() // _SAMPLE)]
-    return np.asarray(torch.cat([flat.min()[None], flat.max()[None], sample]))
+    for some in torch.split(pixels, TOGETHER):
+        run_nodes(nodes, {NORMALIZED: note(NORMALIZED, some)}, arrays, note)
+    joined = {name: [torch.cat(column).numpy() for column in zip(*rows, strict=True)] for name, rows in samples.items()}
+    return Statistics(
+        {name: span.numpy() for name, span in spans.items()},
+        {name: (values, channels) for name, (values, channels) in joined.items()},
+    )
