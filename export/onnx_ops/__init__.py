@@ -62,11 +62,12 @@ def convert_classifier(classifier: ClassifierMixin) -> onnx.ModelProto:
 
 def _convert(pipeline: Pipeline, reads: str, channels: int) -> onnx.ModelProto:
     modules = estimators()
+    known = not hasattr(modules[type(pipeline.steps[-1][1])], "shapes")  # to skl2onnx, which then knows this option
     model = convert_sklearn(
         pipeline,
         initial_types=[(reads, FloatTensorType([None, channels]))],
         target_opset={"": OPSET},
-        options={"zipmap": False},
+        options={"zipmap": False} if known else None,
         custom_conversion_functions={kind: module.convert for kind, module in modules.items()},
         custom_shape_calculators={kind: module.shapes for kind, module in modules.items() if hasattr(module, "shapes")},
     )

@@ -8,18 +8,24 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from sklearn.calibration import CalibratedClassifierCV
+from skl2onnx.common.data_types import FloatTensorType, Int64TensorType
 
-from ..classifiers.svm import OneAgainstRest
+from ..classifiers.svm import Svm
 from ._graph import Graph
 
-ESTIMATOR = CalibratedClassifierCV
+ESTIMATOR = Svm
+
+
+def shapes(operator: Any) -> None:
+    label, probabilities = operator.outputs
+    label.type = Int64TensorType([None])
+    probabilities.type = FloatTensorType([None, len(operator.raw_operator.classes_)])
 
 
 def convert(scope: Any, operator: Any, container: Any) -> None:
     graph = Graph(scope, operator, container)
-    (calibrated,) = operator.raw_operator.calibrated_classifiers_
-    machines: OneAgainstRest = calibrated.estimator
+    svm: Svm = operator.raw_operator
+    machines = svm.machines_
     vectors = machines.support_vectors_
     squared_norm = graph.add("ReduceSumSquare", graph.input, np.array([1]), keepdims=1)
     product = graph.add("MatMul", graph.add("Mul", graph.input, np.array(-2.0)), graph.half(vectors.T))
@@ -29,9 +35,7 @@ def convert(scope: Any, operator: Any, container: Any) -> None:
     # With a change of shape between them, OpenVINO does not fuse the sigmoids into the product, whose kernel is then
     # faster: a whole head of 1,455 vectors takes 28 us, and 37 us where they are fused.
     decision = graph.add("Unsqueeze", decision, np.array([1]))
-    slopes = np.array([float(c.a_) for c in calibrated.calibrators])
-    offsets = np.array([float(c.b_) for c in calibrated.calibrators])
-    platt = graph.add("Sigmoid", graph.add("Sub", graph.add("Mul", decision, -slopes), offsets))
+    platt = graph.add("Sigmoid", graph.add("Sub", graph.add("Mul", decision, -svm.slopes_), svm.offsets_))
     if len(machines.classes_) == 2:  # two classes: one SVM, whose decision is for the second
         shares = graph.add("Concat", graph.add("Sub", np.array([1.0]), platt), platt, axis=2)
     else:

@@ -19,13 +19,13 @@ from typing import Any
 
 import numpy as np
 from joblib import Parallel, delayed
-from sklearn.calibration import CalibratedClassifierCV
 
 from edge_all import cluster, files, machine
 from edge_all.progress import Progress
 
 from .. import classifiers
 from ..classifiers import Setting
+from ..classifiers.svm import OneAgainstRest, Svm
 from ..features import Rows
 from ..head.fit import HeadSpec, Selection, to_onnx
 from . import metrics, table
@@ -206,8 +206,7 @@ def work(job: Job, rows: Rows, folds: np.ndarray, inputs: Inputs) -> list[Finish
 def tune(name: str, selection: Selection, evaluated: np.ndarray, labels: np.ndarray, seed: int) -> Setting:
     """The setting of a classifier that labels most images right; at a tie the one that comes first.
 
-    Only labels matter here, so a classifier that is wrapped to calibrate its probabilities is fitted without the
-    wrapper.
+    Only labels matter here, so of a classifier that also fits probabilities only the machines are fitted.
 
     Args:
         name: A file of ``classifiers/``.
@@ -219,7 +218,7 @@ def tune(name: str, selection: Selection, evaluated: np.ndarray, labels: np.ndar
     best, most = classifiers.settings(name)[0], -1.0
     for setting in classifiers.settings(name):
         model = classifiers.build(name, seed, (), setting)
-        bare = model.estimator if isinstance(model, CalibratedClassifierCV) else model
+        bare = OneAgainstRest(model.penalty) if isinstance(model, Svm) else model
         accuracy = float((bare.fit(selection.selected, selection.labels).predict(evaluated) == labels).mean())
         if accuracy > most:
             best, most = setting, accuracy
