@@ -21,6 +21,7 @@ from edge_all.export.graph import weights
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.scorer import resampled
+from edge_all.export.tap_features import Search
 from edge_all.record import TapTable
 
 
@@ -37,7 +38,7 @@ def main(backbones: tuple[str, ...], data: Path, every: int, target: str, report
     for given in backbones:
         name, _, file = given.partition("=")
         backbone = load(name)
-        search = taps.Search(
+        search = Search(
             backbone=backbone,
             weights=weights.load(backbone, file or "auto"),
             data=images,
@@ -50,7 +51,7 @@ def main(backbones: tuple[str, ...], data: Path, every: int, target: str, report
             units=resampled(images, groups(images)),
         )
         begun = time.monotonic()
-        _, tables[name] = taps.choose(search, "transfer", lambda done, total: None)
+        tables[name] = taps.choose(search, "transfer", lambda done, total: None).table
         spent = time.monotonic() - begun
         click.echo("\n".join([f"\n## {name}, {spent / 60:.0f} minutes", "", *tap_report.lines(tables[name])]))
         if report:

@@ -6,10 +6,10 @@ import hashlib
 import io
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -137,6 +137,23 @@ def extract_each(
     missing = [job for row in jobs for job in row if job.features is None]
     _run(missing, data, size, progress)
     return [[job.result() for job in row] for row in jobs]
+
+
+def keep(
+    model: onnx.ModelProto, data: Dataset, size: tuple[int, int], known: Iterable[tuple[Changed | None, np.ndarray]]
+) -> None:
+    """Put features into the cache that another graph gave for the same places, so that they are not computed again.
+
+    Args:
+        model: A backbone, as for `extract`.
+        data: The images.
+        size: Height and width of the graph's input.
+        known: Changes that were made to the images, and the features, ``float32 [N, C]``, under each.
+    """
+    changes, features = zip(*known, strict=True)
+    for job, rows in zip(_jobs(Wanted(model), data, size, changes), features, strict=True):
+        if job.features is None:
+            replace(job, rows=list(rows)).result()
 
 
 def training_rows(

@@ -37,6 +37,7 @@ from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
 from .quantize.search import search
 from .recipe import Recipe
+from .tap_features import Search
 
 
 def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | None = None) -> Bundle:
@@ -59,9 +60,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     training = images.training
     scorer = Scorer(training, resampled(training, images.units), positive_classes(training.classes, recipe.positive))
     pretrained = _load_weights(recipe, backbone, console)
-    tap, tap_table = _choose_tap(recipe, backbone, pretrained, images, console)
-    guard = backbones.guard(backbone, tap)
-    graph = _graph(recipe, backbone, pretrained, guard.places if guard else tap)
+    tap, tap_table, guard, graph = _cut(recipe, backbone, pretrained, images, console)
     fp32 = _measure_fp32(recipe, graph, guard, images, scorer, console)
     searches = _quantize(recipe, fp32, images, console)
     shipped = {target: result.shipped for target, result in searches.items() if result.shipped}
@@ -153,11 +152,9 @@ def _preprocess(recipe: Recipe) -> Preprocess:
 
 def _choose_tap(
     recipe: Recipe, backbone: Backbone, pretrained: Weights, images: Images, console: Console
-) -> tuple[str, TapTable | None]:
-    if recipe.tap != taps.AUTO:
-        return recipe.tap, None
+) -> taps.Choice:
     part = images.without_held_out
-    compared = taps.Search(
+    compared = Search(
         backbone=backbone,
         weights=pretrained,
         data=part.training,
@@ -171,14 +168,24 @@ def _choose_tap(
         units=resampled(part.training, part.units),
     )
     with console.step("Comparing taps") as progress:
-        tap, table = taps.choose(compared, recipe.prefer, progress)
-    console.tell(taps.sentence(table))
-    return tap, table
+        choice = taps.choose(compared, recipe.prefer, progress)
+    console.tell(taps.sentence(choice.table))
+    return choice
 
 
-def _graph(recipe: Recipe, backbone: Backbone, pretrained: Weights, places: str) -> onnx.ModelProto:
+def _cut(
+    recipe: Recipe, backbone: Backbone, pretrained: Weights, images: Images, console: Console
+) -> tuple[str, TapTable | None, Guard | None, onnx.ModelProto]:
+    """Where features are taken, how that was chosen, the early places judged beside it, and the graph up to there."""
+    choice = _choose_tap(recipe, backbone, pretrained, images, console) if recipe.tap == taps.AUTO else None
+    tap, table = (choice.name, choice.table) if choice else (recipe.tap, None)
+    guard = backbones.guard(backbone, tap)
     size = recipe.conditions.size or backbone.input_size
-    return backbone_graph(backbone, pretrained, tap_name=places, input_size=size, preprocess=_preprocess(recipe))
+    places = guard.places if guard else tap
+    graph = backbone_graph(backbone, pretrained, tap_name=places, input_size=size, preprocess=_preprocess(recipe))
+    if choice and not guard:
+        choice.keep(graph)
+    return tap, table, guard, graph
 
 
 def _measure_fp32(

@@ -1,119 +1,72 @@
 """Where to take features: every tap of a backbone, scored by accuracy and by time.
 
-One graph with all taps gives all features in one pass. `tap_choice` says what a tap is worth; the fastest one within a
+`tap_features` gives all features in one pass. `tap_choice` says what a tap is worth; the fastest one within a
 tolerance of the best is chosen. Then a second, earlier tap is tried beside it: its feature map is computed anyway.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 
 from edge_all import intervals
 from edge_all.errors import EdgeAllError
-from edge_all.intervals import Units
 from edge_all.progress import Progress, split
 from edge_all.record import TapCandidate, TapTable
 
 from . import features
-from .backbones import STD, Backbone, places
-from .dataset import Dataset, augment, looks
-from .features import Rows, Wanted
-from .graph import edit, timing
-from .graph.build import backbone_graph
-from .graph.names import FEATURES, IMAGE
-from .graph.preprocess import Preprocess
-from .graph.weights import Weights
+from .backbones import STD, places
+from .dataset import augment
+from .features import Rows
+from .graph import timing
 from .head import evaluate, robustness
-from .head.fit import HeadSpec
-from .recipe import Conditions
 from .tap_choice import Candidate, pick
+from .tap_features import Pooled, Search, extract
 
 AUTO = "auto"
 
-_COPIES = 1  # changed copies of each image that a tap is scored with; the head that ships sees as many as asked for
 _SECOND = 4  # earlier taps that are tried beside the chosen one
 _LEAST_GAIN = 0.1  # percentage points that a second tap must add
 _MOST_TIME = 1.1  # times the time of the chosen tap alone that both may take
 
 
 @dataclass(frozen=True)
-class Search:
-    """What taps are compared with.
+class Choice:
+    """A place that was chosen.
 
     Attributes:
-        backbone: Whose taps.
-        weights: Its weights.
-        data: The training images.
-        folds: ``int64 [N]``, each image's fold under `protocol`.
-        size: Height and width of the input, in pixels.
-        preprocess: What is done to an image before it is normalised.
-        spec: What heads are made of.
-        augmented: Whether heads are trained on changed copies too.
-        target: Whose engine time is measured in.
-        protocol: The split protocol that taps are compared under.
-        units: What the intervals of the accuracies are resampled over.
+        name: Of the place.
+        table: All that were scored.
+        search: What they were compared with.
+        rows: The place's features of all images and their copies.
+        changed: Its features of the battery's images under each change, ``float32 [M, C]`` by change.
     """
 
-    backbone: Backbone
-    weights: Weights
-    data: Dataset
-    folds: np.ndarray
-    size: tuple[int, int]
-    preprocess: Preprocess
-    spec: HeadSpec
-    augmented: bool
-    target: str
-    units: Units
-    protocol: str = "block"
-
-    @property
-    def tried(self) -> np.ndarray:
-        """Numbers of the images that the battery is run on, ``int64 [M]``."""
-        return robustness.chosen_images(self.data)
-
-    @cached_property
-    def looks(self) -> np.ndarray:
-        """The look of each image, ``int64 [N]``."""
-        return looks(self.data, seed=self.spec.seed)
-
-    @property
-    def all_images(self) -> tuple[np.ndarray, np.ndarray]:
-        """All N images, and all M of the battery: ``bool [N]`` and ``bool [M]``."""
-        return np.ones(len(self.data), bool), np.ones(len(self.tried), bool)
-
-
-@dataclass(frozen=True)
-class Pooled:
-    """The features of all taps, pooled from one graph.
-
-    Attributes:
-        graph: The graph.
-        columns: Numbers of each tap's features, ``int64 [F]`` by tap.
-        rows: Features of all images and their copies.
-        changed: Features of the battery's images under each change, ``float32 [M, C]`` by change.
-    """
-
-    graph: onnx.ModelProto
-    columns: Mapping[str, np.ndarray]
+    name: str
+    table: TapTable
+    search: Search
     rows: Rows
     changed: Mapping[str, np.ndarray]
 
+    def keep(self, graph: onnx.ModelProto) -> None:
+        """Let the graph of this place alone have the features that it would give."""
+        data, size = self.search.data, self.search.size
+        copies = augment.copies(len(self.rows.copies), self.search.spec.seed)
+        features.keep(graph, data, size, zip([None, *copies], [self.rows.plain, *self.rows.copies], strict=True))
+        changed = [(change, self.changed[change.name]) for change in augment.BATTERY]
+        features.keep(graph, data.take(self.search.tried), size, changed)
 
-def choose(search: Search, prefer: str, progress: Progress) -> tuple[str, TapTable]:
+
+def choose(search: Search, prefer: str, progress: Progress) -> Choice:
     """Choose a tap, or two.
 
     Args:
         search: What to compare them with.
         prefer: A key of `tap_choice.TOLERANCE`.
         progress: Counts work: images through the backbone, heads fitted.
-
-    Returns:
-        The name of the place, and the table of all that were scored.
 
     Raises:
         EdgeAllError: No tap has as many features as asked for.
@@ -127,19 +80,27 @@ def choose(search: Search, prefer: str, progress: Progress) -> tuple[str, TapTab
             f"give at most {2 * max(tap.channels for tap in taps)}"
         )
     extracting, scoring_single, scoring_pairs = split(progress, _work(search, len(single)))
-    pooled = _features(search, extracting)
-    times = timing.times(search.target, [_only(pooled, parts) for parts in single.values()])
+    pooled = extract(search, extracting)
+    times = timing.times(search.target, [pooled.graph_of(parts) for parts in single.values()])
     singles = _scored(search, pooled, single, times, scoring_single)
     first = pick(singles, prefer, *search.all_images)
     pairs = _pairs(search, first) if prefer != "speed" else {}
     if not pairs:
-        return first.name, _table(search, prefer, first, singles, singles)
-    graphs = [_only(pooled, parts) for parts in (single[first.name], *pairs.values())]
+        return _choice(search, pooled, single, _table(search, prefer, first, singles, singles))
+    graphs = [pooled.graph_of(parts) for parts in (single[first.name], *pairs.values())]
     alone, *times = timing.times(search.target, graphs)
     comparable = [first.ms * ms / alone for ms in times]  # of another run: only the ratio is comparable
     doubles = _scored(search, pooled, pairs, comparable, scoring_pairs)
     chosen = _better(first, doubles, prefer, search)
-    return chosen.name, _table(search, prefer, chosen, [*singles, *doubles], singles)
+    return _choice(search, pooled, single | pairs, _table(search, prefer, chosen, [*singles, *doubles], singles))
+
+
+def _choice(search: Search, pooled: Pooled, places: Mapping[str, Sequence[str]], table: TapTable) -> Choice:
+    """What was chosen of places, each of some taps."""
+    name = table["chosen"]
+    columns = pooled.of(places[name])
+    changed = {change: rows[:, columns] for change, rows in pooled.changed.items()}
+    return Choice(name, table, search, pooled.rows.take(columns), changed)
 
 
 def _pairs(search: Search, first: Candidate) -> dict[str, list[str]]:
@@ -163,30 +124,11 @@ _MACS_PER_SECOND, _DECODE_SECONDS, _FIT_SECONDS = 5e10, 1e-3, 2e-3
 
 def _work(search: Search, singles: int) -> list[float]:
     """Seconds, roughly, that extraction, the scoring of single taps and that of pairs take."""
-    copies = 1 + (_COPIES if search.augmented else 0)
+    copies = 1 + search.copies
     images = len(search.data) * copies + len(search.tried) * len(augment.BATTERY)
     extraction = images * (_DECODE_SECONDS + search.backbone.taps[-1].macs / _MACS_PER_SECOND)
     fit = len(search.data) * copies * _FIT_SECONDS
     return [extraction, singles * fit, _SECOND * fit]
-
-
-def _features(search: Search, progress: Progress) -> Pooled:
-    data, taps = search.data, search.backbone.taps
-    graph = backbone_graph(
-        search.backbone,
-        search.weights,
-        tap_name="+".join(tap.name + STD for tap in taps),
-        input_size=search.size,
-        preprocess=search.preprocess,
-    )
-    starts = np.cumsum([0, *(2 * tap.channels for tap in taps)])
-    columns = {tap.name: np.arange(starts[i], starts[i + 1]) for i, tap in enumerate(taps)}
-    conditions = Conditions(augment=_COPIES if search.augmented else 0, seed=search.spec.seed)
-    images, battery = split(progress, [len(data) * (1 + conditions.augment), len(search.tried) * len(augment.BATTERY)])
-    rows = features.training_rows(graph, data, search.size, conditions, images)
-    tried = data.take(search.tried)
-    (changed,) = robustness.extract([Wanted(graph)], tried, search.size, battery)
-    return Pooled(graph, columns, rows, changed)
 
 
 def _scored(
@@ -198,30 +140,23 @@ def _scored(
 ) -> list[Candidate]:
     """Fit heads on the features of each candidate's taps, and evaluate them."""
     labels, folds, tried, looks = search.data.labels, search.folds, search.tried, search.looks
+    spec = replace(search.spec, labels_only=True)
     scored = []
     for (name, taps), ms in zip(candidates.items(), times, strict=True):
-        columns = np.concatenate([pooled.columns[tap] for tap in taps])
+        columns = pooled.of(taps)
         rows = pooled.rows.take(columns)
-        heads = evaluate.fold_heads(rows, labels, folds, search.spec)
+        heads = evaluate.fold_heads(rows, labels, folds, spec)
         correct = evaluate.answer(heads, rows.plain, folds).argmax(1) == labels
         changed = {
             change: evaluate.answer(heads, pictures[:, columns], folds[tried]).argmax(1) == labels[tried]
             for change, pictures in pooled.changed.items()
         }
-        blind = evaluate.fold_heads(rows, labels, looks, search.spec)
+        blind = evaluate.fold_heads(rows, labels, looks, spec)
         unseen = evaluate.answer(blind, rows.plain, looks).argmax(1) == labels
         macs = max(place.tap.macs for place in places(search.backbone, name))
         scored.append(Candidate(name, len(columns), macs, ms, labels, correct, unseen, changed))
         progress(len(scored), len(candidates))
     return scored
-
-
-def _only(pooled: Pooled, taps: Sequence[str]) -> onnx.ModelProto:
-    """The graph up to some of the taps, their maps pooled and the rest removed."""
-    order = list(pooled.columns)
-    concat = next(node for node in pooled.graph.graph.node if node.output[0] == FEATURES)
-    ends = [piece for tap in taps for piece in concat.input[2 * order.index(tap) : 2 * order.index(tap) + 2]]
-    return edit.extract(pooled.graph, [IMAGE], ends)
 
 
 def _table(

@@ -226,7 +226,10 @@ def test_tuning_takes_what_labels_best() -> None:
     features[:, 0] += 1.2 * labels
     selection = HeadSpec("anova", "knn", 5).select(features[:100], labels[:100])
     best = grid.tune("knn", selection, selection.transform(features[100:]), labels[100:], 0)
-    heads = {setting["neighbours"]: selection.classify("knn", 0, setting) for setting in classifiers.settings("knn")}
+    heads = {
+        setting["neighbours"]: selection.classify(HeadSpec("", "knn", setting=setting))
+        for setting in classifiers.settings("knn")
+    }
     right = {k: (head.predict_proba(features[100:]).argmax(1) == labels[100:]).mean() for k, head in heads.items()}
     assert right[best["neighbours"]] == max(right.values()) > min(right.values())
 

@@ -23,6 +23,8 @@ from edge_all.export.graph.build import Trunk, backbone_graph
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head import evaluate, robustness
 from edge_all.export.head.fit import HeadSpec
+from edge_all.export.recipe import Conditions
+from edge_all.export.tap_features import Pooled, Search
 from edge_all.intervals import Units
 
 pytestmark = pytest.mark.slow
@@ -97,10 +99,10 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Dataset:
     return read(draw(tmp_path_factory.mktemp("drawn"), per_class=6, seed=3))
 
 
-def _search(data: Dataset, least: int | None = None) -> taps.Search:
+def _search(data: Dataset, least: int | None = None) -> Search:
     backbone = backbones.load("mobilenetv2")
     spec = HeadSpec(selector="anova", classifier="naive_bayes", count=least)
-    return taps.Search(
+    return Search(
         backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec, True, "cpu",
         Units.images(len(data)),
     )  # fmt: skip
@@ -109,7 +111,8 @@ def _search(data: Dataset, least: int | None = None) -> taps.Search:
 def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
     search = _search(data)
-    name, table = taps.choose(search, "balanced", lambda done, total: None)
+    choice = taps.choose(search, "balanced", lambda done, total: None)
+    name, table = choice.name, choice.table
     named = {candidate["tap"] for candidate in table["candidates"]}
     assert {f"{tap.name}:std" for tap in search.backbone.taps} <= named and name in named
     backbones.places(search.backbone, name)
@@ -130,6 +133,25 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
     tap_report.check(tmp_path / "report")
     tap_report.write(tmp_path / "report", cast(Any, record))
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"taps.md", "taps.json", "taps.png"}
+
+
+def test_features_of_the_chosen_place_are_not_computed_again(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that the taps were compared with are those that the place's own graph gives."""
+    monkeypatch.setattr(timing, "times", lambda target, graphs: [1.0 for _ in graphs])
+    search = _search(data)
+    choice = taps.choose(search, "balanced", lambda done, total: None)
+    graph = backbone_graph(search.backbone, search.weights, tap_name=choice.name, input_size=SIZE)
+    choice.keep(graph)
+    monkeypatch.setattr(features, "open_runner", lambda engine, graph: pytest.fail("an image is run again"))
+    rows = features.training_rows(graph, data, SIZE, Conditions(augment=1))
+    (changed,) = robustness.extract([features.Wanted(graph)], data.take(search.tried), SIZE)
+    given = by_onnxruntime(graph, image=np.stack(list(features.decoded(data.paths, SIZE))))["features"]
+    near = {"rtol": 1e-3, "atol": 1e-4 * np.abs(given).max()}
+    np.testing.assert_allclose(rows.plain, given, **near)
+    turned = np.stack(list(features.changed(data.take(search.tried), SIZE, augment.BATTERY[0])))
+    np.testing.assert_allclose(
+        changed[augment.BATTERY[0].name], by_onnxruntime(graph, image=turned)["features"], **near
+    )
 
 
 def test_more_features_than_any_tap_has(data: Dataset) -> None:
@@ -191,10 +213,10 @@ def test_transfer_tells_a_tap_that_reads_the_stain_from_one_that_reads_the_cell(
     cell = labels + rng.normal(0, 0.1, 100)
     rows = np.stack([stain, cell], 1).astype(np.float32)
     columns = {"features.2": np.array([0]), "features.14": np.array([1])}
-    pooled = taps.Pooled(cast(Any, None), columns, Rows(rows), {"as it is": rows})
+    pooled = Pooled(cast(Any, None), columns, Rows(rows), {"as it is": rows})
     data, weights = _tinted_dataset(tints, labels), random_weights(backbone.name)
     spec = HeadSpec(selector="anova", classifier="knn", count=1)
-    search = taps.Search(
+    search = Search(
         backbone, weights, data, folds(data, "block"), SIZE, Preprocess(), spec, False, "cpu", Units.images(100)
     )
     names = {"features.2:std": ["features.2"], "features.14:std": ["features.14"]}

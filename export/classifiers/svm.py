@@ -44,6 +44,7 @@ class Svm(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     It is what scikit-learn's CalibratedClassifierCV(OneAgainstRest(), cv=splits, ensemble=False) would be: the sigmoids
     are fitted on decisions for rows that were left out, the SVMs on all. But the kernel is computed once for all fits.
+    Without splits no sigmoid is fitted: the label is that of the largest decision, and the probabilities mean nothing.
 
     Attributes:
         classes_: Numbers of the classes, ``[K]``.
@@ -60,14 +61,19 @@ class Svm(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit on ``[N, F]`` and ``int64 [N]``."""
         kernel = Kernel.of(np.asarray(X, np.float64))
         self.classes_, self.n_features_in_ = np.unique(y), kernel.rows.shape[1]
-        left_out = np.zeros((len(y), len(_told_apart(self.classes_))))
-        for fitted, tested in self.splits:
-            machines = OneAgainstRest(self.penalty).fit_on(kernel, fitted, y)
-            left_out[tested] = kernel.between(tested, machines.support_) @ machines.weights_ + machines.intercepts_
-        sigmoids = _sigmoids(left_out, y)
+        machines = len(_told_apart(self.classes_))
+        sigmoids = _sigmoids(self._left_out(kernel, y), y) if len(self.splits) else [(-1.0, 0.0)] * machines
         self.slopes_, self.offsets_ = (np.array(column) for column in zip(*sigmoids, strict=True))
         self.machines_ = OneAgainstRest(self.penalty).fit_on(kernel, np.arange(len(y)), y)
         return self
+
+    def _left_out(self, kernel: Kernel, y: np.ndarray) -> np.ndarray:
+        """Decisions for each row, ``float64 [N, K]``, by SVMs that were not fitted on it."""
+        decisions = np.zeros((len(y), len(_told_apart(self.classes_))))
+        for fitted, tested in self.splits:
+            machines = OneAgainstRest(self.penalty).fit_on(kernel, fitted, y)
+            decisions[tested] = kernel.between(tested, machines.support_) @ machines.weights_ + machines.intercepts_
+        return decisions
 
     def predict_proba(self, X: np.ndarray) -> np.ndarray:
         """Probabilities ``float64 [N, K]`` for ``[N, F]``."""

@@ -92,15 +92,8 @@ class Selection:
         """Scaled and selected, ``[M, F]``, of ``float32 [M, C]``."""
         return np.asarray(self.selector.transform(self.scaler.transform(features)))
 
-    def classify(self, classifier: str, seed: int, setting: Setting | None = None) -> Head:
-        """Fit a classifier on the selected features.
-
-        Args:
-            classifier: A file of ``classifiers/``.
-            seed: Seed of its random choices.
-            setting: Its hyper-parameters; None is the default.
-        """
-        spec = HeadSpec("", classifier, seed=seed, setting=setting)
+    def classify(self, spec: HeadSpec) -> Head:
+        """Fit the classifier of a head on the selected features."""
         model = fit_classifier(spec, self.selected, self.labels, self.shown)
         steps = [("scaler", self.scaler), ("selector", self.selector), ("classifier", model)]
         return Head(Pipeline(steps), self.channels, int(self.labels.max()) + 1)
@@ -117,6 +110,8 @@ class HeadSpec:
         seed: Seed of every random choice.
         setting: The classifier's hyper-parameters; None is its default.
         columns: The head reads the first so many of the features that it is given; None is all.
+        labels_only: Nothing is fitted for the probabilities, where the classifier does that apart; of these only the
+            largest then means something.
     """
 
     selector: str
@@ -125,10 +120,11 @@ class HeadSpec:
     seed: int = 0
     setting: Setting | None = None
     columns: int | None = None
+    labels_only: bool = False
 
     def fit(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Head:
         """Fit scaler, selector and classifier, in this order. Arguments and errors are those of `select`."""
-        return self.select(features, labels, shown).classify(self.classifier, self.seed, self.setting)
+        return self.select(features, labels, shown).classify(self)
 
     def select(self, features: np.ndarray, labels: np.ndarray, shown: np.ndarray | None = None) -> Selection:
         """Fit scaler and selector.
@@ -184,7 +180,8 @@ def fit_classifier(spec: HeadSpec, selected: np.ndarray, labels: np.ndarray, sho
         labels: ``int64 [N]``.
         shown: ``int64 [N]``: which image each row shows.
     """
-    model = classifiers.build(spec.classifier, spec.seed, inner_splits(labels, shown, spec.seed), spec.setting)
+    splits = () if spec.labels_only else inner_splits(labels, shown, spec.seed)
+    model = classifiers.build(spec.classifier, spec.seed, splits, spec.setting)
     return model.fit(training_features.rounded(selected), labels)
 
 

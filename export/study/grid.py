@@ -25,7 +25,6 @@ from edge_all.progress import Progress
 
 from .. import classifiers
 from ..classifiers import Setting
-from ..classifiers.svm import OneAgainstRest, Svm
 from ..features import Rows
 from ..head.fit import HeadSpec, Selection, to_onnx
 from . import metrics, table
@@ -180,7 +179,7 @@ def work(job: Job, rows: Rows, folds: np.ndarray, inputs: Inputs) -> list[Finish
         for name in job.classifiers:
             start = time.perf_counter()
             setting = tune(name, for_tuning, evaluated, labels[folds == tuning_fold], inputs.seed)
-            head = selection.classify(name, inputs.seed, setting)
+            head = selection.classify(HeadSpec(job.selector, name, inputs.count, inputs.seed, setting))
             seconds[name] += shared_seconds + time.perf_counter() - start
             probabilities[name][tested] = head.predict_proba(rows.plain[tested])
             settings[name].append(setting)
@@ -206,7 +205,7 @@ def work(job: Job, rows: Rows, folds: np.ndarray, inputs: Inputs) -> list[Finish
 def tune(name: str, selection: Selection, evaluated: np.ndarray, labels: np.ndarray, seed: int) -> Setting:
     """The setting of a classifier that labels most images right; at a tie the one that comes first.
 
-    Only labels matter here, so of a classifier that also fits probabilities only the machines are fitted.
+    Only labels matter here, so nothing is fitted for the probabilities.
 
     Args:
         name: A file of ``classifiers/``.
@@ -218,8 +217,7 @@ def tune(name: str, selection: Selection, evaluated: np.ndarray, labels: np.ndar
     best, most = classifiers.settings(name)[0], -1.0
     for setting in classifiers.settings(name):
         model = classifiers.build(name, seed, (), setting)
-        bare = OneAgainstRest(model.penalty) if isinstance(model, Svm) else model
-        accuracy = float((bare.fit(selection.selected, selection.labels).predict(evaluated) == labels).mean())
+        accuracy = float((model.fit(selection.selected, selection.labels).predict(evaluated) == labels).mean())
         if accuracy > most:
             best, most = setting, accuracy
     return best
