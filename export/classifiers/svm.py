@@ -42,7 +42,7 @@ def build(seed: int, splits: Splits, *, penalty: float) -> Svm:
 class Svm(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     """SVMs of one class against the rest, and a sigmoid for each that makes a probability of its decision.
 
-    It is what scikit-learn's CalibratedClassifierCV(OneAgainstRest(), cv=splits, ensemble=False) would be: the sigmoids
+    It is what scikit-learn's CalibratedClassifierCV(OneVsRestClassifier(SVC()), ensemble=False) would be: the sigmoids
     are fitted on decisions for rows that were left out, the SVMs on all. But the kernel is computed once for all fits.
     Without splits no sigmoid is fitted: the label is that of the largest decision, and the probabilities mean nothing.
 
@@ -88,7 +88,7 @@ class Svm(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return np.asarray(self.classes_[self.predict_proba(X).argmax(1)])
 
 
-class OneAgainstRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
+class OneAgainstRest:
     """SVMs of one class against the rest, which share one kernel and their support vectors.
 
     The decisions are those of scikit-learn's OneVsRestClassifier(SVC()), which evaluates the kernel for each class.
@@ -106,13 +106,9 @@ class OneAgainstRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def __init__(self, penalty: float = 10.0) -> None:
         self.penalty = penalty
 
-    def fit(self, X: np.ndarray, y: np.ndarray) -> OneAgainstRest:
-        """Fit on ``[N, F]`` and ``int64 [N]``."""
-        return self.fit_on(Kernel.of(np.asarray(X, np.float64)), np.arange(len(y)), y)
-
     def fit_on(self, kernel: Kernel, rows: np.ndarray, y: np.ndarray) -> OneAgainstRest:
         """Fit on some of a kernel's rows, ``int64``, with ``int64 [N]`` the classes of all."""
-        self.classes_, self.n_features_in_, self.gamma_ = np.unique(y[rows]), kernel.rows.shape[1], kernel.gamma
+        self.classes_, self.gamma_ = np.unique(y[rows]), kernel.gamma
         matrix, labels = kernel.part(rows), y[rows]
 
         def machine_of(chosen: int) -> SVC:
@@ -138,12 +134,6 @@ class OneAgainstRest(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         parts = [X[batch] for batch in gen_batches(len(X), _BATCH)]
         products = [rbf_kernel(part, self.support_vectors_, gamma=self.gamma_) @ self.weights_ for part in parts]
         return np.asarray(np.concatenate(products) + self.intercepts_)
-
-    def predict(self, X: np.ndarray) -> np.ndarray:
-        """Class of each row, ``[N]``."""
-        decisions = self.decisions(X)
-        chosen = decisions.argmax(1) if decisions.shape[1] > 1 else (decisions[:, 0] > 0).astype(int)
-        return np.asarray(self.classes_[chosen])
 
 
 @dataclass(frozen=True)

@@ -119,7 +119,7 @@ def measure(model: onnx.ModelProto, pixels: Tensor, sampled: Collection[str]) ->
     """
     nodes, arrays = backbone_nodes(model), constants(model)
     spans: dict[str, Tensor] = {}
-    samples: dict[str, list[tuple[Tensor, Tensor]]] = defaultdict(list)
+    samples: dict[str, tuple[list[Tensor], list[Tensor]]] = defaultdict(lambda: ([], []))
     random = torch.Generator().manual_seed(0)
 
     def note(name: str, values: Tensor) -> Tensor:
@@ -130,14 +130,16 @@ def measure(model: onnx.ModelProto, pixels: Tensor, sampled: Collection[str]) ->
         if name in sampled:
             count = -(-_SAMPLE * len(values) // len(pixels))
             chosen = torch.randint(values.numel(), (count,), generator=random)
-            channels = chosen // values[0, 0].numel() % values.shape[1]
-            samples[name].append((values.flatten()[chosen], channels))
+            samples[name][0].append(values.flatten()[chosen])
+            samples[name][1].append(chosen // values[0, 0].numel() % values.shape[1])
         return values
 
     for some in torch.split(pixels, TOGETHER):
         run_nodes(nodes, {NORMALIZED: note(NORMALIZED, some)}, arrays, note)
-    joined = {name: [torch.cat(column).numpy() for column in zip(*rows, strict=True)] for name, rows in samples.items()}
     return Statistics(
         {name: span.numpy() for name, span in spans.items()},
-        {name: (values, channels) for name, (values, channels) in joined.items()},
+        {
+            name: (torch.cat(values).numpy(), torch.cat(channels).numpy())
+            for name, (values, channels) in samples.items()
+        },
     )
