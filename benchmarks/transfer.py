@@ -21,7 +21,7 @@ from edge_all.export.graph import weights
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.scorer import resampled
-from edge_all.export.tap_features import Search
+from edge_all.export.taps.pooled import Search
 from edge_all.record import TapTable
 
 
@@ -61,7 +61,7 @@ def main(backbones: tuple[str, ...], data: Path, every: int, target: str, report
             )
     click.echo("\n| backbone | tap | ms | accuracy | transfer | worst |\n|---|---|---|---|---|---|")
     for name, table in tables.items():
-        c = next(c for c in table["candidates"] if c["tap"] == table["chosen"])
+        c = next(c for c in table["candidates"] if taps.is_chosen(table, c))
         click.echo(
             f"| {name} | {c['tap']} | {c['ms']:.2f} | {c['accuracy']:.2f} | {c['transfer']:.2f} | {c['worst']:.2f} |"
         )

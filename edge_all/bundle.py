@@ -67,9 +67,11 @@ class Bundle:
     def um_per_px(self) -> float:
         """Micrometres of the smear that a pixel of the graph's input shows.
 
-        Where the record has no ``scale``, it is that of the public set: a red cell, 7.5 µm, is 16 pixels across.
+        Where the record has no ``scale``, it is that of the public set: a red cell, 7.5 µm, is 16 pixels across, or
+        as many fewer as the input is smaller than the one that it was chosen in place of.
         """
-        return self.record.get("scale", RED_CELL_UM / 16)
+        shown = self.record["input"]
+        return self.record.get("scale", RED_CELL_UM / 16 * shown.get("full_width", shown["width"]) / shown["width"])
 
     def squeezes(self, size: tuple[int, int] | None) -> bool:
         """Whether an image of this width and height is so large that it may show more than a field; None is no."""

@@ -97,6 +97,9 @@ SomeNames = Annotated[Sequence[Name], Length(1, 1000, unique=True)]
 Interval = Annotated[Sequence[Percent], Length(2, 2)]
 """Lower and upper limit of a figure."""
 
+Size = Annotated[Sequence[Side], Length(2, 2)]
+"""Height and width, in pixels."""
+
 MEASURES = 15
 """How many numbers `edge_all.input_check` measures of a picture."""
 

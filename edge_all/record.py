@@ -15,6 +15,8 @@ class InputRecord(TypedDict):
 
     height: limits.Side  # Height of the input, in pixels
     width: limits.Side  # Width of the input, in pixels
+    # Width of a larger input that shows the same, where this smaller one was found to be enough; absent for none
+    full_width: NotRequired[limits.Side]
     equalize: bool  # Whether the graph equalizes the histogram
     mask_corner: bool  # Whether the graph paints the corner with the scale bar of the public data set grey
     mean: limits.Channels  # Mean of red, green and blue that is subtracted, as a share of full brightness
@@ -90,6 +92,8 @@ class Familiarity(TypedDict):
     protocol: str  # The split protocol under which the limit was set
     asked: limits.Percent  # Percent of held-out images that the limit is to let pass
     limit: float  # Squared Mahalanobis distance; what gives the graph's ``unfamiliarity`` is already divided by it
+    # What the limits were multiplied with so that pictures that are no fields are beyond them; older bundles lack it
+    drawn_in: NotRequired[limits.Share]
     accepted: Mapping[str, limits.Percent]  # Percent of held-out images that pass: ``fp32``, and by target for INT8
     # Early places whose features are judged beside those that the classifier reads; absent where there are none
     tap: NotRequired[limits.Name]
@@ -257,6 +261,8 @@ class TapCandidate(RobustnessTable):
     """A tap, or two of them, that features could be taken at; ``clean`` counts the images of the battery only."""
 
     tap: limits.Name  # Its name
+    # Height and width of the input, in pixels; older bundles lack it
+    size: NotRequired[limits.Size]
     features: limits.Count  # How many features it gives
     macs: limits.Count  # Multiply-accumulates up to it, at the backbone's own input size
     ms: float  # Median time of its FP32 graph for one image, in milliseconds
@@ -266,6 +272,8 @@ class TapCandidate(RobustnessTable):
     told_from_best: NotRequired[bool]
     # Balanced accuracy on all images by heads fitted without images of their look, in percent; older bundles lack it
     transfer: NotRequired[limits.Percent]
+    # How many pictures that are no fields would be familiar there; null where that was not tried
+    outsiders: NotRequired[limits.Count | None]
 
 
 class TapTable(TypedDict):
@@ -273,6 +281,11 @@ class TapTable(TypedDict):
 
     prefer: str  # What was preferred: ``accuracy``, ``balanced``, ``speed`` or ``transfer``
     chosen: str  # The tap that was chosen
+    # Height and width of the input that was chosen, in pixels; older bundles lack it
+    chosen_size: NotRequired[limits.Size]
+    # By "WIDTHxHEIGHT" of each smaller input that was tried with the chosen tap: how many pictures that are no fields
+    # would be familiar there. One that lets in some, where the own size lets in none, was not scored
+    smaller: NotRequired[Mapping[str, limits.Count]]
     # The single tap that would have been chosen without the images of each fold
     first_choice_without_fold: Sequence[str]
     protocol: str  # The split protocol of the accuracies

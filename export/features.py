@@ -23,6 +23,7 @@ from edge_all.machine import usable_cores
 from edge_all.progress import Progress, ignore
 
 from .dataset import augment
+from .dataset.changes import WIDTH
 from .dataset.record import Dataset
 from .recipe import Conditions
 from .runners import engine_of, open_runner
@@ -276,5 +277,5 @@ def _key(graph: bytes, digests: Sequence[str], size: tuple[int, int], engine: st
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "")  # it changes what OpenVINO's INT8 kernels answer
     key.update(f"{size} {engine} {limit} {' '.join(digests)}".encode())
     if change:
-        key.update(change.name.encode())
+        key.update(f"{change.name} in a field {WIDTH} wide".encode())
     return key.hexdigest()[:32]

@@ -37,7 +37,8 @@ from .quantize import float16, schemes
 from .quantize.attempt import Attempt, SearchResult
 from .quantize.search import search
 from .recipe import Recipe
-from .tap_features import Search
+from .taps import sizes
+from .taps.pooled import Search
 
 
 def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | None = None) -> Bundle:
@@ -61,6 +62,7 @@ def export(recipe: Recipe, console: Console, sign: Callable[[bytes], bytes] | No
     scorer = Scorer(training, resampled(training, images.units), positive_classes(training.classes, recipe.positive))
     pretrained = _load_weights(recipe, backbone, console)
     tap, tap_table, guard, graph = _cut(recipe, backbone, pretrained, images, console)
+    recipe = _at_size(recipe, backbone, edit.size(graph))
     fp32 = _measure_fp32(recipe, graph, guard, images, scorer, console)
     searches = _quantize(recipe, fp32, images, console)
     shipped = {target: result.shipped for target, result in searches.items() if result.shipped}
@@ -153,19 +155,20 @@ def _preprocess(recipe: Recipe) -> Preprocess:
 def _choose_tap(
     recipe: Recipe, backbone: Backbone, pretrained: Weights, images: Images, console: Console
 ) -> taps.Choice:
-    part = images.without_held_out
+    part, size = images.without_held_out, recipe.conditions.size or backbone.input_size
     compared = Search(
         backbone=backbone,
         weights=pretrained,
         data=part.training,
         folds=part.folds,
-        size=recipe.conditions.size or backbone.input_size,
+        size=size,
         preprocess=_preprocess(recipe),
         spec=_spec(recipe),
         augmented=recipe.conditions.augment > 0,
         target="openvino" if "openvino" in recipe.targets else "cpu",
         protocol=images.headline,
         units=resampled(part.training, part.units),
+        smaller=() if recipe.conditions.size else sizes.smaller(size),
     )
     with console.step("Comparing taps") as progress:
         choice = taps.choose(compared, recipe.prefer, progress)
@@ -180,12 +183,20 @@ def _cut(
     choice = _choose_tap(recipe, backbone, pretrained, images, console) if recipe.tap == taps.AUTO else None
     tap, table = (choice.name, choice.table) if choice else (recipe.tap, None)
     guard = backbones.guard(backbone, tap)
-    size = recipe.conditions.size or backbone.input_size
+    size = choice.search.size if choice else recipe.conditions.size or backbone.input_size
     places = guard.places if guard else tap
     graph = backbone_graph(backbone, pretrained, tap_name=places, input_size=size, preprocess=_preprocess(recipe))
     if choice and not guard:
         choice.keep(graph)
     return tap, table, guard, graph
+
+
+def _at_size(recipe: Recipe, backbone: Backbone, size: tuple[int, int]) -> Recipe:
+    """The recipe with the size of the input that was chosen; `scale` was given for pixels of the backbone's own."""
+    if recipe.conditions.size or size == backbone.input_size:
+        return recipe
+    scale = recipe.scale and recipe.scale * backbone.input_size[1] / size[1]
+    return replace(recipe, conditions=replace(recipe.conditions, size=size), scale=scale)
 
 
 def _measure_fp32(

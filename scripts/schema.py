@@ -55,7 +55,7 @@ def _schema(hint: object) -> Schema:
         return {"type": "array", "items": _schema(arguments[0])}
     if origin is Mapping:
         return {"type": "object", "additionalProperties": _schema(arguments[1])}
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):  # the second, where a part of it is annotated
         return {"anyOf": [_schema(argument) for argument in arguments]}
     return {"type": _PLAIN[hint]}  # type: ignore[index]
 

@@ -20,9 +20,10 @@ from edge_all.bench.rows import Job
 from edge_all.bundle import Bundle
 from edge_all.classifier import Classifier
 from edge_all.export.features import Rows
-from edge_all.export.head import familiarity
+from edge_all.export.head import evaluate, familiarity, fold_checks
 from edge_all.export.head.familiarity import Judge
 from edge_all.export.head.fit import Head, HeadSpec, to_onnx
+from edge_all.export.head.fold_checks import FoldChecks
 from edge_all.targets import Answers
 
 
@@ -198,6 +199,29 @@ def test_several_limits_let_pass_what_one_would_and_the_early_one_refuses_most()
     refused = (distances > most[:, np.newaxis]).sum(1)
     assert refused[1] == pytest.approx(4 * refused[0], abs=4)
     assert familiarity.limits(distances[:1])[0] == pytest.approx(np.quantile(distances[0], 0.99))
+
+
+def test_limits_are_drawn_in_to_keep_out_what_is_no_field() -> None:
+    distances, limits = np.linspace(0, 10, 1001)[np.newaxis], np.array([10.0])
+
+    def drawn_in(*shares: float) -> float:
+        return fold_checks.factor(distances, limits, np.array(shares))
+
+    assert drawn_in(1.5, np.inf) == drawn_in() == 1, "they are far away"
+    assert drawn_in(1.19, 3.0) == pytest.approx(1.19 / fold_checks.MARGIN)
+    assert drawn_in(0.5) == pytest.approx(fold_checks.LEAST_ACCEPTED / 100), "no further than the images let"
+
+
+def test_what_would_be_referred_is_not_near() -> None:
+    """Only the label of the picture on the right is sure."""
+    rng = np.random.default_rng(0)
+    labels, folds = np.arange(200) % 2, np.arange(200) // 40
+    rows = Rows((rng.normal(size=(200, 2)) + 4 * labels[:, np.newaxis]).astype(np.float32))
+    heads = evaluate.fold_heads(rows, labels, folds, HeadSpec("anova", "naive_bayes", 2))
+    checks = FoldChecks.fit(heads, rows, folds, None)
+    limits = familiarity.limits(checks.distances(heads, rows.plain, folds))
+    between, beside = checks.shares(heads, np.array([[2, 2], [4, 4]], np.float32), limits, threshold=0.99)
+    assert between == np.inf and 0 < beside < 1
 
 
 def test_all_copies_of_an_image_weigh_as_much_as_the_image() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,18 +14,22 @@ from helpers_graphs import by_onnxruntime, pictures, random_weights
 
 from edge_all import intervals
 from edge_all.errors import EdgeAllError
-from edge_all.export import backbones, features, tap_choice, taps
+from edge_all.export import backbones, features, taps
 from edge_all.export.assemble import tap_report
 from edge_all.export.dataset import Dataset, augment, folds, looks, read
 from edge_all.export.dataset.synthetic import draw
 from edge_all.export.features import Rows
-from edge_all.export.graph import timing
+from edge_all.export.graph import edit, timing
 from edge_all.export.graph.build import Trunk, backbone_graph
 from edge_all.export.graph.preprocess import Preprocess
 from edge_all.export.head import evaluate, robustness
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.recipe import Conditions
-from edge_all.export.tap_features import Pooled, Search
+from edge_all.export.taps import candidates, sizes
+from edge_all.export.taps.candidates import Candidate
+from edge_all.export.taps.pooled import Pooled, Search
+from edge_all.export.taps.sizes import Sized
+from edge_all.export.taps.status import Status
 from edge_all.intervals import Units
 
 pytestmark = pytest.mark.slow
@@ -103,8 +108,8 @@ def _search(data: Dataset, least: int | None = None) -> Search:
     backbone = backbones.load("mobilenetv2")
     spec = HeadSpec(selector="anova", classifier="naive_bayes", count=least)
     return Search(
-        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec, True, "cpu",
-        Units.images(len(data)),
+        backbone, random_weights(backbone.name), data, folds(data, "block"), SIZE, Preprocess(), spec,
+        True, "cpu", Units.images(len(data)),
     )  # fmt: skip
 
 
@@ -154,15 +159,82 @@ def test_features_of_the_chosen_place_are_not_computed_again(data: Dataset, monk
     )
 
 
+def _held(name: str, ms: float, clean: float, size: tuple[int, int], familiar: int) -> Sized:
+    """A place at a size; only what decides about it is there."""
+    search = cast(Any, SimpleNamespace(all_images=(np.ones(1000, bool), np.ones(1000, bool)), size=size))
+    candidate = replace(_candidate(name, ms, clean, clean), size=size)
+    return Sized(candidate, search, cast(Any, None), Status(search, cast(Any, None), {name: familiar}))
+
+
+@pytest.mark.parametrize(
+    ("ms", "clean", "wanted"),
+    [
+        (1.0, 98.4, True),
+        (1.0, 97.9, False),  # less accurate than balanced lets pass
+        (2.0, 98.5, False),  # no faster
+    ],
+)
+def test_a_smaller_input_is_taken_where_it_holds(ms: float, clean: float, wanted: bool) -> None:
+    whole = _held("features.4:std", 1.5, 98.5, (224, 224), 0)
+    assert sizes.holds(whole, _held("features.4:std", ms, clean, (160, 160), 0), "balanced") is wanted
+
+
+def test_a_smaller_input_at_which_a_stranger_is_familiar_is_not_scored(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = {(96, 96): 0, (64, 64): 2, (80, 80): 0}
+    monkeypatch.setattr(Status, "_familiar", lambda self, name: found[self.search.size])
+    monkeypatch.setattr(timing, "times", lambda target, graphs: [1.0 * edit.size(graph)[0] for graph in graphs])
+    monkeypatch.setattr(sizes, "holds", lambda whole, other, prefer: True)
+    search = replace(_search(data), size=(96, 96), smaller=((64, 64), (80, 80)))
+    table = taps.choose(search, "balanced", lambda done, total: None).table
+    assert table["chosen_size"] == [80, 80] and table["smaller"] == {"64x64": 2, "80x80": 0}
+    assert "smaller inputs: 64x64: 2, 80x80: 0." in "\n".join(tap_report.lines(table))
+
+
+def test_sizes_to_try() -> None:
+    assert sizes.smaller((224, 224)) == [(160, 160), (192, 192)]
+    assert sizes.smaller((299, 299)) == [(224, 224), (256, 256)]
+    assert sizes.smaller((240, 320)) == [(160, 224), (192, 288)]
+    assert sizes.smaller((32, 32)) == []
+
+
+def test_a_tap_where_a_stranger_is_familiar_is_passed_over(data: Dataset) -> None:
+    found = [_candidate("a:std", 3, 99, 98), _candidate("b:std", 2, 98, 97), _candidate("c:std", 1, 97, 96)]
+
+    def best(familiar: dict[str, int]) -> str:
+        status = Status(cast(Any, None), cast(Any, None), familiar)
+        return status.best(found, lambda left: max(left, key=lambda c: c.ms)).name
+
+    assert best({"a:std": 0}) == "a:std"
+    assert best({"a:std": 1, "b:std": 0}) == "b:std"
+    assert best({"a:std": 1, "b:std": 2, "c:std": 3}) == "a:std", "where all are alike the best is taken"
+
+
+def test_a_smaller_input_has_its_own_features(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The smaller graph is fed smaller pictures, and what it gave is what its own graph gives."""
+    monkeypatch.setattr(timing, "times", lambda target, graphs: [1.0 * edit.size(graph)[0] for graph in graphs])
+    monkeypatch.setattr(sizes, "holds", lambda whole, other, prefer: True)
+    search = replace(_search(data), size=(96, 96), smaller=((64, 64), (80, 80)))
+    choice = taps.choose(search, "balanced", lambda done, total: None)
+    assert choice.search.size == (64, 64) and choice.table["chosen_size"] == [64, 64]
+    assert {tuple(c["size"]) for c in choice.table["candidates"]} == {(96, 96), (64, 64)}, "the smallest held"
+    assert [taps.is_chosen(choice.table, c) for c in choice.table["candidates"]].count(True) == 1
+    assert "at 64x64 pixels" in taps.sentence(choice.table)
+    graph = backbone_graph(search.backbone, search.weights, tap_name=choice.name, input_size=(64, 64))
+    given = by_onnxruntime(graph, image=np.stack(list(features.decoded(data.paths, (64, 64)))))["features"]
+    np.testing.assert_allclose(choice.rows.plain, given, rtol=1e-3, atol=1e-4 * np.abs(given).max())
+
+
 def test_more_features_than_any_tap_has(data: Dataset) -> None:
     with pytest.raises(EdgeAllError, match="no tap of mobilenetv2 has as many: give at most 2560"):
         taps.choose(_search(data, least=3000), "speed", lambda done, total: None)
 
 
-def _candidate(name: str, ms: float, clean: float, worst: float, transfer: float = 50) -> tap_choice.Candidate:
+def _candidate(name: str, ms: float, clean: float, worst: float, transfer: float = 50) -> Candidate:
     right, labels = np.arange(1000) < 10 * clean, np.arange(1000) % 2
     unseen = np.arange(1000) < 10 * transfer
-    return tap_choice.Candidate(name, 10, 1, ms, labels, right, unseen, {"a": right, "b": np.arange(1000) < 10 * worst})
+    return Candidate(name, 10, 1, ms, labels, right, unseen, {"a": right, "b": np.arange(1000) < 10 * worst}, SIZE)
 
 
 def test_prefer_says_how_much_accuracy_a_millisecond_is_worth() -> None:
@@ -171,13 +243,13 @@ def test_prefer_says_how_much_accuracy_a_millisecond_is_worth() -> None:
     every = np.ones(1000, bool), np.ones(1000, bool)
     found.append(_candidate("late", 4, 97, 97.6, transfer=60))
     found.append(_candidate("later", 5, 97, 97.6, transfer=60.4))
-    chosen = {prefer: tap_choice.pick(found, prefer, *every).name for prefer in tap_choice.TOLERANCE}
+    chosen = {prefer: candidates.pick(found, prefer, *every).name for prefer in candidates.TOLERANCE}
     assert chosen == {"accuracy": "slow", "balanced": "middle", "speed": "fast", "transfer": "late"}
 
 
 def test_transfer_counts_each_class_alike() -> None:
     labels, unseen = np.array([0] * 90 + [1] * 10), np.array([True] * 90 + [False] * 10)
-    found = tap_choice.Candidate("a", 1, 1, 1.0, labels, unseen, unseen, {"b": unseen})
+    found = Candidate("a", 1, 1, 1.0, labels, unseen, unseen, {"b": unseen}, SIZE)
     every = np.ones(100, bool)
     assert (found.clean(every), found.transfer(every)) == (90, 50)
     assert found.transfer(labels == 0) == 100
@@ -220,12 +292,12 @@ def test_transfer_tells_a_tap_that_reads_the_stain_from_one_that_reads_the_cell(
         backbone, weights, data, folds(data, "block"), SIZE, Preprocess(), spec, False, "cpu", Units.images(100)
     )
     names = {"features.2:std": ["features.2"], "features.14:std": ["features.14"]}
-    early, late = taps._scored(search, pooled, names, [1.0, 2.0], lambda done, total: None)
+    early, late = candidates.scored(search, pooled, names, [1.0, 2.0], lambda done, total: None)
     every = search.all_images
     assert early.clean(every[0]) == late.clean(every[0]) == late.transfer(every[0]) == 100
     assert early.transfer(every[0]) < 30
-    assert tap_choice.pick([early, late], "balanced", *every) is early
-    assert tap_choice.pick([early, late], "transfer", *every) is late
+    assert candidates.pick([early, late], "balanced", *every) is early
+    assert candidates.pick([early, late], "transfer", *every) is late
 
 
 def test_the_battery_is_felt(tmp_path: Path) -> None:

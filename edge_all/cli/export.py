@@ -50,7 +50,8 @@ if TYPE_CHECKING:
     default="auto",
     show_default=True,
     metavar="auto|last|NAME",
-    help="Layer of the backbone that features are taken from: auto compares all, last is the paper's.",
+    help="Layer of the backbone that features are taken from: auto compares all, at smaller inputs too; last is the "
+    "paper's.",
 )
 @click.option(
     "--prefer",
@@ -100,7 +101,7 @@ if TYPE_CHECKING:
     "--scale",
     type=click.FloatRange(min=0, min_open=True),
     metavar="UM",
-    help="Micrometres that a pixel shows, once the images have the size of the graph's input.",
+    help="Micrometres that a pixel shows, once the images have the backbone's own input size, or that of --resize.",
 )
 @click.option(
     "--cell",

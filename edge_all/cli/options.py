@@ -271,7 +271,8 @@ def conditions(*, augment: int) -> Callable[[Callable[..., Any]], Callable[..., 
             "--resize",
             callback=_image_size,
             metavar="WxH",
-            help="Input size in pixels, such as the paper's 320x240.  [default: the backbone's own]",
+            help="Input size in pixels, such as the paper's 320x240.  [default: the backbone's own, or what --tap auto "
+            "finds to be enough]",
         ),
         click.option("--equalize", is_flag=True, help="Equalize the histogram of every image, as the paper does."),
         click.option(

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from edge_all import files, input_check, overlay, tile_output
+from edge_all import files, input_check, overlay, parallel, tile_output
 from edge_all.classifier import ORIGIN
 from edge_all.slides.grid import Pixels
 from edge_all.slides.kept import STATUSES, Answers
@@ -42,11 +42,19 @@ def write(out: Path, name: str, scanned: Scanned, origin: Mapping[str, object]) 
     answers = scanned.answers
     written = [out / f"{name}.{ending}" for ending in ("parquet", "geojson", "overview.png", "summary.json")]
     table, shapes, picture, summed = written
-    with files.replacing(table) as aside:
-        _parquet(aside, name, answers, origin)
-    with files.replacing(shapes) as aside:
-        _geojson(aside, answers)
-    files.write(picture, _picture(scanned))
+
+    def write_table() -> None:
+        with files.replacing(table) as aside:
+            _parquet(aside, name, answers, origin)
+
+    def write_shapes() -> None:
+        with files.replacing(shapes) as aside:
+            _geojson(aside, answers)
+
+    def write_picture() -> None:
+        files.write(picture, _picture(scanned))
+
+    parallel.each(lambda write_one: write_one(), (write_shapes, write_picture, write_table), 2)
     summary = {"file": name, **_summary(scanned), **origin}
     files.write(summed, json.dumps(summary, ensure_ascii=False, indent=1) + "\n")
     return summary, written

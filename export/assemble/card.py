@@ -180,8 +180,8 @@ def _limits(record: RecordBody) -> list[str]:
         "### What it does not answer",
         "",
         f"A picture too far from the training images{_by(familiar)} is `unfamiliar`, and its label means nothing. Of "
-        f"images that the limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. A picture that "
-        "passes is not necessarily like the training images.",
+        f"images that the limit was not fitted on, under `{familiar['protocol']}`, {accepted} pass. "
+        f"{_drawn_in(familiar)}A picture that passes is not necessarily like the training images.",
         "",
         f"An image whose most probable class is under {referred['threshold']:.4g} is to be referred. "
         f"{card_error.referral(record)}Under "
@@ -194,6 +194,14 @@ def _limits(record: RecordBody) -> list[str]:
         *_outsiders(record),
         *_runs(record),
     ]
+
+
+def _drawn_in(familiar: Familiarity) -> str:
+    """That pictures that are no fields decided about the limit too, where they did."""
+    share = familiar.get("drawn_in", 1.0)
+    if share == 1:
+        return ""
+    return f"The limit was drawn in to {share:.2f} of what 99 % of them need, to keep out pictures that are no fields. "
 
 
 def _by(familiar: Familiarity) -> str:

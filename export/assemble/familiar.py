@@ -2,49 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 
 import numpy as np
 
 from edge_all.record import Familiarity
 
-from ..head import evaluate, familiarity
-from ..head.familiarity import Early, Gaussian
-from ..head.fit import Head
+from ..head import evaluate, familiarity, fold_checks
+from ..head.fold_checks import FoldChecks
 from ..head.reference import Reference
 from ..quantize.attempt import Attempt
 
-
-@dataclass(frozen=True)
-class FoldChecks:
-    """What judges the images of each fold, fitted on those of all others.
-
-    Attributes:
-        gaussians: By fold, over what the heads give.
-        early: What gives the others their inputs, by fold; empty where there are none.
-        early_gaussians: By fold, over what these give.
-    """
-
-    gaussians: Sequence[Gaussian]
-    early: Sequence[Early]
-    early_gaussians: Sequence[Gaussian]
-
-    def distances(self, heads: Sequence[Head], features: np.ndarray, folds: np.ndarray) -> np.ndarray:
-        """Distances ``[P, N]`` of images with features ``float32 [N, C]``, in folds ``int64 [N]``; see `limits`."""
-        found = [familiarity.held_out(self.gaussians, heads, features, folds)]
-        if self.early:
-            found.append(familiarity.held_out(self.early_gaussians, self.early, features, folds))
-        return np.stack(found)
+_SEEDS = (1, 2, 3)
+"""Of the pictures that are no fields with which limits are drawn in; those that a bundle is shown have another."""
 
 
-def fold_checks(reference: Reference) -> FoldChecks:
-    """Fit them, in FP32 and under the headline protocol."""
-    folds, heads, guard = reference.splits[reference.headline], reference.heads[reference.headline], reference.guard
-    early = [Early.fit(guard, reference.rows, folds != k) for k in range(len(heads))] if guard else []
-    return FoldChecks(
-        familiarity.fit_folds(heads, reference.rows, folds), early, familiarity.fit_folds(early, reference.rows, folds)
-    )
+def checks_of(reference: Reference) -> FoldChecks:
+    """What judges familiarity in FP32, under the headline protocol."""
+    protocol = reference.headline
+    return FoldChecks.fit(reference.heads[protocol], reference.rows, reference.splits[protocol], reference.guard)
 
 
 def measure(reference: Reference, shipped: Mapping[str, Attempt]) -> Familiarity:
@@ -53,9 +29,11 @@ def measure(reference: Reference, shipped: Mapping[str, Attempt]) -> Familiarity
     A refitted head reads other features than FP32's, so its share is not known and not given.
     """
     protocol, guard = reference.headline, reference.guard
-    folds, checks = reference.splits[protocol], fold_checks(reference)
-    distances = checks.distances(reference.heads[protocol], reference.rows.plain, folds)
+    folds, checks, heads = reference.splits[protocol], checks_of(reference), reference.heads[protocol]
+    distances = checks.distances(heads, reference.rows.plain, folds)
     most = familiarity.limits(distances)
+    drawn_in = fold_checks.factor(distances, most, _strangers(reference, checks, most, shipped))
+    most = drawn_in * most
     accepted = {"fp32": _accepted(distances, most)}
     for target, attempt in shipped.items():
         if attempt.head.kind == "refitted":
@@ -65,8 +43,32 @@ def measure(reference: Reference, shipped: Mapping[str, Attempt]) -> Familiarity
             distances[:, images] = checks.distances(own_heads[protocol], attempt.pair.rows, folds)[:, images]
         accepted[target] = _accepted(distances, most)
     limit, *of_tap = most.tolist()
-    found: Familiarity = {"protocol": protocol, "asked": familiarity.ACCEPTED, "limit": limit, "accepted": accepted}
+    found: Familiarity = {
+        "protocol": protocol,
+        "asked": familiarity.ACCEPTED,
+        "limit": limit,
+        "drawn_in": drawn_in,
+        "accepted": accepted,
+    }
     return {**found, "tap": guard.name, "tap_limit": of_tap[0]} if guard else found
+
+
+def _strangers(
+    reference: Reference, checks: FoldChecks, most: np.ndarray, shipped: Mapping[str, Attempt]
+) -> np.ndarray:
+    """How near the limits pictures that are no fields come, in FP32 and in INT8 (`FoldChecks.shares`)."""
+    protocol = reference.headline
+    threshold = familiarity.referral(reference.data.labels, reference.answers[protocol], protocol)["threshold"]
+    sides = [("openvino", reference.graph, reference.heads[protocol])]
+    for target, attempt in shipped.items():
+        if attempt.head.kind != "refitted":
+            sides.append((target, attempt.pair.graphs[0], attempt.head.heads[0][protocol]))
+    return np.concatenate(
+        [
+            checks.shares(heads, fold_checks.strangers(graph, _SEEDS, target), most, threshold)
+            for target, graph, heads in sides
+        ]
+    )
 
 
 def limits(record: Familiarity) -> np.ndarray:
@@ -78,7 +80,7 @@ def unfamiliar(reference: Reference, record: Familiarity) -> np.ndarray:
     """Training images beyond a limit of what is familiar, by the Gaussians of their fold: ``bool [N]``."""
     protocol = reference.headline
     heads, folds = reference.heads[protocol], reference.splits[protocol]
-    distances = fold_checks(reference).distances(heads, reference.rows.plain, folds)
+    distances = checks_of(reference).distances(heads, reference.rows.plain, folds)
     return ~familiarity.within(distances, limits(record))
 
 

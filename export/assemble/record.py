@@ -139,7 +139,7 @@ def pipeline_name(recipe: Recipe) -> str:
 
 def _input(e: Export) -> InputRecord:
     height, width = e.reference.size
-    return {
+    taken: InputRecord = {
         "height": height,
         "width": width,
         "equalize": e.recipe.conditions.equalize,
@@ -147,6 +147,10 @@ def _input(e: Export) -> InputRecord:
         "mean": list(e.backbone.mean),
         "std": list(e.backbone.std),
     }
+    full = max((c["size"][1] for c in e.taps["candidates"]), default=width) if e.taps else width
+    if full > width:
+        taken["full_width"] = full
+    return taken
 
 
 def _metrics(reference: Reference, searches: Mapping[str, SearchResult], half: Half | None) -> dict[str, Metrics]:

@@ -14,7 +14,7 @@ from edge_all.record import Familiarity, Referral, Risk
 
 from ..head import evaluate, familiarity
 from ..head.reference import Reference
-from .familiar import fold_checks
+from .familiar import checks_of
 from .familiar import limits as limits_of
 
 RISK = 1.2
@@ -71,7 +71,7 @@ def _copies(reference: Reference, limits: Familiarity) -> tuple[np.ndarray, np.n
     rows, labels = reference.rows, reference.data.labels
     folds, heads = reference.splits[reference.headline], reference.heads[reference.headline]
     copied = np.ones(len(labels), bool) if rows.copied is None else rows.copied
-    checks, most = fold_checks(reference), limits_of(limits)
+    checks, most = checks_of(reference), limits_of(limits)
     sure, wrong, familiar = [], [], []
     for copy in rows.copies:
         answers = evaluate.answer(heads, copy[copied], folds[copied])

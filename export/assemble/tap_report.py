@@ -10,6 +10,8 @@ from edge_all.bench import plot
 from edge_all.errors import BundleError
 from edge_all.record import RecordBody, TapCandidate, TapTable
 
+from ..taps import is_chosen
+
 TABLE, DATA, PICTURE = "taps.md", "taps.json", "taps.png"
 
 
@@ -48,10 +50,10 @@ def write(folder: Path, record: RecordBody) -> None:
 def lines(taps: TapTable) -> list[str]:
     """The table in Markdown."""
     rows = [
-        f"| {'**' + c['tap'] + '**' if c['tap'] == taps['chosen'] else c['tap']} | {c['features']} "
+        f"| {'**' + c['tap'] + '**' if is_chosen(taps, c) else c['tap']} | {_input(c)} | {c['features']} "
         f"| {c['macs'] / 1e6:.0f} | {c['ms']:.2f} | {c['accuracy']:.2f} | {_interval(c)} "
         f"| {_transfer(c)} | {c['worst']:.2f} "
-        f"| {c['worst_change']} |"
+        f"| {c['worst_change']} | {_outsiders(c)} |"
         for c in taps["candidates"]
     ]
     first_choices = sorted(set(taps["first_choice_without_fold"]))
@@ -62,12 +64,26 @@ def lines(taps: TapTable) -> list[str]:
         f"Preferred: {taps['prefer']}. With the images of one fold left out, the first choice is "
         f"{', '.join(first_choices)}{' for every fold' if len(first_choices) == 1 else ''}. Where = stands before the "
         "95 % interval, the accuracy is not told from the highest by these images (paired bootstrap), and not to be "
-        "ranked below it.",
+        "ranked below it. Outsiders: how many pictures that are no fields would be familiar there; it "
+        "was counted where a tap was about to be chosen, and one with any is passed over for "
+        "another. MACs are those of the backbone's own input size; smaller inputs were tried with the chosen tap.",
         "",
-        "| tap | features | million MACs | ms | accuracy | 95 % | transfer | worst | under |",
-        "|---|---|---|---|---|---|---|---|---|",
+        "| tap | input | features | million MACs | ms | accuracy | 95 % | transfer | worst | under | outsiders |",
+        "|---|---|---|---|---|---|---|---|---|---|---|",
         *rows,
+        *_smaller(taps),
     ]
+
+
+def _smaller(taps: TapTable) -> list[str]:
+    """What smaller inputs let in."""
+    found = [f"{size}: {count}" for size, count in taps.get("smaller", {}).items()]
+    return ["", f"Outsiders that would be familiar from smaller inputs: {', '.join(found)}."] if found else []
+
+
+def _input(candidate: TapCandidate) -> str:
+    """Width and height of its input; bundles made before several were tried have none."""
+    return "x".join(str(side) for side in reversed(candidate["size"])) if "size" in candidate else "-"
 
 
 def _interval(candidate: TapCandidate) -> str:
@@ -76,6 +92,12 @@ def _interval(candidate: TapCandidate) -> str:
         return ""
     mark = "" if candidate.get("told_from_best", True) else "="
     return mark + intervals.words(candidate["interval"])
+
+
+def _outsiders(candidate: TapCandidate) -> str:
+    """How many outsiders are familiar there, where it was counted."""
+    count = candidate.get("outsiders")
+    return "" if count is None else str(count)
 
 
 def _transfer(candidate: TapCandidate) -> str:
@@ -101,11 +123,11 @@ def draw(path: Path, taps: TapTable, title: str) -> None:
         figure, axes = pyplot.subplots(figsize=plot.SIZE_INCHES, dpi=plot.DPI, layout="constrained")
         labels = {"unchanged": "unchanged images", "worst": "worst change", "transfer": "looks left out"}
         labels["chosen"] = f"chosen: {taps['chosen']}"
-        for c in sorted(taps["candidates"], key=lambda c: c["tap"] == taps["chosen"]):
-            is_chosen = c["tap"] == taps["chosen"]
-            colour, marker, size = (chosen, "D", 9) if is_chosen else (other, "o", 7)
+        for c in sorted(taps["candidates"], key=lambda c: is_chosen(taps, c)):
+            marked = is_chosen(taps, c)
+            colour, marker, size = (chosen, "D", 9) if marked else (other, "o", 7)
             axes.plot([c["ms"]] * 2, [c["worst"], c["accuracy"]], color=colour, linewidth=1.2, alpha=0.5)
-            label = labels.pop("chosen" if is_chosen else "unchanged", None)
+            label = labels.pop("chosen" if marked else "unchanged", None)
             axes.plot(c["ms"], c["accuracy"], marker, markersize=size, color=colour, linestyle="none", label=label)
             axes.plot(
                 c["ms"], c["worst"], "v", markersize=size, color=colour, markerfacecolor="white", linestyle="none",
@@ -140,7 +162,7 @@ def _named(taps: TapTable) -> list[TapCandidate]:
     """
     ordered = sorted(taps["candidates"], key=lambda c: (c["ms"], -c["accuracy"]))
     room = 0.07 * (ordered[-1]["ms"] - ordered[0]["ms"])
-    taken = [c["ms"] for c in ordered if c["tap"] == taps["chosen"]]
+    taken = [c["ms"] for c in ordered if is_chosen(taps, c)]
     named: list[TapCandidate] = []
     for i, c in enumerate(ordered):
         is_best = all(faster["accuracy"] < c["accuracy"] for faster in ordered[:i])

@@ -49,7 +49,7 @@ RANGES: Mapping[str, Range] = {
     "gamma": Range(0.6, 2.0, 0.45, factor=True),
     "haematoxylin": Range(0.6, 1.5, 0.4, factor=True),
     "eosin": Range(0.5, 1.5, 0.4, factor=True),
-    "blur": Range(0.5, 4.5, 0.5),  # pixels
+    "blur": Range(0.5, 4.5, 0.5),  # pixels of a field 224 wide
     "zoom": Range(0.68, 1.6, 0.45, factor=True),
     "noise": Range(2.0, 14.0, 0.3),  # grey levels
     "jpeg": Range(25.0, 90.0, 0.2),  # quality

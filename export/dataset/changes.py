@@ -1,6 +1,7 @@
 """One change of a field, in the order of the light: the specimen, the lamp, the optics, the camera.
 
-Changes are made to the decoded pixels, at the size of the graph's input.
+Changes are made to the decoded pixels, at the size of the graph's input. Their lengths are those of a field `WIDTH`
+pixels wide, so that a change means the same at every size.
 """
 
 from __future__ import annotations
@@ -24,6 +25,9 @@ _UNMIXING = np.linalg.inv(_STAINS).astype(np.float32)
 
 _LEVELS = np.arange(256)
 
+WIDTH = 224
+"""Pixels across the field that lengths are given for."""
+
 
 @dataclass(frozen=True)
 class Change:
@@ -39,9 +43,10 @@ class Change:
         gains: Factor of red, green and blue; what passes 255 is cut.
         uneven: Light on one side over that in the middle, less 1; it falls evenly across the field, from a side that
             is drawn for each image.
-        blur: Standard deviation of the Gaussian, in pixels; 0 is none.
+        blur: Standard deviation of the Gaussian, in pixels of a field `WIDTH` wide; 0 is none.
         dirt: How many soft dark specks lie on the optics, at places drawn for each image.
-        noise: Standard deviation of the camera's noise, in grey levels.
+        noise: Standard deviation of the camera's noise, in grey levels of a pixel of a field `WIDTH` wide; a larger
+            pixel has less, as a mean has.
         gamma: Exponent of the camera's curve; above 1 is darker.
         jpeg: Quality that it is compressed with, 1 to 95; 0 is not at all.
     """
@@ -65,7 +70,8 @@ class Change:
         rng = np.random.default_rng(zlib.crc32(f"{digest} {self.name}".encode()))
         changed = self._light(self._specimen(pixels), rng)
         if self.blur:
-            changed = np.asarray(Image.fromarray(changed).filter(ImageFilter.GaussianBlur(self.blur)))
+            radius = self.blur * changed.shape[1] / WIDTH
+            changed = np.asarray(Image.fromarray(changed).filter(ImageFilter.GaussianBlur(radius)))
         if self.dirt:
             changed = _levels(changed * _specks(self.dirt, changed.shape[:2], rng)[:, :, np.newaxis])
         return self._camera(changed, rng)
@@ -91,7 +97,8 @@ class Change:
 
     def _camera(self, pixels: Pixels, rng: np.random.Generator) -> Pixels:
         if self.noise:
-            pixels = _levels(pixels + np.float32(self.noise) * rng.standard_normal(pixels.shape, np.float32))
+            deviation = self.noise * min(1.0, pixels.shape[1] / WIDTH)
+            pixels = _levels(pixels + np.float32(deviation) * rng.standard_normal(pixels.shape, np.float32))
         if self.gamma != 1:
             pixels = _levels(255 * (_LEVELS / 255) ** self.gamma)[pixels]
         if self.jpeg:

@@ -92,6 +92,11 @@ class Selection:
         """Scaled and selected, ``[M, F]``, of ``float32 [M, C]``."""
         return np.asarray(self.selector.transform(self.scaler.transform(features)))
 
+    def unclassified(self) -> Head:
+        """A head that gives what a classifier would read, and has none."""
+        steps = [("scaler", self.scaler), ("selector", self.selector), ("classifier", "passthrough")]
+        return Head(Pipeline(steps), self.channels, int(self.labels.max()) + 1)
+
     def classify(self, spec: HeadSpec) -> Head:
         """Fit the classifier of a head on the selected features."""
         model = fit_classifier(spec, self.selected, self.labels, self.shown)

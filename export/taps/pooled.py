@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -12,18 +12,18 @@ import onnx
 from edge_all.intervals import Units
 from edge_all.progress import Progress, split
 
-from . import features
-from .backbones import STD, Backbone
-from .dataset import Dataset, augment, looks
-from .features import Rows, Wanted
-from .graph import edit
-from .graph.build import backbone_graph
-from .graph.names import FEATURES, IMAGE
-from .graph.preprocess import Preprocess
-from .graph.weights import Weights
-from .head import robustness
-from .head.fit import HeadSpec
-from .recipe import Conditions
+from .. import features
+from ..backbones import STD, Backbone
+from ..dataset import Dataset, augment, looks
+from ..features import Rows, Wanted
+from ..graph import edit
+from ..graph.build import backbone_graph
+from ..graph.names import FEATURES, IMAGE
+from ..graph.preprocess import Preprocess
+from ..graph.weights import Weights
+from ..head import robustness
+from ..head.fit import HeadSpec
+from ..recipe import Conditions
 
 
 @dataclass(frozen=True)
@@ -40,8 +40,9 @@ class Search:
         spec: What heads are made of.
         augmented: Whether heads are trained on changed copies too.
         target: Whose engine time is measured in.
-        protocol: The split protocol that taps are compared under.
         units: What the intervals of the accuracies are resampled over.
+        protocol: The split protocol that taps are compared under.
+        smaller: Smaller inputs to try with the tap that is chosen, height and width each, the smallest first.
     """
 
     backbone: Backbone
@@ -55,6 +56,7 @@ class Search:
     target: str
     units: Units
     protocol: str = "block"
+    smaller: Sequence[tuple[int, int]] = ()
 
     @property
     def copies(self) -> int:
@@ -79,7 +81,7 @@ class Search:
 
 @dataclass(frozen=True)
 class Pooled:
-    """The features of all taps, pooled from one graph.
+    """The features of some taps, pooled from one graph.
 
     Attributes:
         graph: The graph.
@@ -97,6 +99,11 @@ class Pooled:
         """Numbers of the features of some taps, one tap after the other."""
         return np.concatenate([self.columns[tap] for tap in taps])
 
+    def features_of(self, taps: Sequence[str]) -> tuple[Rows, dict[str, np.ndarray]]:
+        """`rows` and `changed` of some taps alone."""
+        columns = self.of(taps)
+        return self.rows.take(columns), {name: changed[:, columns] for name, changed in self.changed.items()}
+
     def graph_of(self, taps: Sequence[str]) -> onnx.ModelProto:
         """The graph up to some of the taps, their maps pooled and the rest removed."""
         order = list(self.columns)
@@ -112,19 +119,39 @@ def extract(search: Search, progress: Progress) -> Pooled:
         search: What they are compared with.
         progress: Counts images, copies and changed images.
     """
-    data, taps = search.data, search.backbone.taps
+    images, battery = split(progress, work(search))
+    pooled = extract_unchanged(search, [tap.name for tap in search.backbone.taps], images)
+    return with_battery(search, pooled, battery)
+
+
+def extract_unchanged(search: Search, taps: Sequence[str], progress: Progress) -> Pooled:
+    """Extract the features of some taps from the images and the copies that are trained on, not from the battery.
+
+    Args:
+        search: What they are compared with.
+        taps: Their names.
+        progress: Counts images and copies.
+    """
+    wanted = [tap for tap in search.backbone.taps if tap.name in taps]
     graph = backbone_graph(
         search.backbone,
         search.weights,
-        tap_name="+".join(tap.name + STD for tap in taps),
+        tap_name="+".join(tap.name + STD for tap in wanted),
         input_size=search.size,
         preprocess=search.preprocess,
     )
-    starts = np.cumsum([0, *(2 * tap.channels for tap in taps)])
-    columns = {tap.name: np.arange(starts[i], starts[i + 1]) for i, tap in enumerate(taps)}
+    starts = np.cumsum([0, *(2 * tap.channels for tap in wanted)])
+    columns = {tap.name: np.arange(starts[i], starts[i + 1]) for i, tap in enumerate(wanted)}
     conditions = Conditions(augment=search.copies, seed=search.spec.seed)
-    images, battery = split(progress, [len(data) * (1 + conditions.augment), len(search.tried) * len(augment.BATTERY)])
-    rows = features.training_rows(graph, data, search.size, conditions, images)
-    tried = data.take(search.tried)
-    (changed,) = robustness.extract([Wanted(graph)], tried, search.size, battery)
-    return Pooled(graph, columns, rows, changed)
+    return Pooled(graph, columns, features.training_rows(graph, search.data, search.size, conditions, progress), {})
+
+
+def with_battery(search: Search, pooled: Pooled, progress: Progress) -> Pooled:
+    """The same with the features of the battery's images, which are counted."""
+    (changed,) = robustness.extract([Wanted(pooled.graph)], search.data.take(search.tried), search.size, progress)
+    return replace(pooled, changed=changed)
+
+
+def work(search: Search) -> list[float]:
+    """How many pictures `extract` runs: the images with their copies, and those of the battery."""
+    return [len(search.data) * (1 + search.copies), len(search.tried) * len(augment.BATTERY)]

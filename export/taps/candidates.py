@@ -7,9 +7,15 @@ change of `augment.BATTERY`. Transfer takes, in place of the first, the balanced
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+
+from edge_all.progress import Progress
+
+from ..backbones import places
+from ..head import evaluate
+from .pooled import Pooled, Search
 
 TRANSFER = "transfer"
 
@@ -19,7 +25,7 @@ TOLERANCE: Mapping[str, float] = {"accuracy": 0.0, "balanced": 0.25, "speed": 1.
 
 @dataclass(frozen=True)
 class Candidate:
-    """A tap, or two of them, and how it did.
+    """A tap, or two of them, at a size of the input, and how it did.
 
     Attributes:
         name: As in `backbones.places`.
@@ -30,6 +36,7 @@ class Candidate:
         correct: ``bool [N]``: whether the head of its fold names each image's class.
         unseen: Likewise, of the head that was fitted without the images of its look.
         changed: Like `correct`, under each change of the battery, ``bool [M]`` by change.
+        size: Height and width of the input, in pixels.
     """
 
     name: str
@@ -40,6 +47,7 @@ class Candidate:
     correct: np.ndarray
     unseen: np.ndarray
     changed: Mapping[str, np.ndarray]
+    size: tuple[int, int]
 
     def clean(self, images: np.ndarray) -> float:
         """Accuracy in percent on a part of the N images, ``bool [N]``."""
@@ -72,3 +80,38 @@ def pick(candidates: Sequence[Candidate], prefer: str, images: np.ndarray, tried
     scores = [candidate.score(prefer, images, tried) for candidate in candidates]
     good = [c for c, score in zip(candidates, scores, strict=True) if score >= max(scores) - TOLERANCE[prefer] - 1e-9]
     return min(good, key=lambda c: c.ms)
+
+
+def scored(
+    search: Search,
+    pooled: Pooled,
+    candidates: Mapping[str, Sequence[str]],
+    times: Sequence[float],
+    progress: Progress,
+) -> list[Candidate]:
+    """Fit heads on the features of each candidate's taps, and evaluate them.
+
+    Args:
+        search: What they are compared with.
+        pooled: Features of all their taps.
+        candidates: The taps of each, by its name.
+        times: Milliseconds of each.
+        progress: Counts candidates.
+    """
+    labels, folds, tried, looks = search.data.labels, search.folds, search.tried, search.looks
+    spec = replace(search.spec, labels_only=True)
+    found = []
+    for (name, taps), ms in zip(candidates.items(), times, strict=True):
+        rows, pictures = pooled.features_of(taps)
+        heads = evaluate.fold_heads(rows, labels, folds, spec)
+        correct = evaluate.answer(heads, rows.plain, folds).argmax(1) == labels
+        changed = {
+            change: evaluate.answer(heads, of_change, folds[tried]).argmax(1) == labels[tried]
+            for change, of_change in pictures.items()
+        }
+        blind = evaluate.fold_heads(rows, labels, looks, spec)
+        unseen = evaluate.answer(blind, rows.plain, looks).argmax(1) == labels
+        macs = max(place.tap.macs for place in places(search.backbone, name))
+        found.append(Candidate(name, rows.plain.shape[1], macs, ms, labels, correct, unseen, changed, search.size))
+        progress(len(found), len(candidates))
+    return found

@@ -1,13 +1,14 @@
-"""Where to take features: every tap of a backbone, scored by accuracy and by time.
+"""Where to take features, and from how large a picture: every tap of a backbone, scored by accuracy and by time.
 
-`tap_features` gives all features in one pass. `tap_choice` says what a tap is worth; the fastest one within a
-tolerance of the best is chosen. Then a second, earlier tap is tried beside it: its feature map is computed anyway.
+`pooled` gives all features in one pass. `candidates` says what a tap is worth; the fastest one within a tolerance of
+the best is chosen, if pictures that are no fields look strange there (`status`). Then a second, earlier tap is tried
+beside it: its feature map is computed anyway. Then smaller inputs are tried (`sizes`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import onnx
@@ -17,14 +18,17 @@ from edge_all.errors import EdgeAllError
 from edge_all.progress import Progress, split
 from edge_all.record import TapCandidate, TapTable
 
-from . import features
-from .backbones import STD, places
-from .dataset import augment
-from .features import Rows
-from .graph import timing
-from .head import evaluate, robustness
-from .tap_choice import Candidate, pick
-from .tap_features import Pooled, Search, extract
+from .. import features
+from ..backbones import STD
+from ..dataset import augment
+from ..features import Rows
+from ..graph import timing
+from ..head import robustness
+from . import sizes
+from .candidates import Candidate, pick, scored
+from .pooled import Pooled, Search, extract, work
+from .sizes import Sized
+from .status import Status
 
 AUTO = "auto"
 
@@ -40,7 +44,7 @@ class Choice:
     Attributes:
         name: Of the place.
         table: All that were scored.
-        search: What they were compared with.
+        search: What it was compared with, at the size of the input that was chosen.
         rows: The place's features of all images and their copies.
         changed: Its features of the battery's images under each change, ``float32 [M, C]`` by change.
     """
@@ -61,11 +65,11 @@ class Choice:
 
 
 def choose(search: Search, prefer: str, progress: Progress) -> Choice:
-    """Choose a tap, or two.
+    """Choose a tap, or two, and the size of the input.
 
     Args:
         search: What to compare them with.
-        prefer: A key of `tap_choice.TOLERANCE`.
+        prefer: A key of `candidates.TOLERANCE`.
         progress: Counts work: images through the backbone, heads fitted.
 
     Raises:
@@ -79,28 +83,24 @@ def choose(search: Search, prefer: str, progress: Progress) -> Choice:
             f"--features {least} was given, and no tap of {search.backbone.name} has as many: "
             f"give at most {2 * max(tap.channels for tap in taps)}"
         )
-    extracting, scoring_single, scoring_pairs = split(progress, _work(search, len(single)))
+    extracting, scoring_single, scoring_pairs, sizing = split(progress, _work(search, len(single)))
     pooled = extract(search, extracting)
+    status = Status(search, pooled)
     times = timing.times(search.target, [pooled.graph_of(parts) for parts in single.values()])
-    singles = _scored(search, pooled, single, times, scoring_single)
-    first = pick(singles, prefer, *search.all_images)
+    singles = scored(search, pooled, single, times, scoring_single)
+    first = status.best(singles, lambda left: pick(left, prefer, *search.all_images))
     pairs = _pairs(search, first) if prefer != "speed" else {}
-    if not pairs:
-        return _choice(search, pooled, single, _table(search, prefer, first, singles, singles))
-    graphs = [pooled.graph_of(parts) for parts in (single[first.name], *pairs.values())]
-    alone, *times = timing.times(search.target, graphs)
-    comparable = [first.ms * ms / alone for ms in times]  # of another run: only the ratio is comparable
-    doubles = _scored(search, pooled, pairs, comparable, scoring_pairs)
-    chosen = _better(first, doubles, prefer, search)
-    return _choice(search, pooled, single | pairs, _table(search, prefer, chosen, [*singles, *doubles], singles))
-
-
-def _choice(search: Search, pooled: Pooled, places: Mapping[str, Sequence[str]], table: TapTable) -> Choice:
-    """What was chosen of places, each of some taps."""
-    name = table["chosen"]
-    columns = pooled.of(places[name])
-    changed = {change: rows[:, columns] for change, rows in pooled.changed.items()}
-    return Choice(name, table, search, pooled.rows.take(columns), changed)
+    doubles = _scored_pairs(search, pooled, first, pairs, scoring_pairs) if pairs else []
+    chosen = _better(first, doubles, prefer, status)
+    parts = (single | pairs)[chosen.name]
+    whole = Sized(chosen, search, pooled, status)
+    smaller = sizes.compare(whole, parts, prefer, sizing)
+    shipped = next((other for other in smaller.scored if sizes.holds(whole, other, prefer)), whole)
+    every = [*singles, *doubles, *(other.candidate for other in smaller.scored)]
+    familiar = {(name, one.search.size): n for one in (whole, *smaller.scored) for name, n in one.status.found.items()}
+    table = _table(search, prefer, every, singles, familiar)
+    table |= {"chosen": chosen.name, "chosen_size": list(shipped.search.size), "smaller": smaller.outsiders}
+    return Choice(chosen.name, table, shipped.search, *shipped.pooled.features_of(parts))
 
 
 def _pairs(search: Search, first: Candidate) -> dict[str, list[str]]:
@@ -111,11 +111,24 @@ def _pairs(search: Search, first: Candidate) -> dict[str, list[str]]:
     return {f"{earlier[i]}{STD}+{first.name}": [earlier[i], single] for i in spread}
 
 
-def _better(first: Candidate, pairs: Sequence[Candidate], prefer: str, search: Search) -> Candidate:
-    """The best pair, if it gains enough over the single tap and costs little time; else the single tap."""
-    best = max(pairs, key=lambda c: c.score(prefer, *search.all_images))
-    gain = best.score(prefer, *search.all_images) - first.score(prefer, *search.all_images)
-    return best if gain >= _LEAST_GAIN and best.ms <= _MOST_TIME * first.ms else first
+def _scored_pairs(
+    search: Search, pooled: Pooled, first: Candidate, pairs: Mapping[str, Sequence[str]], progress: Progress
+) -> list[Candidate]:
+    """Score the pairs of a tap and an earlier one."""
+    alone = [first.name.removesuffix(STD)]
+    before, *after = timing.times(search.target, [pooled.graph_of(parts) for parts in (alone, *pairs.values())])
+    comparable = [first.ms * ms / before for ms in after]  # of another run: only the ratio is comparable
+    return scored(search, pooled, pairs, comparable, progress)
+
+
+def _better(first: Candidate, pairs: Sequence[Candidate], prefer: str, status: Status) -> Candidate:
+    """The best pair that gains enough over the single tap and costs little time, if outsiders look strange there."""
+
+    def score(candidate: Candidate) -> float:
+        return candidate.score(prefer, *status.search.all_images)
+
+    gaining = [c for c in pairs if score(c) - score(first) >= _LEAST_GAIN and c.ms <= _MOST_TIME * first.ms]
+    return next((c for c in sorted(gaining, key=score, reverse=True) if status.keeps_out(c.name)), first)
 
 
 _MACS_PER_SECOND, _DECODE_SECONDS, _FIT_SECONDS = 5e10, 1e-3, 2e-3
@@ -123,50 +136,30 @@ _MACS_PER_SECOND, _DECODE_SECONDS, _FIT_SECONDS = 5e10, 1e-3, 2e-3
 
 
 def _work(search: Search, singles: int) -> list[float]:
-    """Seconds, roughly, that extraction, the scoring of single taps and that of pairs take."""
-    copies = 1 + search.copies
-    images = len(search.data) * copies + len(search.tried) * len(augment.BATTERY)
+    """Seconds, roughly, that extraction, the scoring of single taps, that of pairs and smaller inputs take."""
+    images = sum(work(search))
     extraction = images * (_DECODE_SECONDS + search.backbone.taps[-1].macs / _MACS_PER_SECOND)
-    fit = len(search.data) * copies * _FIT_SECONDS
-    return [extraction, singles * fit, _SECOND * fit]
-
-
-def _scored(
-    search: Search,
-    pooled: Pooled,
-    candidates: Mapping[str, Sequence[str]],
-    times: Sequence[float],
-    progress: Progress,
-) -> list[Candidate]:
-    """Fit heads on the features of each candidate's taps, and evaluate them."""
-    labels, folds, tried, looks = search.data.labels, search.folds, search.tried, search.looks
-    spec = replace(search.spec, labels_only=True)
-    scored = []
-    for (name, taps), ms in zip(candidates.items(), times, strict=True):
-        columns = pooled.of(taps)
-        rows = pooled.rows.take(columns)
-        heads = evaluate.fold_heads(rows, labels, folds, spec)
-        correct = evaluate.answer(heads, rows.plain, folds).argmax(1) == labels
-        changed = {
-            change: evaluate.answer(heads, pictures[:, columns], folds[tried]).argmax(1) == labels[tried]
-            for change, pictures in pooled.changed.items()
-        }
-        blind = evaluate.fold_heads(rows, labels, looks, spec)
-        unseen = evaluate.answer(blind, rows.plain, looks).argmax(1) == labels
-        macs = max(place.tap.macs for place in places(search.backbone, name))
-        scored.append(Candidate(name, len(columns), macs, ms, labels, correct, unseen, changed))
-        progress(len(scored), len(candidates))
-    return scored
+    fit = len(search.data) * (1 + search.copies) * _FIT_SECONDS
+    return [extraction, singles * fit, _SECOND * fit, images * _DECODE_SECONDS if search.smaller else 0]
 
 
 def _table(
-    search: Search, prefer: str, chosen: Candidate, candidates: Sequence[Candidate], single: Sequence[Candidate]
+    search: Search,
+    prefer: str,
+    candidates: Sequence[Candidate],
+    single: Sequence[Candidate],
+    familiar: Mapping[tuple[str, tuple[int, int]], int],
 ) -> TapTable:
-    """What was scored, and what would be chosen without the images of each fold."""
+    """What was scored, what would be chosen without the images of each fold, and how many outsiders are familiar.
+
+    What was chosen is left empty.
+    """
     tried, best = search.tried, max(candidates, key=lambda c: c.clean(search.all_images[0]))
+
     records: list[TapCandidate] = [
         {
             "tap": c.name,
+            "size": list(c.size),
             "features": c.features,
             "macs": c.macs,
             "ms": round(c.ms, 3),
@@ -175,13 +168,14 @@ def _table(
             "interval": intervals.of_share(c.correct, search.units),
             "told_from_best": intervals.told_apart(best.correct, c.correct, search.units),
             "transfer": round(c.transfer(search.all_images[0]), 2),
+            "outsiders": familiar.get((c.name, c.size)),
         }
         for c in candidates
     ]
     without = [pick(single, prefer, search.folds != k, search.folds[tried] != k).name for k in range(5)]
     return {
         "prefer": prefer,
-        "chosen": chosen.name,
+        "chosen": "",
         "first_choice_without_fold": without,
         "protocol": search.protocol,
         "images": len(search.data),
@@ -191,11 +185,18 @@ def _table(
     }
 
 
+def is_chosen(table: TapTable, candidate: TapCandidate) -> bool:
+    """Whether a candidate of a table is the one that was chosen."""
+    same_size = "chosen_size" not in table or list(table["chosen_size"]) == list(candidate.get("size", ()))
+    return candidate["tap"] == table["chosen"] and same_size
+
+
 def sentence(table: TapTable) -> str:
     """What was chosen, for the user."""
-    chosen = next(c for c in table["candidates"] if c["tap"] == table["chosen"])
+    chosen = next(c for c in table["candidates"] if is_chosen(table, c))
+    height, width = table["chosen_size"]
     return (
-        f"tap {chosen['tap']} chosen from {len(table['candidates'])} ({table['prefer']}): "
+        f"tap {chosen['tap']} at {width}x{height} pixels chosen from {len(table['candidates'])} ({table['prefer']}): "
         f"{chosen['accuracy']:.1f} % under {table['protocol']}, {chosen['transfer']:.1f} % on looks left out, "
         f"{chosen['worst']:.1f} % under the worst change ({chosen['worst_change']}), {chosen['ms']:.2f} ms in FP32"
     )

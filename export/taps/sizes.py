@@ -1,0 +1,95 @@
+"""Smaller inputs for the place that was chosen: fewer pixels take less time, and often lose nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from edge_all.progress import Progress, split
+
+from .. import backbones
+from ..graph import timing
+from .candidates import Candidate, pick, scored
+from .pooled import Pooled, Search, extract_unchanged, with_battery, work
+from .status import Status
+
+_SHARES = (5 / 7, 6 / 7)
+"""Of the backbone's own height and width: 160 and 192 of 224."""
+
+_STEP = 32
+"""Sizes are multiples of it: backbones halve a map up to five times."""
+
+
+class Sized(NamedTuple):
+    """A place at a size.
+
+    Attributes:
+        candidate: How it did.
+        search: What it was compared with, at its size.
+        pooled: Features of its taps at that size.
+        status: What its checks say to outsiders.
+    """
+
+    candidate: Candidate
+    search: Search
+    pooled: Pooled
+    status: Status
+
+
+def smaller(size: tuple[int, int]) -> list[tuple[int, int]]:
+    """Smaller heights and widths to try, the smallest first."""
+    height, width = size
+    found = {tuple(round(side * share / _STEP) * _STEP for side in size) for share in _SHARES}
+    return [(h, w) for h, w in sorted(found) if _STEP < h < height and _STEP < w < width]
+
+
+class Tried(NamedTuple):
+    """What came of smaller inputs.
+
+    Attributes:
+        scored: Those that were scored, the last one of which is to be taken where it `holds`.
+        outsiders: How many pictures that are no fields would be familiar, by "WIDTHxHEIGHT" of each that was tried.
+    """
+
+    scored: list[Sized]
+    outsiders: dict[str, int]
+
+
+def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) -> Tried:
+    """Try a place at smaller inputs, the smallest first, until one holds.
+
+    One at which outsiders would be familiar, and were not at the backbone's own size, is not scored.
+
+    Args:
+        whole: The place at the backbone's own size.
+        taps: Its taps.
+        prefer: A key of `candidates.TOLERANCE`.
+        progress: Counts work.
+    """
+    search, name = whole.search, whole.candidate.name
+    guard = backbones.guard(search.backbone, name)
+    judged = [place.tap.name for place in backbones.places(search.backbone, guard.places if guard else name)]
+    tried = Tried([], {})
+    for (height, width), part in zip(search.smaller, split(progress, [h * w for h, w in search.smaller]), strict=True):
+        own = replace(search, size=(height, width))
+        unchanged, battery, scoring = split(part, [*work(own), 0.2 * sum(work(own))])
+        pooled = extract_unchanged(own, judged, unchanged)
+        status = Status(own, pooled)
+        keeps_out = status.keeps_out(name)
+        tried.outsiders[f"{width}x{height}"] = status.found[name]
+        if whole.status.keeps_out(name) and not keeps_out:
+            continue
+        pooled = with_battery(own, pooled, battery)
+        before, after = timing.times(search.target, [whole.pooled.graph_of(taps), pooled.graph_of(taps)])
+        ms = whole.candidate.ms * after / before  # of another run: only the ratio is comparable
+        (candidate,) = scored(own, pooled, {name: taps}, [ms], scoring)
+        tried.scored.append(Sized(candidate, own, pooled, status))
+        if holds(whole, tried.scored[-1], prefer):
+            break
+    return tried
+
+
+def holds(whole: Sized, other: Sized, prefer: str) -> bool:
+    """Whether a smaller input that was scored is to be taken: it is faster, and within the tolerance."""
+    return pick([whole.candidate, other.candidate], prefer, *whole.search.all_images) is other.candidate
