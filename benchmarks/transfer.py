@@ -13,7 +13,7 @@ import click
 import numpy as np
 
 from edge_all import machine
-from edge_all.export import taps
+from edge_all.export import tap_table, taps
 from edge_all.export.assemble import tap_report
 from edge_all.export.backbones import load
 from edge_all.export.dataset import Dataset, folds, groups, read
@@ -61,7 +61,7 @@ def main(backbones: tuple[str, ...], data: Path, every: int, target: str, report
             )
     click.echo("\n| backbone | tap | ms | accuracy | transfer | worst |\n|---|---|---|---|---|---|")
     for name, table in tables.items():
-        c = next(c for c in table["candidates"] if taps.is_chosen(table, c))
+        c = next(c for c in table["candidates"] if tap_table.is_chosen(table, c))
         click.echo(
             f"| {name} | {c['tap']} | {c['ms']:.2f} | {c['accuracy']:.2f} | {c['transfer']:.2f} | {c['worst']:.2f} |"
         )

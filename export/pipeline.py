@@ -14,7 +14,7 @@ from edge_all.bundle import TRAINING_IMAGES, Bundle
 from edge_all.progress import Console
 from edge_all.record import CarriedRecord, InputCheckRecord, OutsidersRecord, RecordBody, Robustness, TapTable
 
-from . import backbones, features, held_out, outsiders, taps
+from . import backbones, features, held_out, outsiders, tap_table, taps
 from .assemble import card, carried, familiar, kept_features, record, tap_report, variants
 from .assemble.cut import sentence as cut_sentence
 from .assemble.probe_inputs import probe_inputs
@@ -172,7 +172,7 @@ def _choose_tap(
     )
     with console.step("Comparing taps") as progress:
         choice = taps.choose(compared, recipe.prefer, progress)
-    console.tell(taps.sentence(choice.table))
+    console.tell(tap_table.sentence(choice.table))
     return choice
 
 

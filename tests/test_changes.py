@@ -9,7 +9,7 @@ import pytest
 from helpers_graphs import pictures
 
 from edge_all.export.dataset import augment
-from edge_all.export.dataset.changes import Change
+from edge_all.export.dataset.changes import WIDTH, Change
 
 PIXELS = pictures(1, (64, 64))[0]
 
@@ -63,7 +63,21 @@ def test_light_falls_off_to_one_side_and_noise_has_its_size() -> None:
     light = Change("x", uneven=0.3)(flat, "a").astype(float)
     assert abs(light.mean() - 128) < 1 and 0.2 < light.max() / 128 - 1 <= 0.3 * 2**0.5 + 0.01
     assert (Change("x", uneven=0.3)(flat, "b") != light).any()
-    assert abs((Change("x", noise=8)(flat, "a").astype(float) - 128).std() - 8) < 0.3
+    for width, deviation in ((WIDTH, 8), (2 * WIDTH, 8), (WIDTH // 2, 4)):
+        plane = np.full((64, width, 3), 128, np.uint8)
+        assert abs((Change("x", noise=8)(plane, "a").astype(float) - 128).std() - deviation) < 0.3
+
+
+def test_a_blur_is_as_wide_at_every_size() -> None:
+    """As wide in the specimen: a step in brightness takes the same share of the picture."""
+
+    def share(width: int) -> float:
+        step = np.full((width, width, 3), 255, np.uint8)
+        step[:, : width // 2] = 0
+        row = Change("x", blur=4)(step, "a")[width // 2, :, 0].astype(float)
+        return float(((row > 40) & (row < 215)).sum()) / width
+
+    assert share(WIDTH) == pytest.approx(share(2 * WIDTH), rel=0.1) == pytest.approx(share(WIDTH // 2), rel=0.3)
 
 
 def test_specks_darken_a_few_places() -> None:

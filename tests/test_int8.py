@@ -158,7 +158,7 @@ def test_an_engine_times_graphs(case: search.Quantizer, target: str) -> None:
 
 def test_int8_that_is_no_faster_is_refused(case: search.Quantizer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(timing, "times", lambda target, graphs: [1.0] * len(graphs))
-    monkeypatch.setattr(search, "_with_float_layers", lambda *_: None)
+    monkeypatch.setattr(search, "_with_float_layers", lambda *_: pytest.fail("float layers make nothing faster"))
     said: list[str] = []
     found = searched(case, said, schemes=schemes.SCHEMES["cpu"][:1])
     assert found.best and found.best.head.verdict["passed"] and not found.shipped
@@ -184,7 +184,7 @@ def test_the_worst_layers_go_back_to_float(case: search.Quantizer, monkeypatch: 
         return real(model, scheme, images)
 
     monkeypatch.setattr(search, "quantize", watched)
-    monkeypatch.setattr(Attempt, "passed", property(lambda self: self.scheme.name.endswith("2-float")))
+    monkeypatch.setattr(Attempt, "accurate", property(lambda self: self.scheme.name.endswith("2-float")))
     found = searched(case, [], schemes=schemes.SCHEMES["cpu"][:1])
     assert counts == [0, 0, 1, 1, 2, 2] and found.shipped
     kept = {node.name for node in found.shipped.pair.graphs[0].graph.node if node.op_type == "Conv"}

@@ -14,7 +14,7 @@ from helpers_graphs import by_onnxruntime, pictures, random_weights
 
 from edge_all import intervals
 from edge_all.errors import EdgeAllError
-from edge_all.export import backbones, features, taps
+from edge_all.export import backbones, features, tap_table, taps
 from edge_all.export.assemble import tap_report
 from edge_all.export.dataset import Dataset, augment, folds, looks, read
 from edge_all.export.dataset.synthetic import draw
@@ -132,7 +132,7 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
     assert not best["told_from_best"] and f"| ={intervals.words(best['interval'])} |" in "\n".join(
         tap_report.lines(table)
     )
-    assert name in taps.sentence(table) and f"**{name}**" in "\n".join(tap_report.lines(table))
+    assert name in tap_table.sentence(table) and f"**{name}**" in "\n".join(tap_report.lines(table))
 
     record = {"taps": table, "backbone": "mobilenetv2", "selector": "anova", "classifier": "naive_bayes"}
     tap_report.check(tmp_path / "report")
@@ -219,8 +219,8 @@ def test_a_smaller_input_has_its_own_features(data: Dataset, monkeypatch: pytest
     choice = taps.choose(search, "balanced", lambda done, total: None)
     assert choice.search.size == (64, 64) and choice.table["chosen_size"] == [64, 64]
     assert {tuple(c["size"]) for c in choice.table["candidates"]} == {(96, 96), (64, 64)}, "the smallest held"
-    assert [taps.is_chosen(choice.table, c) for c in choice.table["candidates"]].count(True) == 1
-    assert "at 64x64 pixels" in taps.sentence(choice.table)
+    assert [tap_table.is_chosen(choice.table, c) for c in choice.table["candidates"]].count(True) == 1
+    assert "at 64x64 pixels" in tap_table.sentence(choice.table)
     graph = backbone_graph(search.backbone, search.weights, tap_name=choice.name, input_size=(64, 64))
     given = by_onnxruntime(graph, image=np.stack(list(features.decoded(data.paths, (64, 64)))))["features"]
     np.testing.assert_allclose(choice.rows.plain, given, rtol=1e-3, atol=1e-4 * np.abs(given).max())

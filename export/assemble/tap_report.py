@@ -10,7 +10,7 @@ from edge_all.bench import plot
 from edge_all.errors import BundleError
 from edge_all.record import RecordBody, TapCandidate, TapTable
 
-from ..taps import is_chosen
+from ..tap_table import is_chosen
 
 TABLE, DATA, PICTURE = "taps.md", "taps.json", "taps.png"
 

@@ -15,9 +15,8 @@ from edge_all.record import FailedScheme, Tried, TriedHead
 from .. import features, runners
 from ..dataset import augment, spread
 from ..features import Rows, Wanted
-from ..graph import timing
 from ..head.reference import Reference
-from . import heads, sensitivity
+from . import heads, sensitivity, stem
 from .attempt import Attempt, SearchResult
 from .calibration import Halves
 from .heads import EvaluatedHead, QuantizedPair
@@ -71,8 +70,8 @@ def search(
 ) -> SearchResult:
     """Find an INT8 backbone for a target.
 
-    Where no scheme passes, the convolutions that lose most are put back to float: one, then two, four, and so on, up to
-    a quarter of them.
+    Where every scheme loses too much, the convolutions that lose most are put back to float: one, then two, four, and
+    so on, up to a quarter of them. Where INT8 is no faster than FP32 that would not help.
 
     Args:
         target: Of the bundle.
@@ -99,7 +98,7 @@ def search(
         if attempt(scheme) and not thorough:
             break
     layerwise = next((scheme for scheme in schemes if scheme.quantizer == "layerwise"), None)
-    if layerwise and attempts and not any(made.passed for made in attempts):
+    if layerwise and attempts and not any(made.accurate for made in attempts):
         _with_float_layers(layerwise, quantizer, attempt, console)
     best = _best(attempts)
     if not (best and best.passed):
@@ -137,7 +136,7 @@ def _quantize_and_evaluate(
     quantizing, extracting = split(progress, _work(quantizer, scheme, refit))
     graphs = quantizer.pair(scheme, quantizing)
     engine = runners.engine_of(target)
-    fp32_ms, int8_ms, _ = timing.times(engine, [reference.graph, *graphs])
+    graphs, fp32_ms, int8_ms = stem.fastest(engine, reference.graph, graphs)
     graph_ms = (fp32_ms, int8_ms) if engine == target else None
 
     plain, copies = split(extracting, [1.0, refit * 2 * (1.0 + len(quantizer.copies))])
@@ -153,7 +152,7 @@ def _quantize_and_evaluate(
     return attempt, [_record(attempt, head) for head in tried]
 
 
-_QUANTIZE_SECONDS, _EXTRACT_SECONDS = 0.4, 0.004
+_QUANTIZE_SECONDS, _EXTRACT_SECONDS = 0.1, 0.004
 """Rough seconds to quantize for one calibration image, and to extract one image's features: weights of the progress."""
 
 

@@ -183,20 +183,3 @@ def _table(
         "target": search.target,
         "candidates": records,
     }
-
-
-def is_chosen(table: TapTable, candidate: TapCandidate) -> bool:
-    """Whether a candidate of a table is the one that was chosen."""
-    same_size = "chosen_size" not in table or list(table["chosen_size"]) == list(candidate.get("size", ()))
-    return candidate["tap"] == table["chosen"] and same_size
-
-
-def sentence(table: TapTable) -> str:
-    """What was chosen, for the user."""
-    chosen = next(c for c in table["candidates"] if is_chosen(table, c))
-    height, width = table["chosen_size"]
-    return (
-        f"tap {chosen['tap']} at {width}x{height} pixels chosen from {len(table['candidates'])} ({table['prefer']}): "
-        f"{chosen['accuracy']:.1f} % under {table['protocol']}, {chosen['transfer']:.1f} % on looks left out, "
-        f"{chosen['worst']:.1f} % under the worst change ({chosen['worst_change']}), {chosen['ms']:.2f} ms in FP32"
-    )

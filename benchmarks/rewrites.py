@@ -1,0 +1,85 @@
+"""What exact rewrites of quantized graphs save: python benchmarks/rewrites.py NAME=TAP[=WEIGHTS]... --data DIR
+
+Each backbone is quantized up to the tap, and its features are timed as they are and with a folded picture
+(`edge_all.export.quantize.stem`), in both engines, in turns.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import click
+import numpy as np
+
+from edge_all import machine
+from edge_all.export import backbones, features
+from edge_all.export.dataset import read, spread
+from edge_all.export.graph import timing, weights
+from edge_all.export.graph.build import backbone_graph
+from edge_all.export.quantize import layerwise, stem
+
+ENGINES = ("cpu", "openvino")
+
+
+@dataclass(frozen=True)
+class Row:
+    """A backbone in an engine.
+
+    Attributes:
+        backbone: Its name.
+        tap: Where its features are taken.
+        engine: ``cpu`` (ONNX Runtime) or ``openvino``.
+        plain_ms: Median of the medians of all rounds.
+        folded_ms: Likewise, with a folded picture.
+        ratio: Median of the rounds' ratios, folded to plain.
+        least: The smallest of them.
+        most: The largest.
+    """
+
+    backbone: str
+    tap: str
+    engine: str
+    plain_ms: float
+    folded_ms: float
+    ratio: float
+    least: float
+    most: float
+
+
+@click.command(help=__doc__)
+@click.argument("cases", nargs=-1, required=True)
+@click.option("--data", type=click.Path(exists=True, path_type=Path), required=True, help="One folder for each class.")
+@click.option("--images", default=32, show_default=True, help="For calibration.")
+@click.option("--rounds", default=5, show_default=True)
+@click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to a file.")
+def main(cases: tuple[str, ...], data: Path, images: int, rounds: int, report: Path | None) -> None:
+    """Print a Markdown table."""
+    files, rows = read(data).paths, []
+    click.echo("| backbone | tap | engine | plain ms | folded ms | ratio |\n|---|---|---|---|---|---|")
+    for case in cases:
+        name, tap, source = (*case.split("="), "auto")[:3]
+        backbone = backbones.load(name)
+        graph = backbone_graph(backbone, weights.load(backbone, source, seed=0), tap_name=tap)
+        chosen = [files[i] for i in spread(np.arange(len(files)), images)]
+        pictures = np.stack(list(features.decoded(chosen, backbone.input_size)))
+        plain = layerwise.quantize(graph, pictures, weight_bits=7)
+        folded = stem.folded(plain)
+        if folded is None:
+            click.echo(f"| {name} | {tap} | its first convolution is not of that kind | | | |")
+            continue
+        for engine in ENGINES:
+            taken = np.array([timing.times(engine, [plain, folded]) for _ in range(rounds)])
+            ratios = taken[:, 1] / taken[:, 0]
+            before, after = np.median(taken, axis=0).tolist()
+            middle, least, most = float(np.median(ratios)), float(ratios.min()), float(ratios.max())
+            rows.append(Row(name, tap, engine, before, after, middle, least, most))
+            click.echo(f"| {name} | {tap} | {engine} | {before:.3f} | {after:.3f} | {middle:.3f} |")
+    if report:
+        content = {"machine": machine.describe(), "rounds": rounds, "rows": [asdict(row) for row in rows]}
+        report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
