@@ -7,9 +7,10 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -220,3 +221,33 @@ def test_the_default_is_a_file_of_the_user(tmp_path: Path, monkeypatch: pytest.M
     default = journal_file.default()
     assert default.is_relative_to(tmp_path) and default.parts[-2:] == ("edge-all", "journal.sqlite")
     assert not os.listdir(tmp_path) and journal.now().endswith("Z") and len(journal.now()) == 24
+
+
+def test_a_journal_that_another_process_begins_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two first watchers: the second makes its tables while the first looks at what it has opened."""
+    path, real, waiting = tmp_path / "journal.sqlite", sqlite3.connect, ["the other one"]
+
+    class Raced(sqlite3.Connection):
+        def execute(self, statement: str, *rest: Any) -> sqlite3.Cursor:
+            if "sqlite_schema" in statement and waiting and waiting.pop():
+                other = real(path, timeout=0.1, isolation_level=None)
+                with closing(other), suppress(sqlite3.OperationalError):  # it has to wait
+                    journal_file._make_tables(other)
+            return super().execute(statement, *rest)
+
+    monkeypatch.setattr(sqlite3, "connect", lambda *words, **options: real(*words, **options, factory=Raced))
+    with closing(journal_file.connect(path, lambda line: pytest.fail(line))) as connection:
+        assert connection.execute("SELECT count(*) FROM entries").fetchone() == (0,) and not waiting
+
+
+def test_a_write_ahead_log_that_another_process_begins_meanwhile(path: Path) -> None:
+    """SQLite does not wait by itself for who holds the file while this log is begun."""
+    path.parent.mkdir()
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        other.execute("PRAGMA application_id = 0")
+        ended = threading.Timer(0.5, lambda: other.execute("ROLLBACK"))
+        ended.start()
+        with closing(journal_file.connect(path, lambda line: pytest.fail(line))) as connection:
+            assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+        ended.join()
