@@ -1,4 +1,4 @@
-"""The same cut network, quantized by us and by the tools that others would use, from encoded bytes to features.
+"""A cut network, quantized by us and by the tools that others would use, from encoded bytes to features.
 
     python benchmarks/peers.py --backbone mobilenetv2 --weights FILE --tap features.4:std --data DIR --json FILE
 
@@ -7,10 +7,10 @@ Each tool is used by its own guide, with the same images for calibration; what p
 - ours: `layerwise-7bit`, on OpenVINO and on ONNX Runtime;
 - nncf: `nncf.quantize` of OpenVINO's model, with nothing but the images, on OpenVINO
   (https://docs.openvino.ai/2025/openvino-workflow/model-optimization-guide/quantizing-models-post-training.html);
-- qdq: `quant_pre_process` and `quantize_static`, on ONNX Runtime
+- qdq: `quantize_static` with weights per channel and uint8 activations, on ONNX Runtime
   (https://onnxruntime.ai/docs/performance/model-optimizations/quantization.html);
-- litert: `litert_torch` with PT2E's static quantization per channel, on LiteRT with XNNPACK, if it is installed
-  (https://github.com/google-ai-edge/litert-torch);
+- litert: `litert_torch` with PT2E's static quantization per channel, on LiteRT with XNNPACK, if it is installed; NumPy
+  pools its map (https://github.com/google-ai-edge/litert-torch);
 - fp32: the graph before quantization, on OpenVINO.
 
 Each tool has a process of its own (`peers_turn.py`), round after round. The error is that of the features of other
@@ -38,10 +38,8 @@ from edge_all.export.backbones import Backbone
 from edge_all.export.dataset import read
 from edge_all.export.graph import weights
 from edge_all.export.graph.build import Trunk, backbone_graph
-from edge_all.export.graph.names import IMAGE
 from edge_all.export.graph.weights import Weights
 from edge_all.export.quantize import schemes
-from edge_all.export.quantize.schemes import float_nodes
 
 OURS = "ours, OpenVINO"
 
@@ -151,15 +149,14 @@ def _models(root: Path, graph: onnx.ModelProto, pictures: np.ndarray) -> dict[st
     import nncf
     import openvino as ov
 
-    (scheme,) = [scheme for scheme in schemes.SCHEMES["cpu"] if scheme.name == "layerwise-7bit"]
-    onnx.save(schemes.quantize(graph, scheme, pictures), root / "ours.onnx")
+    for scheme, file in (("layerwise-7bit", "ours.onnx"), ("qdq-minmax", "qdq.onnx")):
+        onnx.save(schemes.quantize(graph, schemes.named("cpu", scheme), pictures), root / file)
     onnx.save(graph, root / "fp32.onnx")
     converted = ov.Core().read_model(root / "fp32.onnx")
     converted.reshape([1, *pictures.shape[1:]])
     with contextlib.redirect_stdout(sys.stderr):  # it draws progress bars there
         by_nncf = nncf.quantize(converted, nncf.Dataset([picture[np.newaxis] for picture in pictures]))
     ov.save_model(by_nncf, root / "nncf.xml", compress_to_fp16=False)
-    _qdq(root, graph, pictures)
     return {
         OURS: "ours.onnx",
         "nncf, OpenVINO": "nncf.xml",
@@ -169,58 +166,33 @@ def _models(root: Path, graph: onnx.ModelProto, pictures: np.ndarray) -> dict[st
     }
 
 
-def _qdq(root: Path, graph: onnx.ModelProto, pictures: np.ndarray) -> None:
-    from onnxruntime.quantization import CalibrationDataReader, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
-
-    class Reader(CalibrationDataReader):  # type: ignore[misc]  # ONNX Runtime has no types
-        def __init__(self) -> None:
-            self._pictures = iter(pictures)
-
-        def get_next(self) -> dict[str, np.ndarray] | None:
-            picture = next(self._pictures, None)
-            return None if picture is None else {IMAGE: picture[np.newaxis]}
-
-    prepared = root / "prepared.onnx"
-    quant_pre_process(str(root / "fp32.onnx"), str(prepared))
-    quantize_static(str(prepared), str(root / "qdq.onnx"), Reader(), nodes_to_exclude=float_nodes(graph))
-
-
 def _litert(root: Path, backbone: Backbone, pretrained: Weights, tap: str, pictures: np.ndarray) -> str:
-    """The network in torch, with the same pooling, quantized and converted; the name of its file."""
+    """The network in torch up to its map, quantized and converted; the name of its file."""
     import litert_torch
     import torch
     from litert_torch.quantize.pt2e_quantizer import PT2EQuantizer, get_symmetric_quantization_config
     from litert_torch.quantize.quant_config import QuantConfig
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    places = backbones.places(backbone, tap)
+    (place,) = backbones.places(backbone, tap)
     mean, std = (torch.tensor(value).view(1, 3, 1, 1) for value in (backbone.mean, backbone.std))
 
     class Cut(torch.nn.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.trunk = Trunk(backbone, pretrained, [place.tap.name for place in places])
+            self.trunk = Trunk(backbone, pretrained, [place.tap.name])
 
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
-            pieces = []
-            maps = self.trunk((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
-            for place, values in zip(places, maps, strict=True):
-                average = values.mean((2, 3))
-                pieces.append(average)
-                if place.std:
-                    pieces.append(((values * values).mean((2, 3)) - average * average).clamp(min=0).add(1e-8).sqrt())
-            return torch.cat(pieces, 1)
+            (values,) = self.trunk((pixels.permute(0, 3, 1, 2) / 255 - mean) / std)
+            return cast(torch.Tensor, values)
 
     first = (torch.from_numpy(pictures[:1]).float(),)
-    config = get_symmetric_quantization_config(is_per_channel=True)
-    quantizer = PT2EQuantizer().set_module_name("trunk", config)
+    quantizer = PT2EQuantizer().set_global(get_symmetric_quantization_config(is_per_channel=True))
     with torch.inference_mode(), contextlib.redirect_stdout(sys.stderr):
         prepared = prepare_pt2e(torch.export.export(Cut().eval(), first).module(), quantizer)
         for picture in pictures:
             prepared(torch.from_numpy(picture[np.newaxis]).float())
         quantized = convert_pt2e(prepared, fold_quantize=False)
-    quantizer.global_config = config  # the converter asks it whether anything is dynamic
     with contextlib.redirect_stdout(sys.stderr):
         model = litert_torch.convert(quantized, first, quant_config=QuantConfig(pt2e_quantizer=quantizer))
         model.export(str(root / "litert.tflite"))
