@@ -84,6 +84,9 @@ def _litert(model: Path, size: tuple[int, int], threads: int) -> Run:
         interpreter.set_tensor(taken["index"], pixels.astype(np.float32))
         interpreter.invoke()
         values = interpreter.get_tensor(given["index"])[0].reshape(given["shape"][1], -1)
+        step, zero = given["quantization"]
+        if step:  # the map is in 8 bits
+            values = (values.astype(np.float32) - zero) * step
         return np.concatenate([values.mean(1), values.std(1)])
 
     return run
