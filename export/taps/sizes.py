@@ -59,7 +59,7 @@ class Tried(NamedTuple):
 def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) -> Tried:
     """Try a place at smaller inputs, the smallest first, until one holds.
 
-    One at which outsiders would be familiar, and were not at the backbone's own size, is not scored.
+    One at which more outsiders would be familiar than at the backbone's own size is not scored.
 
     Args:
         whole: The place at the backbone's own size.
@@ -76,9 +76,8 @@ def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) 
         unchanged, battery, scoring = split(part, [*work(own), 0.2 * sum(work(own))])
         pooled = extract_unchanged(own, judged, unchanged)
         status = Status(own, pooled)
-        keeps_out = status.keeps_out(name)
-        tried.outsiders[f"{width}x{height}"] = status.found[name]
-        if whole.status.keeps_out(name) and not keeps_out:
+        tried.outsiders[f"{width}x{height}"] = status.familiar(name)
+        if status.familiar(name) > whole.status.familiar(name):
             continue
         pooled = with_battery(own, pooled, battery)
         before, after = timing.times(search.target, [whole.pooled.graph_of(taps), pooled.graph_of(taps)])

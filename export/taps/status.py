@@ -36,11 +36,15 @@ class Status:
     pooled: Pooled
     found: dict[str, int] = field(default_factory=dict)
 
-    def keeps_out(self, name: str) -> bool:
-        """Whether no outsider would be familiar at a place, as `backbones.places` reads it."""
+    def familiar(self, name: str) -> int:
+        """How many outsiders would be familiar at a place, as `backbones.places` reads it."""
         if name not in self.found:
             self.found[name] = self._familiar(name)
-        return not self.found[name]
+        return self.found[name]
+
+    def keeps_out(self, name: str) -> bool:
+        """Whether no outsider would be familiar at a place."""
+        return not self.familiar(name)
 
     def best(self, candidates: Sequence[Candidate], pick: Callable[[Sequence[Candidate]], Candidate]) -> Candidate:
         """The best candidate at whose place no outsider would be familiar; where none of the first is one, the best.
