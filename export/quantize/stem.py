@@ -59,9 +59,10 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto | None:
     arrays, producers = edit.arrays(graph.graph), edit.producers(graph.graph.node)
     weights = producers[convolution.input[1]].input[0]
     kernel = _folded_kernel(arrays[weights])
-    _, _, height, width = edit.shapes(model, batch=1)[convolution.output[0]]
+    shapes = edit.shapes(model, batch=1)
+    _, _, height, width = shapes[convolution.output[0]]
     size = 2 * (height + kernel.shape[2] - 1), 2 * (width + kernel.shape[3] - 1)
-    entrance = _fold_pixels(scaling.input[0], edit.shapes(model, batch=1)[scaling.input[0]][1:3], size)
+    entrance = _fold_pixels(scaling.input[0], shapes[scaling.input[0]][1:3], size)
     edit.set_constant(graph.graph, weights, kernel)
     for node in graph.graph.node:
         if node.name == convolution.name:

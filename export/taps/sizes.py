@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from edge_all.progress import Progress, split
 
-from .. import backbones
 from ..graph import timing
 from .candidates import Candidate, pick, scored
 from .pooled import Pooled, Search, extract_unchanged, with_battery, work
@@ -68,8 +67,7 @@ def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) 
         progress: Counts work.
     """
     search, name = whole.search, whole.candidate.name
-    guard = backbones.guard(search.backbone, name)
-    judged = [place.tap.name for place in backbones.places(search.backbone, guard.places if guard else name)]
+    judged = whole.status.judged(name)
     tried = Tried([], {})
     for (height, width), part in zip(search.smaller, split(progress, [h * w for h, w in search.smaller]), strict=True):
         own = replace(search, size=(height, width))

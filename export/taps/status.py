@@ -36,6 +36,11 @@ class Status:
     pooled: Pooled
     found: dict[str, int] = field(default_factory=dict)
 
+    def judged(self, name: str) -> list[str]:
+        """The taps of a place, and those that are judged beside it."""
+        guard = backbones.guard(self.search.backbone, name)
+        return [place.tap.name for place in backbones.places(self.search.backbone, guard.places if guard else name)]
+
     def familiar(self, name: str) -> int:
         """How many outsiders would be familiar at a place, as `backbones.places` reads it."""
         if name not in self.found:
@@ -64,7 +69,7 @@ class Status:
     def _familiar(self, name: str) -> int:
         """How many outsiders are within the limits that an export would set, drawn in as far as they may be."""
         search, guard, folds = self.search, backbones.guard(self.search.backbone, name), self.search.folds
-        taps = [place.tap.name for place in backbones.places(search.backbone, guard.places if guard else name)]
+        taps = self.judged(name)
         rows, _ = self.pooled.features_of(taps)
         spec = replace(search.spec, columns=guard.head if guard else None)
 
