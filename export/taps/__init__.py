@@ -27,7 +27,7 @@ from ..head import robustness
 from . import sizes
 from .candidates import Candidate, pick, scored
 from .pooled import Pooled, Search, extract, work
-from .sizes import Sized
+from .sizes import Sized, Tried
 from .status import Status
 
 AUTO = "auto"
@@ -96,10 +96,7 @@ def choose(search: Search, prefer: str, progress: Progress) -> Choice:
     whole = Sized(chosen, search, pooled, status)
     smaller = sizes.compare(whole, parts, prefer, sizing)
     shipped = next((other for other in smaller.scored if sizes.holds(whole, other, prefer)), whole)
-    every = [*singles, *doubles, *(other.candidate for other in smaller.scored)]
-    familiar = {(name, one.search.size): n for one in (whole, *smaller.scored) for name, n in one.status.found.items()}
-    table = _table(search, prefer, every, singles, familiar)
-    table |= {"chosen": chosen.name, "chosen_size": list(shipped.search.size), "smaller": smaller.outsiders}
+    table = _table(prefer, singles, doubles, whole, smaller, shipped.candidate)
     return Choice(chosen.name, table, shipped.search, *shipped.pooled.features_of(parts))
 
 
@@ -144,18 +141,18 @@ def _work(search: Search, singles: int) -> list[float]:
 
 
 def _table(
-    search: Search,
     prefer: str,
-    candidates: Sequence[Candidate],
     single: Sequence[Candidate],
-    familiar: Mapping[tuple[str, tuple[int, int]], int],
+    pairs: Sequence[Candidate],
+    whole: Sized,
+    smaller: Tried,
+    chosen: Candidate,
 ) -> TapTable:
-    """What was scored, what would be chosen without the images of each fold, and how many outsiders are familiar.
-
-    What was chosen is left empty.
-    """
+    """What was scored, what would be chosen without the images of each fold, and how many outsiders are familiar."""
+    search = whole.search
+    candidates = [*single, *pairs, *(other.candidate for other in smaller.scored)]
+    familiar = {(name, one.search.size): n for one in (whole, *smaller.scored) for name, n in one.status.found.items()}
     tried, best = search.tried, max(candidates, key=lambda c: c.clean(search.all_images[0]))
-
     records: list[TapCandidate] = [
         {
             "tap": c.name,
@@ -175,7 +172,9 @@ def _table(
     without = [pick(single, prefer, search.folds != k, search.folds[tried] != k).name for k in range(5)]
     return {
         "prefer": prefer,
-        "chosen": "",
+        "chosen": chosen.name,
+        "chosen_size": list(chosen.size),
+        "smaller": smaller.outsiders,
         "first_choice_without_fold": without,
         "protocol": search.protocol,
         "images": len(search.data),
