@@ -1,6 +1,6 @@
 """What exact rewrites of quantized graphs save: python benchmarks/rewrites.py NAME=TAP[=WEIGHTS]... --data DIR
 
-Each backbone is quantized up to the tap, and its features are timed as they are and with a folded picture
+Each backbone is quantized up to the tap, and its features are timed as they are and with the picture folded in each way
 (`edge_all.export.quantize.stem`), in both engines, in turns.
 """
 
@@ -25,12 +25,13 @@ ENGINES = ("cpu", "openvino")
 
 @dataclass(frozen=True)
 class Row:
-    """A backbone in an engine.
+    """A backbone in an engine, with a folded picture.
 
     Attributes:
         backbone: Its name.
         tap: Where its features are taken.
         engine: ``cpu`` (ONNX Runtime) or ``openvino``.
+        form: A key of `stem.FORMS`.
         plain_ms: Median of the medians of all rounds.
         folded_ms: Likewise, with a folded picture.
         ratio: Median of the rounds' ratios, folded to plain.
@@ -41,11 +42,17 @@ class Row:
     backbone: str
     tap: str
     engine: str
+    form: str
     plain_ms: float
     folded_ms: float
     ratio: float
     least: float
     most: float
+
+    def as_text(self) -> str:
+        """A line of a Markdown table."""
+        names = f"{self.backbone} | {self.tap} | {self.engine} | {self.form}"
+        return f"| {names} | {self.plain_ms:.3f} | {self.folded_ms:.3f} | {self.ratio:.3f} |"
 
 
 @click.command(help=__doc__)
@@ -57,7 +64,7 @@ class Row:
 def main(cases: tuple[str, ...], data: Path, images: int, rounds: int, report: Path | None) -> None:
     """Print a Markdown table."""
     files, rows = read(data).paths, []
-    click.echo("| backbone | tap | engine | plain ms | folded ms | ratio |\n|---|---|---|---|---|---|")
+    click.echo("| backbone | tap | engine | form | plain ms | folded ms | ratio |\n|---|---|---|---|---|---|---|")
     for case in cases:
         name, tap, source = (*case.split("="), "auto")[:3]
         backbone = backbones.load(name)
@@ -65,20 +72,24 @@ def main(cases: tuple[str, ...], data: Path, images: int, rounds: int, report: P
         chosen = [files[i] for i in spread(np.arange(len(files)), images)]
         pictures = np.stack(list(features.decoded(chosen, backbone.input_size)))
         plain = layerwise.quantize(graph, pictures, weight_bits=7)
-        folded = stem.folded(plain)
-        if folded is None:
-            click.echo(f"| {name} | {tap} | its first convolution is not of that kind | | | |")
-            continue
+        forms = {form: made for form, fold in stem.FORMS.items() if (made := fold(plain))}
         for engine in ENGINES:
-            taken = np.array([timing.times(engine, [plain, folded]) for _ in range(rounds)])
-            ratios = taken[:, 1] / taken[:, 0]
-            before, after = np.median(taken, axis=0).tolist()
-            middle, least, most = float(np.median(ratios)), float(ratios.min()), float(ratios.max())
-            rows.append(Row(name, tap, engine, before, after, middle, least, most))
-            click.echo(f"| {name} | {tap} | {engine} | {before:.3f} | {after:.3f} | {middle:.3f} |")
+            taken = np.array([timing.times(engine, [plain, *forms.values()]) for _ in range(rounds)])
+            for i, form in enumerate(forms, 1):
+                rows.append(_row((name, tap, engine, form), taken[:, 0], taken[:, i]))
+                click.echo(rows[-1].as_text())
     if report:
         content = {"machine": machine.describe(), "rounds": rounds, "rows": [asdict(row) for row in rows]}
         report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+
+
+def _row(names: tuple[str, str, str, str], plain: np.ndarray, folded: np.ndarray) -> Row:
+    """The figures of some rounds' milliseconds."""
+    ratios = folded / plain
+    return Row(
+        *names,
+        *(float(each) for each in (np.median(plain), np.median(folded), np.median(ratios), ratios.min(), ratios.max())),
+    )
 
 
 if __name__ == "__main__":

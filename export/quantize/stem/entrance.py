@@ -1,0 +1,101 @@
+"""Where a quantized backbone reads its pixels, and how a convolution is given another kernel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import onnx
+
+from ...graph import edit
+from ...graph.facts import attribute
+from ...graph.names import PREPROCESS, is_preprocess
+
+
+class Entrance(NamedTuple):
+    """The first nodes of a quantized backbone.
+
+    Attributes:
+        scaling: Scales the pixels.
+        convolution: Reads them, as ``[N, 3, H, W]``.
+        step: Of the convolution, in both directions.
+        quantized_weights: Scales its weights.
+        weights: Of the convolution, ``int8 [C, 3, h, w]``.
+    """
+
+    scaling: onnx.NodeProto
+    convolution: onnx.NodeProto
+    step: int
+    quantized_weights: onnx.NodeProto
+    weights: np.ndarray
+
+
+def find(model: onnx.ModelProto) -> Entrance | None:
+    """The entrance of a quantized backbone; None where it does not begin with a convolution in integers, unpadded."""
+    scaling = [node for node in model.graph.node if is_preprocess(node) and node.op_type == "DequantizeLinear"]
+    readers, arrays = edit.readers(model.graph.node), edit.arrays(model.graph)
+    if len(scaling) != 1 or any(arrays[name].ndim for name in scaling[0].input[1:]):
+        return None
+    reading = [node for turned in readers[scaling[0].output[0]] for node in readers[turned.output[0]]]
+    if len(reading) != 1 or reading[0].op_type != "Conv":
+        return None
+    (convolution,) = reading
+    steps, spread = (attribute(convolution, name, (1, 1)) for name in ("strides", "dilations"))
+    weights = edit.producers(model.graph.node).get(convolution.input[1])
+    quantized = weights is not None and weights.op_type == "DequantizeLinear" and weights.input[0] in arrays
+    plain = steps[0] == steps[1] and spread == (1, 1) and not any(attribute(convolution, "pads", (0, 0, 0, 0)))
+    if not (plain and quantized and weights):
+        return None
+    return Entrance(scaling[0], convolution, steps[0], weights, arrays[weights.input[0]])
+
+
+class FoldNodes(edit.Nodes):
+    """New nodes with names of their own.
+
+    Args:
+        prefix: Of the part of the graph that they belong to; see `edge_all.export.graph.names`.
+    """
+
+    def __init__(self, prefix: str) -> None:
+        super().__init__()
+        self._prefix = f"{prefix}fold/"
+
+    def numbers(self, name: str, values: Sequence[int]) -> str:
+        """A constant ``int64 [n]``."""
+        return self.constant(self._prefix + name, np.array(values))
+
+    def put(self, name: str, kind: str, inputs: Sequence[str], **attributes: int | Sequence[int]) -> str:
+        """A node, and the name of what it gives."""
+        return self.add(kind, inputs, f"{self._prefix}{name}/out", self._prefix + name, **attributes)
+
+
+def pad(model: onnx.ModelProto, pixels: str, nodes: FoldNodes, missing: Sequence[int]) -> str:
+    """Let pixels have so many rows and columns more at the end; where they are padded anyway, by the same node.
+
+    Args:
+        model: Whose padding is changed.
+        pixels: Their name, ``uint8 [N, H, W, 3]``.
+        nodes: Get another node where one is needed.
+        missing: Rows and columns.
+
+    Returns:
+        The name of the pixels that were padded.
+    """
+    if not any(missing):
+        return pixels
+    around = np.array([0, 0, 0, 0, 0, *missing, 0])
+    padding = edit.producers(model.graph.node).get(pixels)
+    if padding is not None and padding.op_type == "Pad":
+        edit.set_constant(model.graph, padding.input[1], edit.arrays(model.graph)[padding.input[1]] + around)
+        return pixels
+    return nodes.put("pad", "Pad", [pixels, nodes.constant(f"{PREPROCESS}fold/around", around)])
+
+
+def set_kernel(convolution: onnx.NodeProto, size: Sequence[int], steps: Sequence[int]) -> None:
+    """Give a convolution a kernel of another size, and other steps."""
+    kept = [entry for entry in convolution.attribute if entry.name not in ("kernel_shape", "strides")]
+    del convolution.attribute[:]
+    convolution.attribute.extend(kept)
+    for name, values in (("kernel_shape", size), ("strides", steps)):
+        convolution.attribute.append(onnx.helper.make_attribute(name, list(values)))
