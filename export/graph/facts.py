@@ -18,11 +18,17 @@ class Convolution:
     """The cost of a convolution for one image.
 
     Attributes:
+        name: Of its node.
+        kernel: Its height and width.
+        groups: Of channels.
         macs: Multiply-accumulates.
         weights: How many weights it has.
         maps: How many values it reads and writes.
     """
 
+    name: str
+    kernel: tuple[int, ...]
+    groups: int
     macs: int
     weights: int
     maps: int
@@ -56,7 +62,9 @@ def convolutions(model: onnx.ModelProto) -> list[Convolution]:
     for node in model.graph.node:
         if node.op_type == "Conv":
             reads, weights, writes = (sizes[name] for name in (*node.input[:2], node.output[0]))
-            costs.append(Convolution(prod(writes) * prod(weights[1:]), prod(weights), prod(reads) + prod(writes)))
+            macs, maps = prod(writes) * prod(weights[1:]), prod(reads) + prod(writes)
+            groups = attribute(node, "group", 1)
+            costs.append(Convolution(node.name, weights[2:], groups, macs, prod(weights), maps))
     return costs
 
 
