@@ -14,7 +14,7 @@ from edge_all.export.graph import edit
 from edge_all.export.graph.facts import size
 from edge_all.export.head.fit import HeadSpec
 from edge_all.export.head.fit import to_onnx as head_to_onnx
-from edge_all.export.quantize import layerwise
+from edge_all.export.quantize import layerwise, stem
 
 pytestmark = [pytest.mark.slow, pytest.mark.engine]
 
@@ -71,6 +71,23 @@ def test_quantized_graphs_too(name: str, place: str) -> None:
     for engine in ENGINES:
         wanted = engine(model, image=images)["features"][:, kept]
         np.testing.assert_allclose(engine(pruned, image=images)["features"], wanted, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("form", stem.FORMS)
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [("mobilenetv2", "features.1:std"), ("mobilenetv2", "features.6"), ("densenet121", "denseblock1")],
+)
+def test_with_a_folded_picture_too(name: str, place: str, form: str) -> None:
+    images = pictures(2, SIZE)
+    model = layerwise.quantize(graph(name, place), images, weight_bits=7)
+    folded = stem.FORMS[form](model)
+    assert folded is not None
+    kept = _kept(_width(model))
+    pruned = prune(folded, kept)
+    assert len(kept) == _width(pruned) < _width(folded)
+    wanted = by_onnxruntime(model, image=images)["features"][:, kept]
+    np.testing.assert_allclose(by_onnxruntime(pruned, image=images)["features"], wanted, rtol=1e-5, atol=1e-6)
 
 
 def test_order_and_range_of_the_features_that_stay() -> None:

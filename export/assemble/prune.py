@@ -141,6 +141,8 @@ class _Pruning:
                 self._rows(side, wanted, output) if side in self._constants else self._gathered(side, wanted)
                 for side in node.input
             ]
+        elif node.op_type not in _UNARY:  # of another layout: it gives all that it gave
+            del self._present[output]
         else:
             node.input[0] = self._gathered(node.input[0], wanted)
             if node.op_type in ("BatchNormalization", "DequantizeLinear"):
