@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,9 @@ from edge_all.errors import EdgeAllError, in_one_line, install_hint
 
 _OBJECTS = 200_000_000
 """Bytes of memory for what workers hand on, on a machine where Ray is started for this."""
+
+_TELLS_NOBODY = ("RAY_USAGE_STATS_ENABLED", "0")
+"""Ray that is started here sends nothing about this machine to its makers, unless the user lets it: it would by default."""
 
 _SECONDS = 10.0
 """In which a cluster must take a connection."""
@@ -39,6 +43,8 @@ def connected(address: str | None) -> Iterator[Any]:
     Raises:
         EdgeAllError: There is no cluster at the address.
     """
+    if address is None:
+        os.environ.setdefault(*_TELLS_NOBODY)
     ray: Any = import_module("ray")  # its types need not be there for checking this file
     own = not ray.is_initialized()
     if own:

@@ -22,6 +22,8 @@ from helpers_command import PROGRAM, Command, run_program
 from PIL import Image
 
 from edge_all.bundle import Bundle
+from edge_all.classifier import start
+from edge_all.targets import EngineOptions
 
 pytestmark = pytest.mark.skipif(not find_spec("pyarrow"), reason="the extra archive is not installed")
 if find_spec("pyarrow"):
@@ -29,7 +31,8 @@ if find_spec("pyarrow"):
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    from edge_all.archive import contents, sources, store
+    from edge_all.archive import answers, contents, sources, store
+    from edge_all.archive.sources import File, Part
     from edge_all.errors import DataError, EdgeAllError
 
 SHARDED = 8
@@ -211,6 +214,26 @@ def test_the_name_of_a_part_is_that_of_its_files(archive: Path) -> None:
         list(sources.find([str(archive / "nothing")]))
 
 
+def test_parts_follow_one_another_and_may_be_empty(colour_bundle: Bundle, tmp_path: Path) -> None:
+    classifier = start(colour_bundle, EngineOptions("cpu", streams=2), "fp32")
+    parts = []
+    for shard, count in enumerate((20, 0, 3)):
+        path = tmp_path / f"{shard}.tar"
+        with tarfile.open(path, "w") as file:
+            for i in range(count):
+                content = picture(i)
+                member = tarfile.TarInfo(f"{i}.png")
+                member.size = len(content)
+                file.addfile(member, io.BytesIO(content))
+        parts.append(Part("tar", (File(f"file://{path}", path.stat().st_size, "now"),)))
+    answered = list(answers.answer_each(parts, classifier, 2))
+    assert [part for part, _ in answered] == parts
+    for (part, table), count in zip(answered, (20, 0, 3), strict=True):
+        assert table["file"].to_pylist() == [f"{part.files[0].url}#{i}.png" for i in range(count)]
+        assert table["label"].to_pylist() == [label(i) for i in range(count)]
+        assert table.schema == answered[0][1].schema
+
+
 def test_a_killed_run_is_ended_by_the_next(colour_bundle: Bundle, tmp_path: Path) -> None:
     """Killed for real while it is slow, three times; every image has one row at the end."""
     root, out, count = tmp_path / "files", tmp_path / "out", 60
@@ -219,9 +242,9 @@ def test_a_killed_run_is_ended_by_the_next(colour_bundle: Bundle, tmp_path: Path
         (root / f"{i}.png").write_bytes(picture(i))
     slow = (
         "import time; from edge_all.archive import answers, sources; from edge_all.cli import main\n"
-        "sources.PART_FILES, quick = 5, answers._row\n"
-        "def slower(*given): time.sleep(0.02); return quick(*given)\n"
-        "answers._row = slower; main()"
+        "sources.PART_FILES, quick = 5, answers._content\n"
+        "def slower(*given): time.sleep(0.06); return quick(*given)\n"
+        "answers._content = slower; main()"
     )
     words = ["archive", str(root), "--bundle", str(colour_bundle.path), "--out", str(out), "--target", "cpu", "--local"]
     out.mkdir()

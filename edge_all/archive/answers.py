@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from itertools import chain, islice
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain, groupby, islice
+from operator import itemgetter
 from typing import Any
 
 from edge_all import parallel
@@ -21,35 +22,50 @@ _READERS = 16
 
 
 def answer(part: Part, classifier: Classifier, threads: int) -> Any:
-    """Answer all images of a part; those that cannot be classified have the reason in their row.
+    """As `answer_each`, of one part: its table."""
+    ((_, table),) = answer_each([part], classifier, threads)
+    return table
+
+
+def answer_each(parts: Iterable[Part], classifier: Classifier, threads: int) -> Iterator[tuple[Part, Any]]:
+    """Answer all images of parts, one part after another; those that cannot be classified have the reason in their row.
+
+    While the last images of a part are answered, the first of the next are read already.
 
     Args:
-        part: The part.
+        parts: The parts.
         classifier: Loaded with as many streams as there are threads.
         threads: How many images are answered at the same time.
 
-    Returns:
-        A ``pyarrow.Table``.
+    Yields:
+        Each part with its answers, a ``pyarrow.Table``.
 
     Raises:
         TargetError: The engine failed.
     """
 
-    def classify(group: Sequence[Item]) -> list[tuple[Item, Prediction | str]]:
+    def classify(given: tuple[Part, Sequence[Item]]) -> tuple[Part, list[_Answered]]:
+        part, group = given
         contents = [_content(item) for item in group]
         there = [content for content in contents if isinstance(content, bytes)]
-        given = iter(classifier.classify_several(there, digest=True))
-        answers = [next(given) if isinstance(content, bytes) else content for content in contents]
-        return [
-            (item, str(answer) if isinstance(answer, ImageError) else answer)
-            for item, answer in zip(group, answers, strict=True)
-        ]
+        found = iter(classifier.classify_several(there, digest=True))
+        answers = [next(found) if isinstance(content, bytes) else content for content in contents]
+        return part, list(zip(group, answers, strict=True))
 
+    answered = parallel.ahead(classify, chain.from_iterable(map(_groups, parts)), threads + 1)
+    for part, groups in groupby(answered, key=itemgetter(0)):
+        yield part, _table(list(chain.from_iterable(own for _, own in groups)), classifier)
+
+
+_Answered = tuple[Item, Prediction | ImageError]
+
+
+def _groups(part: Part) -> Iterator[tuple[Part, list[Item]]]:
+    """The images of a part, some at a time; at first none, so that a part without images is one too."""
     found = items(part) if _is_near(part) else parallel.ahead(_fetched, items(part), _READERS)
-    groups = iter(lambda: list(islice(found, _GROUP)), [])
-    answered = chain.from_iterable(parallel.ahead(classify, groups, threads + 1))
-    rows = [_row(item, given, classifier.bundle.classes) for item, given in answered]
-    return _table(rows, classifier)
+    yield part, []
+    while group := list(islice(found, _GROUP)):
+        yield part, group
 
 
 def _is_near(part: Part) -> bool:
@@ -76,36 +92,30 @@ def _content(item: Item) -> bytes | ImageError:
         return error
 
 
-def _row(item: Item, given: Prediction | str, classes: tuple[str, ...]) -> dict[str, object]:
-    file = item.file
-    row: dict[str, object] = {
-        "file": item.name,
-        "size": file.size if file else None,
-        "stamp": file.stamp if file else None,
-    }
-    if isinstance(given, str):
-        return row | {"error": given, "status": None, "label": None}
-    row |= {"label": given.label, "status": given.status, "top": given.top}
-    row |= {f"p_{label}": given.probabilities[label] for label in classes}
-    row |= {"unfamiliarity": given.unfamiliarity, "reason": given.reason, "sha256": given.sha256}
-    return row | {"error": None}
-
-
-def _table(rows: list[dict[str, object]], classifier: Classifier) -> Any:
+def _table(answered: Sequence[_Answered], classifier: Classifier) -> Any:
+    """A row for each image, made column by column: row by row it takes three times as long."""
     import pyarrow as pa
 
-    origin: Mapping[str, object] = classifier.origin()
-    shares = [(f"p_{label}", pa.float32()) for label in classifier.bundle.classes]
-    schema = pa.schema(
-        [
-            *((name, pa.string()) for name in ("file", "label", "status", "top")),
-            *shares,
-            ("unfamiliarity", pa.float32()),
-            *((name, pa.string()) for name in ("reason", "error", "sha256")),
-            ("size", pa.int64()),
-            ("stamp", pa.string()),
-            *((name, pa.float64() if name == "threshold" else pa.string()) for name in ORIGIN),
-        ]
-    )
-    made = {name: origin[name] for name in ORIGIN}
-    return pa.Table.from_pylist([row | made for row in rows], schema=schema)
+    origin, count = classifier.origin(), len(answered)
+    given = [answer if isinstance(answer, Prediction) else None for _, answer in answered]
+    files = [item.file for item, _ in answered]
+
+    def of(name: str, kind: Any) -> Any:
+        return pa.array([None if answer is None else getattr(answer, name) for answer in given], kind)
+
+    columns = {"file": pa.array([item.name for item, _ in answered], pa.string())}
+    columns |= {name: of(name, pa.string()) for name in ("label", "status", "top")}
+    for label in classifier.bundle.classes:
+        shares = [None if answer is None else answer.probabilities[label] for answer in given]
+        columns[f"p_{label}"] = pa.array(shares, pa.float32())
+    columns["unfamiliarity"] = of("unfamiliarity", pa.float32())
+    columns["reason"] = of("reason", pa.string())
+    errors = [str(answer) if isinstance(answer, ImageError) else None for _, answer in answered]
+    columns["error"] = pa.array(errors, pa.string())
+    columns["sha256"] = of("sha256", pa.string())
+    columns["size"] = pa.array([file.size if file else None for file in files], pa.int64())
+    columns["stamp"] = pa.array([file.stamp if file else None for file in files], pa.string())
+    for name in ORIGIN:
+        kind = pa.float64() if name == "threshold" else pa.string()
+        columns[name] = pa.repeat(pa.scalar(origin[name], kind), count)
+    return pa.table(columns)

@@ -77,11 +77,16 @@ def run(parts: Sequence[Part], job: Job, address: str | None, progress: Progress
         answered = given.map(
             _Worker,
             fn_constructor_args=([ray.put(job)],),  # in a list, or it would be copied into each worker's own arguments
-            compute=ray.data.ActorPoolStrategy(min_size=1, max_size=min(cluster.cores(ray), len(parts))),
+            compute=_workers(ray, len(parts)),
             num_cpus=1,
         )
         for done, _ in enumerate(answered.iter_rows(), 1):
             progress(done, len(parts))
+
+
+def _workers(ray: Any, parts: int) -> Any:
+    """One for each core that is there, at once; more or fewer later, as the cluster grows and as there is work."""
+    return ray.data.ActorPoolStrategy(min_size=1, initial_size=min(cluster.cores(ray), parts), max_size=parts)
 
 
 def _prepare(ray: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from edge_all import parallel
 from edge_all.archive import answers
 from edge_all.archive.sources import Part
 from edge_all.archive.store import Store
@@ -12,12 +13,12 @@ from edge_all.progress import Progress
 
 
 def run(parts: Sequence[Part], classifier: Classifier, store: Store, threads: int, progress: Progress) -> None:
-    """Answer parts, and write the table of each before the next is begun.
+    """Answer parts, and write the table of each while the next is answered.
 
     Raises:
         TargetError: The engine failed.
         EdgeAllError: A table cannot be written.
     """
-    for done, part in enumerate(parts, 1):
-        store.write(part, answers.answer(part, classifier, threads))
+    tables = answers.answer_each(parts, classifier, threads)
+    for done, _ in enumerate(parallel.ahead(lambda answered: store.write(*answered), tables, 1), 1):
         progress(done, len(parts))
