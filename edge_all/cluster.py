@@ -17,7 +17,7 @@ _OBJECTS = 200_000_000
 """Bytes of memory for what workers hand on, on a machine where Ray is started for this."""
 
 _TELLS_NOBODY = ("RAY_USAGE_STATS_ENABLED", "0")
-"""Ray that is started here sends nothing about this machine to its makers, unless the user lets it: it would by default."""
+"""By default Ray sends its makers statistics of use. What is started here does not, unless the user asks for it."""
 
 _SECONDS = 10.0
 """In which a cluster must take a connection."""
