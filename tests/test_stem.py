@@ -10,7 +10,7 @@ import pytest
 from helpers_graphs import ENGINES, Engine, by_openvino, pictures, random_weights
 
 from edge_all.export import backbones
-from edge_all.export.graph import timing
+from edge_all.export.graph import edit, timing
 from edge_all.export.graph.build import backbone_graph
 from edge_all.export.graph.facts import convolutions
 from edge_all.export.quantize import layerwise, stem
@@ -59,6 +59,17 @@ def test_pixels_are_not_padded_twice() -> None:
         folded = form(_quantized("mobilenetv2"))
         assert folded is not None
         assert sum(node.op_type == "Pad" for node in folded.graph.node) == 1
+
+
+@pytest.mark.parametrize("changed", ["no bias", "a bias in float"])
+def test_another_convolution_is_left_as_it_is(changed: str) -> None:
+    model = edit.copy(_quantized("mobilenetv2"))
+    first = next(node for node in model.graph.node if node.op_type == "Conv")
+    del first.input[2]
+    if changed == "a bias in float":
+        edit.add_constants(model.graph, {"bias": np.zeros(32, np.float32)})
+        first.input.append("bias")
+    assert [form(model) for form in stem.FORMS.values()] == [None, None]
 
 
 def test_a_step_of_one_is_not_folded_to_squares() -> None:

@@ -1,10 +1,10 @@
 """The first convolution on a picture whose pixels are taken together.
 
 Engines are slow with a convolution of three channels: their kernels take four or more at once. So several pixels become
-one of twelve channels, and the kernel is laid out to match. The products are the same, and those that are added have a
-weight of zero, so that the sums are the same to the bit; OpenVINO, where it cannot join `wide` to what follows, rounds
-one value in thousands to a neighbour. `square` takes two by two pixels, `wide` four of a row; which
-of them is faster, if any, depends on the network, the engine and the processor, so they are timed.
+one of twelve channels, and the kernel is laid out to match. `square` takes two by two pixels, `wide` four of a row. The
+products are the same, and those that are added have a weight of zero, so that the sums are the same to the bit;
+OpenVINO, where it cannot join `wide` to what follows, rounds one value in thousands to a neighbour. Which of them is
+faster, if any, depends on the network, the engine and the processor, so they are timed.
 """
 
 from __future__ import annotations

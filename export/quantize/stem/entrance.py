@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple, TypeGuard
 
 import numpy as np
 import onnx
@@ -21,6 +21,7 @@ class Entrance(NamedTuple):
         convolution: Reads them, as ``[N, 3, H, W]``.
         step: Of the convolution, in both directions.
         quantized_weights: Scales its weights.
+        quantized_bias: Scales its bias.
         weights: Of the convolution, ``int8 [C, 3, h, w]``.
     """
 
@@ -28,6 +29,7 @@ class Entrance(NamedTuple):
     convolution: onnx.NodeProto
     step: int
     quantized_weights: onnx.NodeProto
+    quantized_bias: onnx.NodeProto
     weights: np.ndarray
 
 
@@ -42,12 +44,17 @@ def find(model: onnx.ModelProto) -> Entrance | None:
         return None
     (convolution,) = reading
     steps, spread = (attribute(convolution, name, (1, 1)) for name in ("strides", "dilations"))
-    weights = edit.producers(model.graph.node).get(convolution.input[1])
-    quantized = weights is not None and weights.op_type == "DequantizeLinear" and weights.input[0] in arrays
+    producers = edit.producers(model.graph.node)
+    weights, bias = (producers.get(name) for name in [*convolution.input[1:], "", ""][:2])
     plain = steps[0] == steps[1] and spread == (1, 1) and not any(attribute(convolution, "pads", (0, 0, 0, 0)))
-    if not (plain and quantized and weights):
+    if not (plain and _is_constant(weights, arrays) and _is_constant(bias, arrays)):
         return None
-    return Entrance(scaling[0], convolution, steps[0], weights, arrays[weights.input[0]])
+    return Entrance(scaling[0], convolution, steps[0], weights, bias, arrays[weights.input[0]])
+
+
+def _is_constant(node: onnx.NodeProto | None, arrays: Mapping[str, np.ndarray]) -> TypeGuard[onnx.NodeProto]:
+    """Whether a node scales a constant in integers."""
+    return node is not None and node.op_type == "DequantizeLinear" and node.input[0] in arrays
 
 
 class FoldNodes(edit.Nodes):

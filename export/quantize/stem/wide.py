@@ -98,10 +98,9 @@ def _kernel(weights: np.ndarray, at_once: int, step: int) -> np.ndarray:
 
 def _set_weights(graph: onnx.GraphProto, found: Entrance, kernel: np.ndarray, size: _Size) -> None:
     """Give the convolution its kernel, and each output that is there several times its scale and its bias."""
-    arrays, producers = edit.arrays(graph), edit.producers(graph.node)
+    arrays = edit.arrays(graph)
     edit.set_constant(graph, found.quantized_weights.input[0], kernel)
-    bias = producers[found.convolution.input[2]]
-    for name in {*found.quantized_weights.input[1:], *bias.input}:
+    for name in {*found.quantized_weights.input[1:], *found.quantized_bias.input}:
         if arrays[name].ndim:
             edit.set_constant(graph, name, np.tile(arrays[name], size.at_once))
 
