@@ -23,12 +23,11 @@ import click
 import numpy as np
 import onnx
 import onnxruntime as ort
-import openvino as ov
 from fused_blocks import Net, Packed
 
 from edge_all import image as images
 from edge_all import machine
-from edge_all.export.graph import edit
+from edge_all.export.graph import edit, timing
 
 SOURCE = Path(__file__).with_suffix(".c")
 FLAGS = {"avx512": ["-march=icelake-server"], "avx2": ["-march=haswell", "-mavxvnni"]}
@@ -69,7 +68,7 @@ def fused(model: onnx.ModelProto, pixels: np.ndarray, way: str, threads: int) ->
 def _compiled(way: str) -> ctypes.CDLL:
     with tempfile.TemporaryDirectory() as folder:
         library = Path(folder, "fused.so")
-        command = ["gcc", "-O3", *FLAGS[way], "-shared", "-fPIC", "-pthread", str(SOURCE), "-o", str(library), "-lm"]
+        command = ["gcc", "-O3", *FLAGS[way], "-shared", "-fPIC", "-pthread", str(SOURCE), "-o", str(library)]
         subprocess.run(command, check=True)
         code = ctypes.CDLL(str(library))
     code.prepare.argtypes, code.run.argtypes = (ctypes.c_size_t, ctypes.c_int), (ctypes.c_void_p,)
@@ -91,11 +90,7 @@ def onnxruntime(model: onnx.ModelProto, pixels: np.ndarray, _way: str, threads: 
 
 def openvino(model: onnx.ModelProto, pixels: np.ndarray, _way: str, threads: int) -> Run:
     """The graph in OpenVINO."""
-    core = ov.Core()
-    graph = core.read_model(model.SerializeToString())
-    graph.reshape(list(pixels.shape))
-    properties = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": threads}
-    request = core.compile_model(graph, "CPU", properties).create_infer_request()
+    request, _ = timing.request(model.SerializeToString(), INFERENCE_NUM_THREADS=threads)
 
     def run() -> np.ndarray:
         request.infer({0: pixels}, share_inputs=True)

@@ -62,7 +62,6 @@ class Convolution:
         scale: Of the sums, ``float32 [C]``.
         zero_point: Of what it gives.
         step: In both directions.
-        depthwise: Whether each channel is by itself.
         output: What it gives, in real numbers.
     """
 
@@ -71,7 +70,6 @@ class Convolution:
     scale: np.ndarray
     zero_point: int
     step: int
-    depthwise: bool
     output: str
 
 
@@ -163,9 +161,8 @@ def _convolutions(model: onnx.ModelProto) -> list[Convolution]:
         sums = weights.sum((1, 2, 3), dtype=np.int32)
         scale = read * arrays[producers[node.input[1]].input[1]] / written
         output = readers[quantizing.output[0]][0].output[0] if readers[quantizing.output[0]] else node.output[0]
-        depthwise = attribute(node, "group", 1) > 1
         step = attribute(node, "strides", (1, 1))[0]
-        found.append(Convolution(weights, bias - zero_read * sums, scale, zero_written, step, depthwise, output))
+        found.append(Convolution(weights, bias - zero_read * sums, scale, zero_written, step, output))
     return found
 
 

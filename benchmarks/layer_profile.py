@@ -21,14 +21,11 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 import peak as rates
+from quantized import quantized
 
 from edge_all import machine
-from edge_all.export import backbones, features
-from edge_all.export.dataset import read, spread
-from edge_all.export.graph import timing, weights
-from edge_all.export.graph.build import backbone_graph
+from edge_all.export.graph import timing
 from edge_all.export.graph.facts import Convolution, convolutions
-from edge_all.export.quantize import layerwise
 
 _RUNS, _WARM = 60, 10
 
@@ -78,8 +75,7 @@ def main(cases: tuple[str, ...], data: Path, slowest: int, keep: Path | None, re
     """Print two Markdown tables for each backbone and engine."""
     peak, rows = rates.measure(), []
     for case in cases:
-        name, tap, source = (*case.split("="), "auto")[:3]
-        graph = _quantized(name, tap, source, data)
+        name, tap, graph = quantized(case, data)
         if keep:
             keep.mkdir(parents=True, exist_ok=True)
             onnx.save(graph, keep / f"{name}.{tap}.onnx")
@@ -90,14 +86,6 @@ def main(cases: tuple[str, ...], data: Path, slowest: int, keep: Path | None, re
     if report:
         content = {"machine": machine.describe(), "peak": asdict(peak), "rows": [asdict(row) for row in rows]}
         report.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _quantized(name: str, tap: str, source: str, data: Path) -> onnx.ModelProto:
-    backbone = backbones.load(name)
-    graph = backbone_graph(backbone, weights.load(backbone, source, seed=0), tap_name=tap)
-    files = read(data).paths
-    chosen = [files[i] for i in spread(np.arange(len(files)), 32)]
-    return layerwise.quantize(graph, np.stack(list(features.decoded(chosen, backbone.input_size))), weight_bits=7)
 
 
 def _layers(graph: onnx.ModelProto, times: Times, peak: rates.Peak) -> list[Layer]:

@@ -12,13 +12,11 @@ from pathlib import Path
 
 import click
 import numpy as np
+from quantized import quantized
 
 from edge_all import machine
-from edge_all.export import backbones, features
-from edge_all.export.dataset import read, spread
-from edge_all.export.graph import timing, weights
-from edge_all.export.graph.build import backbone_graph
-from edge_all.export.quantize import layerwise, stem
+from edge_all.export.graph import timing
+from edge_all.export.quantize import stem
 
 ENGINES = ("cpu", "openvino")
 
@@ -63,15 +61,10 @@ class Row:
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to a file.")
 def main(cases: tuple[str, ...], data: Path, images: int, rounds: int, report: Path | None) -> None:
     """Print a Markdown table."""
-    files, rows = read(data).paths, []
+    rows = []
     click.echo("| backbone | tap | engine | form | plain ms | folded ms | ratio |\n|---|---|---|---|---|---|---|")
     for case in cases:
-        name, tap, source = (*case.split("="), "auto")[:3]
-        backbone = backbones.load(name)
-        graph = backbone_graph(backbone, weights.load(backbone, source, seed=0), tap_name=tap)
-        chosen = [files[i] for i in spread(np.arange(len(files)), images)]
-        pictures = np.stack(list(features.decoded(chosen, backbone.input_size)))
-        plain = layerwise.quantize(graph, pictures, weight_bits=7)
+        name, tap, plain = quantized(case, data, images)
         forms = {form: made for form, fold in stem.FORMS.items() if (made := fold(plain))}
         for engine in ENGINES:
             taken = np.array([timing.times(engine, [plain, *forms.values()]) for _ in range(rounds)])

@@ -51,7 +51,8 @@ def test_a_folded_picture_changes_nothing(form: str, name: str, engine: Engine) 
         atol=1e-4 if form == "wide" and engine is by_openvino else 0,
     )
     before, after = convolutions(plain), convolutions(folded)
-    assert before[0].macs < after[0].macs < 3 * before[0].macs and before[1:] == after[1:]
+    most = {"square": 2, "wide": 3}[form]
+    assert before[0].macs < after[0].macs < most * before[0].macs and before[1:] == after[1:]
 
 
 def test_pixels_are_not_padded_twice() -> None:

@@ -25,7 +25,7 @@ ProviderOptions = Mapping[str, bool | str]
 
 _ERRORS_ONLY = 3  # ONNX Runtime's severity level; its warnings about hardware discovery do not help the user
 
-_NO_SPINNING = ("session.force_spinning_stop", "1")
+NO_SPINNING = ("session.force_spinning_stop", "1")
 """Its threads sleep between two images: waiting busily, they take a third of a core when images come 15 a second."""
 
 
@@ -62,7 +62,7 @@ class OnnxRuntimeEngine:
             options.enable_profiling, options.profile_file_prefix = True, str(profile)
         options.log_severity_level = _ERRORS_ONLY
         if pauses:
-            options.add_session_config_entry(*_NO_SPINNING)
+            options.add_session_config_entry(*NO_SPINNING)
         if threads is not None:
             options.intra_op_num_threads = threads
         try:

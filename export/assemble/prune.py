@@ -133,6 +133,8 @@ class _Pruning:
         if is_pooling(node):
             self._present[output] = self._channels(node.input[0])
             return
+        if node.op_type not in ("Conv", "Add", *_UNARY):  # of another layout: it gives all that it gave
+            return
         self._present[output] = wanted
         if node.op_type == "Conv":
             self._cut_convolution(node, wanted)
@@ -141,8 +143,6 @@ class _Pruning:
                 self._rows(side, wanted, output) if side in self._constants else self._gathered(side, wanted)
                 for side in node.input
             ]
-        elif node.op_type not in _UNARY:  # of another layout: it gives all that it gave
-            del self._present[output]
         else:
             node.input[0] = self._gathered(node.input[0], wanted)
             if node.op_type in ("BatchNormalization", "DequantizeLinear"):

@@ -30,10 +30,6 @@ OPTIONS = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
 _PROGRAM = ("-P", "-m", __name__)  # -P: no module is taken from the current folder
 _ROUNDS, _QUERIES, _SECONDS = 12, 4, 8.0
 
-_STOP = ("session.force_spinning_stop", "1")
-"""ONNX Runtime's threads wait busily for the next image, each session's own ones: those of one graph would take the
-cores from the next one, and it would seem slower by up to a half."""
-
 Query = Callable[[], object]
 """Runs a graph once."""
 
@@ -67,7 +63,7 @@ def times(target: str, graphs: Sequence[onnx.ModelProto]) -> list[float]:
     return [float(value) for value in json.loads(done.stdout.splitlines()[-1])]
 
 
-def request(model: bytes | Path, **properties: str | bool) -> tuple[ov.InferRequest, list[int]]:
+def request(model: bytes | Path, **properties: str | int) -> tuple[ov.InferRequest, list[int]]:
     """Compile a graph of one input for one image at a time, on OpenVINO's CPU device.
 
     Args:
@@ -109,9 +105,13 @@ def _main() -> None:
 def _onnxruntime(file: str) -> Query:
     import onnxruntime as ort
 
+    from edge_all.targets.onnxruntime_cpu import NO_SPINNING
+
     options = ort.SessionOptions()
     options.log_severity_level = 3
-    options.add_session_config_entry(*_STOP)
+    # Each session has threads of its own: waiting busily, those of one graph would take the cores from the next, which
+    # would seem slower by up to a half.
+    options.add_session_config_entry(*NO_SPINNING)
     session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
     image = _image(session.get_inputs()[0].shape[1:])
     return lambda: session.run(None, {IMAGE: image})

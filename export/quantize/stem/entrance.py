@@ -99,7 +99,48 @@ def pad(model: onnx.ModelProto, pixels: str, nodes: FoldNodes, missing: Sequence
     return nodes.put("pad", "Pad", [pixels, nodes.constant(f"{PREPROCESS}fold/around", around)])
 
 
-def set_kernel(convolution: onnx.NodeProto, size: Sequence[int], steps: Sequence[int]) -> None:
+def put_in(
+    model: onnx.ModelProto,
+    found: Entrance,
+    kernel: np.ndarray,
+    steps: Sequence[int],
+    before: FoldNodes,
+    behind: Mapping[str, FoldNodes] | None = None,
+) -> None:
+    """Let pixels pass some nodes before they are scaled, and give the convolution another kernel and other steps.
+
+    Postcondition: the model is a valid one.
+
+    Args:
+        model: Which is changed.
+        found: Its entrance.
+        kernel: ``int8 [C, c, h, w]``.
+        steps: Of the kernel, down and across.
+        before: What the pixels pass; the last node gives what is scaled.
+        behind: What the output of a node passes, by that node's name; the first node reads it under a new name, and the
+            last one gives it under the name that it had.
+    """
+    behind = behind or {}
+    edit.set_constant(model.graph, found.quantized_weights.input[0], kernel)
+    nodes: list[onnx.NodeProto] = []
+    for node in model.graph.node:
+        if node.name == found.scaling.name:
+            node.input[0] = before.nodes[-1].output[0]
+            nodes += before.nodes
+        nodes.append(node)
+        if node.name == found.convolution.name:
+            _set_kernel(node, kernel.shape[2:], steps)
+        if node.name in behind:
+            node.output[0] = behind[node.name].nodes[0].input[0]
+            nodes += behind[node.name].nodes
+    edit.set_nodes(model.graph, nodes)
+    for new in (before, *behind.values()):
+        model.graph.initializer.extend(new.initializers())
+    del model.graph.value_info[:]
+    onnx.checker.check_model(model, full_check=True)
+
+
+def _set_kernel(convolution: onnx.NodeProto, size: Sequence[int], steps: Sequence[int]) -> None:
     """Give a convolution a kernel of another size, and other steps."""
     kept = [entry for entry in convolution.attribute if entry.name not in ("kernel_shape", "strides")]
     del convolution.attribute[:]

@@ -26,18 +26,7 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto | None:
     _, _, height, width = shapes[found.convolution.output[0]]
     wanted = 2 * (height + kernel.shape[2] - 1), 2 * (width + kernel.shape[3] - 1)
     folding = _fold_pixels(graph, found.scaling.input[0], shapes[found.scaling.input[0]][1:3], wanted)
-    edit.set_constant(graph.graph, found.quantized_weights.input[0], kernel)
-    for node in graph.graph.node:
-        if node.name == found.convolution.name:
-            entrance.set_kernel(node, kernel.shape[2:], (1, 1))
-        elif node.name == found.scaling.name:
-            node.input[0] = folding.nodes[-1].output[0]
-    nodes = list(graph.graph.node)
-    place = next(i for i, node in enumerate(nodes) if node.name == found.scaling.name)
-    edit.set_nodes(graph.graph, [*nodes[:place], *folding.nodes, *nodes[place:]])
-    graph.graph.initializer.extend(folding.initializers())
-    del graph.graph.value_info[:]
-    onnx.checker.check_model(graph, full_check=True)
+    entrance.put_in(graph, found, kernel, (1, 1), folding)
     return graph
 
 

@@ -51,22 +51,8 @@ def folded(model: onnx.ModelProto) -> onnx.ModelProto | None:
     pixels = found.scaling.input[0]
     before = _fold_pixels(graph, pixels, shapes[pixels][1:3], size.groups + kernel.shape[3] - 1)
     after = _unfold_columns(f"{quantizing.output[0]}/wide", quantizing.output[0], size)
-    _set_weights(graph.graph, found, kernel, size)
-    nodes = []
-    for node in graph.graph.node:
-        if node.name == found.scaling.name:
-            node.input[0] = before.nodes[-1].output[0]
-            nodes += before.nodes
-        nodes.append(node)
-        if node.name == found.convolution.name:
-            entrance.set_kernel(node, kernel.shape[2:], (found.step, 1))
-        elif node.name == quantizing.name:
-            node.output[0] = after.nodes[0].input[0]
-            nodes += after.nodes
-    edit.set_nodes(graph.graph, nodes)
-    graph.graph.initializer.extend([*before.initializers(), *after.initializers()])
-    del graph.graph.value_info[:]
-    onnx.checker.check_model(graph, full_check=True)
+    _repeat_scales(graph.graph, found, size.at_once)
+    entrance.put_in(graph, found, kernel, (found.step, 1), before, {quantizing.name: after})
     return graph
 
 
@@ -96,13 +82,12 @@ def _kernel(weights: np.ndarray, at_once: int, step: int) -> np.ndarray:
     return wide.reshape(at_once * count, _TOGETHER * channels, height, groups)
 
 
-def _set_weights(graph: onnx.GraphProto, found: Entrance, kernel: np.ndarray, size: _Size) -> None:
-    """Give the convolution its kernel, and each output that is there several times its scale and its bias."""
+def _repeat_scales(graph: onnx.GraphProto, found: Entrance, times: int) -> None:
+    """Give each output of the convolution that is there several times its scale and its bias."""
     arrays = edit.arrays(graph)
-    edit.set_constant(graph, found.quantized_weights.input[0], kernel)
     for name in {*found.quantized_weights.input[1:], *found.quantized_bias.input}:
         if arrays[name].ndim:
-            edit.set_constant(graph, name, np.tile(arrays[name], size.at_once))
+            edit.set_constant(graph, name, np.tile(arrays[name], times))
 
 
 def _fold_pixels(graph: onnx.ModelProto, source: str, size: tuple[int, ...], groups: int) -> FoldNodes:
