@@ -2,7 +2,8 @@
 
 The archive is drawn: fields of four classes as JPEG files, each with bytes of its own, in 100 shards (.tar). In turns:
 
-- the loop: `edge_all.classify_all` on the images of a tenth of the shards, held in memory; before each other turn;
+- the loop: `edge_all.classify_all` on the images of a tenth of the shards, held in memory; before and after each
+  other turn, since the machine may be slower a few minutes later;
 - the threads: `edge-all archive --local` on a hundredth, a tenth and all of the images;
 - Ray: `edge-all archive --address` on two and on four raylets of this machine (`ray.cluster_utils`), each
   with a worker;
@@ -24,11 +25,11 @@ import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 import numpy as np
@@ -56,8 +57,8 @@ class Turn:
     Attributes:
         name: Of the turn.
         images: That were answered.
-        seconds: From start to end.
-        loop_per_s: Images a second of the loop, measured just before.
+        seconds: Of the command, from start to end; a cluster is there before.
+        loop_per_s: Images a second of the loop: the mean of just before and just after.
         rss_mb: The most memory that all its processes held together, what they share counted once for each.
         killed: Workers, and raylets, that were killed.
     """
@@ -83,24 +84,23 @@ class Turn:
 @click.option("--images", default=100_000, show_default=True)
 @click.option("--target", default="openvino", show_default=True)
 @click.option("--only", help="Names of turns, with commas between them. [default: all]")
+@click.option("--rounds", default=1, show_default=True, help="How often the turns are run.")
 @click.option("--every", default=20.0, show_default=True, help="Seconds between two kills.")
 @click.option("--json", "report", type=click.Path(path_type=Path), help="Write the figures to a file.")
-def main(images: int, target: str, only: str | None, every: float, report: Path | None) -> None:
+def main(images: int, target: str, only: str | None, rounds: int, every: float, report: Path | None) -> None:
     """Run the turns one after another; print and check each."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         shards = write_shards(root / "shards", images)
         truth: dict[str, tuple[Any, ...]] = {}
         turns: list[Turn] = []
-        for name, (share, run) in _turns(target, every).items():
-            if only and name not in only.split(",") and name != "threads":
-                continue
+        held, chosen = shards[: max(1, len(shards) // 10)], _chosen(_turns(target, every), only, rounds)
+        for number, (name, (share, run)) in enumerate(chosen):
             own = shards[: max(1, round(share * len(shards)))]
-            speed = _loop(shards[: max(1, len(shards) // 10)], target)
-            out = root / name.replace(" ", "-")
-            begun = time.perf_counter()
-            most, killed = run(own, out)
-            seconds = time.perf_counter() - begun
+            speed = _loop(held, target)
+            out = root / f"{name.replace(' ', '-')}-{number}"
+            (seconds, most), killed = run(own, out)
+            speed = (speed + _loop(held, target)) / 2
             rows = _rows(out)
             _check(rows, own, truth, images // SHARDS)
             truth = truth or rows
@@ -113,17 +113,33 @@ def main(images: int, target: str, only: str | None, every: float, report: Path 
                 report.write_text(json.dumps(about | {"turns": measured}, indent=1) + "\n", "utf-8")
 
 
-Run = Callable[[Sequence[Path], Path], tuple[float, list[int]]]
+class Cost(NamedTuple):
+    """What a command took: seconds from start to end, and the most megabytes that its processes held."""
+
+    seconds: float
+    megabytes: float
+
+
+Run = Callable[[Sequence[Path], Path], tuple[Cost, list[int]]]
+
+
+def _chosen(
+    turns: Mapping[str, tuple[float, Run]], only: str | None, rounds: int
+) -> list[tuple[str, tuple[float, Run]]]:
+    """The turns to run, in their order; the threads first, since the others are compared with them."""
+    names = only.split(",") if only else list(turns)
+    wanted = [name for name in turns if name in names] * rounds
+    return [(name, turns[name]) for name in (wanted if wanted[0] == "threads" else ["threads", *wanted])]
 
 
 def _turns(target: str, every: float) -> dict[str, tuple[float, Run]]:
     """The turns by name: which share of the shards each answers, and how; the first answers all."""
 
-    def threads(shards: Sequence[Path], out: Path) -> tuple[float, list[int]]:
+    def threads(shards: Sequence[Path], out: Path) -> tuple[Cost, list[int]]:
         return _archive(shards, out, target, ["--local"]), [0, 0]
 
     def ray(raylets: int, kill: bool) -> Run:
-        def run(shards: Sequence[Path], out: Path) -> tuple[float, list[int]]:
+        def run(shards: Sequence[Path], out: Path) -> tuple[Cost, list[int]]:
             with _cluster(raylets) as (address, cluster), _killing(every if kill else None, cluster) as killed:
                 return _archive(shards, out, target, ["--address", address]), killed
 
@@ -175,19 +191,21 @@ def _contents(shard: Path) -> dict[str, bytes]:
         return {member.name: file.extractfile(member).read() for member in file}  # type: ignore[union-attr]
 
 
-def _archive(shards: Sequence[Path], out: Path, target: str, words: Sequence[str]) -> float:
-    """Run the command on shards; return the most memory that its processes held, in megabytes."""
+def _archive(shards: Sequence[Path], out: Path, target: str, words: Sequence[str]) -> Cost:
+    """Run the command on shards."""
     program = Path(sys.executable).with_name("edge-all")
     command = [str(program), "archive", *map(str, shards), "--out", str(out), "--target", target, *words]
-    most = 0.0
+    most, begun = 0.0, time.perf_counter()
     with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as running:
         while running.poll() is None:
             most = max(most, _held(running.pid))
-            time.sleep(2)
+            with suppress(subprocess.TimeoutExpired):
+                running.wait(2)
+        seconds = time.perf_counter() - begun
         errors = running.stderr.read() if running.stderr else ""
     if running.returncode:
         raise click.ClickException(errors.strip()[-500:])
-    return most
+    return Cost(seconds, most)
 
 
 def _held(pid: int) -> float:

@@ -19,6 +19,9 @@ _OBJECTS = 200_000_000
 _TELLS_NOBODY = ("RAY_USAGE_STATS_ENABLED", "0")
 """By default Ray sends its makers statistics of use. What is started here does not, unless the user asks for it."""
 
+_TELLS_NO_WORK = ("RAY_DATA_USAGE_DISABLED", "1")
+"""Nor does a cluster that is there already tell them of this work; Ray Data would start a process to gather that."""
+
 _SECONDS = 10.0
 """In which a cluster must take a connection."""
 
@@ -45,6 +48,7 @@ def connected(address: str | None) -> Iterator[Any]:
     """
     if address is None:
         os.environ.setdefault(*_TELLS_NOBODY)
+    os.environ.setdefault(*_TELLS_NO_WORK)
     ray: Any = import_module("ray")  # its types need not be there for checking this file
     own = not ray.is_initialized()
     if own:

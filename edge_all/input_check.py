@@ -79,9 +79,7 @@ def measures(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
         images: ``uint8 [H, W, 3]`` or ``uint8 [N, H, W, 3]``, no side under 32 pixels.
     """
     height, width = (side - side % 2**_BANDS for side in images.shape[-3:-1])
-    sums = images[..., :height, :width, 0].astype(np.float32)  # of three colours; these numbers are exact
-    sums += images[..., :height, :width, 1]
-    sums += images[..., :height, :width, 2]
+    sums = _of_colours(images[..., :height, :width, :])
     squares, parts = [_mean_square(sums) / 9], 3
     for _ in range(_BANDS):
         lines = sums[..., ::2, :] + sums[..., 1::2, :]
@@ -92,9 +90,16 @@ def measures(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     few = images[..., _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE, :]
     few = np.moveaxis(few.reshape(*images.shape[:-3], -1, 3), -1, -2)
     places = [round(share * (few.shape[-1] - 1)) for share in _LEVELS]
-    levels = np.partition(few, places)[..., places].swapaxes(-1, -2).reshape(*images.shape[:-3], -1)
+    levels = np.sort(few, kind="stable")[..., places].swapaxes(-1, -2).reshape(*images.shape[:-3], -1)
     logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
     return np.asarray(np.concatenate(logs, axis=-1))
+
+
+def _of_colours(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+    """The sum of the three colours, ``[..., H, W]``."""
+    sums = np.add(images[..., 0], images[..., 1], dtype=np.uint16)  # half as wide as the result: half the time
+    sums += images[..., 2]
+    return sums.astype(np.float32)
 
 
 def _mean_square(values: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:

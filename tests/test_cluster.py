@@ -18,14 +18,14 @@ class FakeRay(ModuleType):
     def __init__(self) -> None:
         super().__init__("ray")
         self.started: list[dict[str, Any]] = []
-        self.told: list[str | None] = []
+        self.told: list[tuple[str | None, str | None]] = []
 
     def is_initialized(self) -> bool:
         return False
 
     def init(self, **given: Any) -> None:
         self.started.append(given)
-        self.told.append(os.environ.get("RAY_USAGE_STATS_ENABLED"))
+        self.told.append((os.environ.get("RAY_USAGE_STATS_ENABLED"), os.environ.get("RAY_DATA_USAGE_DISABLED")))
 
     def shutdown(self) -> None:
         self.started.append({})
@@ -42,17 +42,17 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> FakeRay:
 def test_ray_that_is_started_here_tells_nobody(ray: FakeRay) -> None:
     with cluster.connected(None):
         pass
-    assert ray.told == ["0"] and ray.started[-1] == {}
+    assert ray.told == [("0", "1")] and ray.started[-1] == {}
 
 
 def test_the_user_may_let_it_tell(ray: FakeRay) -> None:
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "1"
+    os.environ |= {"RAY_USAGE_STATS_ENABLED": "1", "RAY_DATA_USAGE_DISABLED": "0"}
     with cluster.connected(None):
         pass
-    assert ray.told == ["1"]
+    assert ray.told == [("1", "0")]
 
 
-def test_a_cluster_that_is_there_is_as_its_owner_set_it(ray: FakeRay) -> None:
+def test_a_cluster_that_is_there_is_as_its_owner_set_it_and_is_told_of_no_work(ray: FakeRay) -> None:
     with cluster.connected("auto"):
         pass
-    assert ray.told == [None]
+    assert ray.told == [(None, "1")]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import chain, groupby, islice
 from operator import itemgetter
 from typing import Any
@@ -27,10 +27,11 @@ def answer(part: Part, classifier: Classifier, threads: int) -> Any:
     return table
 
 
-def answer_each(parts: Iterable[Part], classifier: Classifier, threads: int) -> Iterator[tuple[Part, Any]]:
+def answer_each(parts: Sequence[Part], classifier: Classifier, threads: int) -> Iterator[tuple[Part, Any]]:
     """Answer all images of parts, one part after another; those that cannot be classified have the reason in their row.
 
-    While the last images of a part are answered, the first of the next are read already.
+    While the last images of a part are answered, the first of the next are read already; on one core and from a disk,
+    one after the other is faster.
 
     Args:
         parts: The parts.
@@ -52,7 +53,9 @@ def answer_each(parts: Iterable[Part], classifier: Classifier, threads: int) -> 
         answers = [next(found) if isinstance(content, bytes) else content for content in contents]
         return part, list(zip(group, answers, strict=True))
 
-    answered = parallel.ahead(classify, chain.from_iterable(map(_groups, parts)), threads + 1)
+    work = chain.from_iterable(map(_groups, parts))
+    alone = threads == 1 and all(map(_is_on_disk, parts))
+    answered = map(classify, work) if alone else parallel.ahead(classify, work, threads + 1)
     for part, groups in groupby(answered, key=itemgetter(0)):
         yield part, _table(list(chain.from_iterable(own for _, own in groups)), classifier)
 
@@ -70,7 +73,11 @@ def _groups(part: Part) -> Iterator[tuple[Part, list[Item]]]:
 
 def _is_near(part: Part) -> bool:
     """Whether the images of a part need not be fetched one by one from somewhere else."""
-    return part.kind != FILES or all(file.url.startswith("file:") for file in part.files)
+    return part.kind != FILES or _is_on_disk(part)
+
+
+def _is_on_disk(part: Part) -> bool:
+    return all(file.url.startswith("file:") for file in part.files)
 
 
 def _fetched(item: Item) -> Item:
