@@ -214,8 +214,14 @@ def test_the_name_of_a_part_is_that_of_its_files(archive: Path) -> None:
         list(sources.find([str(archive / "nothing")]))
 
 
-def test_parts_follow_one_another_and_may_be_empty(colour_bundle: Bundle, tmp_path: Path) -> None:
-    classifier = start(colour_bundle, EngineOptions("cpu", streams=2), "fp32")
+@pytest.mark.parametrize("threads", [1, 2])
+def test_parts_follow_one_another_and_may_be_empty(
+    threads: int, colour_bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From a disk and on one core, by the caller's own thread."""
+    classifier = start(colour_bundle, EngineOptions("cpu", streams=threads), "fp32")
+    if threads == 1:
+        monkeypatch.delattr("edge_all.parallel.ahead")
     parts = []
     for shard, count in enumerate((20, 0, 3)):
         path = tmp_path / f"{shard}.tar"
@@ -226,7 +232,7 @@ def test_parts_follow_one_another_and_may_be_empty(colour_bundle: Bundle, tmp_pa
                 member.size = len(content)
                 file.addfile(member, io.BytesIO(content))
         parts.append(Part("tar", (File(f"file://{path}", path.stat().st_size, "now"),)))
-    answered = list(answers.answer_each(parts, classifier, 2))
+    answered = list(answers.answer_each(parts, classifier, threads))
     assert [part for part, _ in answered] == parts
     for (part, table), count in zip(answered, (20, 0, 3), strict=True):
         assert table["file"].to_pylist() == [f"{part.files[0].url}#{i}.png" for i in range(count)]
