@@ -2,8 +2,8 @@
 
 The archive is drawn: fields of four classes as JPEG files, each with bytes of its own, in 100 shards (.tar). In turns:
 
-- the loop: `edge_all.classify_all` on the images of a tenth of the shards, held in memory; before and after each
-  other turn, since the machine may be slower a few minutes later;
+- the loop: `edge_all.classify_all` on the images of a tenth of the shards, held in memory; between the other
+  turns, since the machine may be slower a few minutes later;
 - the threads: `edge-all archive --local` on a hundredth, a tenth and all of the images;
 - Ray: `edge-all archive --address` on two and on four raylets of this machine (`ray.cluster_utils`), each
   with a worker;
@@ -95,12 +95,13 @@ def main(images: int, target: str, only: str | None, rounds: int, every: float, 
         truth: dict[str, tuple[Any, ...]] = {}
         turns: list[Turn] = []
         held, chosen = shards[: max(1, len(shards) // 10)], _chosen(_turns(target, every), only, rounds)
+        before = _loop(held, target)
         for number, (name, (share, run)) in enumerate(chosen):
             own = shards[: max(1, round(share * len(shards)))]
-            speed = _loop(held, target)
             out = root / f"{name.replace(' ', '-')}-{number}"
             (seconds, most), killed = run(own, out)
-            speed = (speed + _loop(held, target)) / 2
+            after = _loop(held, target)
+            speed, before = (before + after) / 2, after
             rows = _rows(out)
             _check(rows, own, truth, images // SHARDS)
             truth = truth or rows
@@ -129,7 +130,9 @@ def _chosen(
     """The turns to run, in their order; the threads first, since the others are compared with them."""
     names = only.split(",") if only else list(turns)
     wanted = [name for name in turns if name in names] * rounds
-    return [(name, turns[name]) for name in (wanted if wanted[0] == "threads" else ["threads", *wanted])]
+    if wanted[:1] != ["threads"]:
+        wanted = ["threads", *wanted]
+    return [(name, turns[name]) for name in wanted]
 
 
 def _turns(target: str, every: float) -> dict[str, tuple[float, Run]]:

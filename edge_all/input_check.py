@@ -90,7 +90,8 @@ def measures(images: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
     few = images[..., _STRIDE // 2 :: _STRIDE, _STRIDE // 2 :: _STRIDE, :]
     few = np.moveaxis(few.reshape(*images.shape[:-3], -1, 3), -1, -2)
     places = [round(share * (few.shape[-1] - 1)) for share in _LEVELS]
-    levels = np.sort(few, kind="stable")[..., places].swapaxes(-1, -2).reshape(*images.shape[:-3], -1)
+    few = np.sort(few, kind="stable")  # of bytes a radix sort, which is faster than a partition
+    levels = few[..., places].swapaxes(-1, -2).reshape(*images.shape[:-3], -1)
     logs = [np.log(np.maximum(within, 0) + _LEAST_VARIANCE), np.log(levels + _LEAST_LEVEL)]
     return np.asarray(np.concatenate(logs, axis=-1))
 
