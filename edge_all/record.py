@@ -258,7 +258,11 @@ class CutRecord(TypedDict):
 
 
 class TapCandidate(RobustnessTable):
-    """A tap, or two of them, that features could be taken at; ``clean`` counts the images of the battery only."""
+    """A tap, or two of them, that features could be taken at; ``clean`` counts the images of the battery only.
+
+    ``changes`` has the hardest changes alone where the others could not have made it the choice; ``worst`` may then be
+    too high.
+    """
 
     tap: limits.Name  # Its name
     # Height and width of the input, in pixels; older bundles lack it

@@ -11,6 +11,12 @@ def is_chosen(table: TapTable, candidate: TapCandidate) -> bool:
     return candidate["tap"] == table["chosen"] and same_size
 
 
+def is_complete(table: TapTable, candidate: TapCandidate) -> bool:
+    """Whether a candidate of a table was tried with all changes that the chosen one was tried with."""
+    chosen = next(c for c in table["candidates"] if is_chosen(table, c))
+    return set(candidate["changes"]) >= set(chosen["changes"])
+
+
 def sentence(table: TapTable) -> str:
     """What was chosen, for the user."""
     chosen = next(c for c in table["candidates"] if is_chosen(table, c))

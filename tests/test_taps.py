@@ -122,8 +122,11 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
     assert {f"{tap.name}:std" for tap in search.backbone.taps} <= named and name in named
     backbones.places(search.backbone, name)
     assert len(table["first_choice_without_fold"]) == 5 and table["images"] == len(search.data)
+    hardest, battery = ({change.name for change in changes} for changes in (augment.HARDEST, augment.BATTERY))
     for candidate in table["candidates"]:
-        assert set(candidate["changes"]) == {change.name for change in augment.BATTERY}
+        assert hardest <= set(candidate["changes"]) <= battery
+        if candidate["tap"] in (name, *table["first_choice_without_fold"]):
+            assert set(candidate["changes"]) == battery, "what is chosen was tried with all"
         assert candidate["worst"] == min(candidate["changes"].values())
         assert candidate["worst"] == candidate["changes"][candidate["worst_change"]]
         low, high = candidate["interval"]
@@ -138,6 +141,53 @@ def test_auto_compares_every_tap(data: Dataset, tmp_path: Path, monkeypatch: pyt
     tap_report.check(tmp_path / "report")
     tap_report.write(tmp_path / "report", cast(Any, record))
     assert {path.name for path in (tmp_path / "report").iterdir()} == {"taps.md", "taps.json", "taps.png"}
+
+
+def test_the_hardest_changes_first_choose_what_all_changes_at_once_choose(
+    data: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(timing, "times", lambda target, graphs: [float(len(graph.graph.node)) for graph in graphs])
+    search = _search(data)
+    spared = taps.choose(search, "balanced", lambda done, total: None).table
+    monkeypatch.setattr(augment, "HARDEST", augment.BATTERY)
+    whole = taps.choose(search, "balanced", lambda done, total: None).table
+    assert spared["chosen"] == whole["chosen"]
+    assert spared["first_choice_without_fold"] == whole["first_choice_without_fold"]
+    partial = 0
+    for short, full in zip(spared["candidates"], whole["candidates"], strict=True):
+        near = {name: pytest.approx(full["changes"][name], abs=5) for name in short["changes"]}
+        assert short["tap"] == full["tap"] and short["changes"] == near and short["accuracy"] == full["accuracy"]
+        partial += len(short["changes"]) < len(full["changes"])
+    assert partial, "some were spared the rest"
+    shown = "\n".join(tap_report.lines(spared))
+    assert shown.count("| <= ") == partial and "| <= " not in "\n".join(tap_report.lines(whole))
+
+
+@pytest.mark.parametrize("prefer", list(candidates.TOLERANCE))
+def test_settling_gives_what_picking_gives_once_all_is_known(prefer: str) -> None:
+    """Candidates at random, of which most of the battery is hidden until it is asked for."""
+    rng, names = np.random.default_rng(5), [change.name for change in augment.BATTERY]
+    asked = 0
+    for _ in range(300):
+        hidden, found = {}, []
+        for number in range(8):
+            base = _candidate(f"tap {number}", rng.uniform(1, 9), rng.uniform(97, 99), 0, rng.uniform(60, 62))
+            worse = [np.arange(1000) < rng.uniform(960, 985) for _ in names]
+            hidden[base.name] = dict(zip(names, worse, strict=True))
+            shown = {change.name: hidden[base.name][change.name] for change in augment.HARDEST}
+            found.append(replace(base, changed=shown))
+        every = np.ones(1000, bool), np.ones(1000, bool)
+        wanted = candidates.pick([replace(c, changed=hidden[c.name]) for c in found], prefer, *every).name
+        asked_for: list[str] = []
+
+        def complete(candidate: Candidate) -> None:
+            asked_for.append(candidate.name)  # noqa: B023 - called in this round alone
+            candidate.changed.update(hidden[candidate.name])  # noqa: B023
+
+        assert candidates.settle(found, prefer, *every, complete).name == wanted
+        assert len(asked_for) == len(set(asked_for)), "none is asked for twice"
+        asked += len(asked_for)
+    assert asked < 0.8 * 300 * 8, "not all are needed"
 
 
 def test_features_of_the_chosen_place_are_not_computed_again(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:

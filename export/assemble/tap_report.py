@@ -10,7 +10,7 @@ from edge_all.bench import plot
 from edge_all.errors import BundleError
 from edge_all.record import RecordBody, TapCandidate, TapTable
 
-from ..tap_table import is_chosen
+from ..tap_table import is_chosen, is_complete
 
 TABLE, DATA, PICTURE = "taps.md", "taps.json", "taps.png"
 
@@ -52,7 +52,7 @@ def lines(taps: TapTable) -> list[str]:
     rows = [
         f"| {'**' + c['tap'] + '**' if is_chosen(taps, c) else c['tap']} | {_input(c)} | {c['features']} "
         f"| {c['macs'] / 1e6:.0f} | {c['ms']:.2f} | {c['accuracy']:.2f} | {_interval(c)} "
-        f"| {_transfer(c)} | {c['worst']:.2f} "
+        f"| {_transfer(c)} | {'' if is_complete(taps, c) else '<= '}{c['worst']:.2f} "
         f"| {c['worst_change']} | {_outsiders(c)} |"
         for c in taps["candidates"]
     ]
@@ -60,7 +60,8 @@ def lines(taps: TapTable) -> list[str]:
     return [
         f"Accuracy in percent under `{taps['protocol']}` on {taps['images']} images; balanced accuracy on looks that "
         f"the head was fitted without (transfer); accuracy under the worst change of the battery on "
-        f"{taps['battery_images']} of them. Time of the FP32 graph ({taps['target']}, milliseconds). "
+        f"{taps['battery_images']} of them. Where <= stands before that, only the hardest changes were tried: the "
+        f"others could not have made it the choice. Time of the FP32 graph ({taps['target']}, milliseconds). "
         f"Preferred: {taps['prefer']}. With the images of one fold left out, the first choice is "
         f"{', '.join(first_choices)}{' for every fold' if len(first_choices) == 1 else ''}. Where = stands before the "
         "95 % interval, the accuracy is not told from the highest by these images (paired bootstrap), and not to be "
@@ -106,7 +107,8 @@ def _transfer(candidate: TapCandidate) -> str:
 
 
 def draw(path: Path, taps: TapTable, title: str) -> None:
-    """Draw accuracy over time: each tap on unchanged images, a line down to its worst change, and its transfer.
+    """Draw accuracy over time: each tap on unchanged images, a line down to the worst change it was tried
+    with, and its transfer.
 
     Args:
         path: Where to write the PNG.
@@ -121,7 +123,7 @@ def draw(path: Path, taps: TapTable, title: str) -> None:
     chosen, other = plot.COLOURS[1], plot.COLOURS[0]
     with matplotlib.rc_context({"font.size": 11}):
         figure, axes = pyplot.subplots(figsize=plot.SIZE_INCHES, dpi=plot.DPI, layout="constrained")
-        labels = {"unchanged": "unchanged images", "worst": "worst change", "transfer": "looks left out"}
+        labels = {"unchanged": "unchanged images", "worst": "worst change tried", "transfer": "looks left out"}
         labels["chosen"] = f"chosen: {taps['chosen']}"
         for c in sorted(taps["candidates"], key=lambda c: is_chosen(taps, c)):
             marked = is_chosen(taps, c)

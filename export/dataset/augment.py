@@ -124,6 +124,9 @@ BATTERY: tuple[Change, ...] = (
 )
 """What every tap is tried with. The copies for training are drawn around it, never taken from it."""
 
+HARDEST = tuple(c for c in BATTERY if c.name in ("zoom 0.75", "zoom 1.4", "blur of 3 px", "20 % brighter"))
+"""Those that cost nearly every tap of every backbone most."""
+
 
 def copies(count: int, seed: int) -> Sequence[Copy]:
     """The changes that make `count` copies of every training image."""

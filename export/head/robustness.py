@@ -14,6 +14,7 @@ from edge_all.record import RobustnessTable
 from .. import features
 from ..dataset import Dataset, spread
 from ..dataset.augment import BATTERY
+from ..dataset.changes import Change
 from ..features import Wanted
 from . import evaluate
 from .fit import Head
@@ -29,15 +30,19 @@ def chosen_images(data: Dataset) -> np.ndarray:
 
 
 def extract(
-    wanted: Sequence[Wanted], data: Dataset, size: tuple[int, int], progress: Progress = ignore
+    wanted: Sequence[Wanted],
+    data: Dataset,
+    size: tuple[int, int],
+    progress: Progress = ignore,
+    changes: Sequence[Change] = BATTERY,
 ) -> list[dict[str, np.ndarray]]:
     """Features of the images of `data` under each change, by each graph.
 
     Returns:
         ``float32 [M, C]`` by the change's name, for each graph.
     """
-    of_graphs = features.extract_each(wanted, data, size, BATTERY, progress)
-    return [{change.name: rows for change, rows in zip(BATTERY, of, strict=True)} for of in of_graphs]
+    of_graphs = features.extract_each(wanted, data, size, changes, progress)
+    return [{change.name: rows for change, rows in zip(changes, of, strict=True)} for of in of_graphs]
 
 
 def table(clean: np.ndarray, changed: Mapping[str, np.ndarray]) -> RobustnessTable:

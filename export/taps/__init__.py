@@ -25,7 +25,7 @@ from ..features import Rows
 from ..graph import timing
 from ..head import robustness
 from . import sizes
-from .candidates import Candidate, pick, scored
+from .candidates import Candidate, complete, scored, settle
 from .pooled import Pooled, Search, extract, work
 from .sizes import Sized, Tried
 from .status import Status
@@ -83,12 +83,17 @@ def choose(search: Search, prefer: str, progress: Progress) -> Choice:
             f"--features {least} was given, and no tap of {search.backbone.name} has as many: "
             f"give at most {2 * max(tap.channels for tap in taps)}"
         )
-    extracting, scoring_single, scoring_pairs, sizing = split(progress, _work(search, len(single)))
+    extracting, scoring_single, completing, scoring_pairs, sizing = split(progress, _work(search, len(single)))
     pooled = extract(search, extracting)
     status = Status(search, pooled)
     times = timing.times(search.target, [pooled.graph_of(parts) for parts in single.values()])
     singles = scored(search, pooled, single, times, scoring_single)
-    first = status.best(singles, lambda left: pick(left, prefer, *search.all_images))
+
+    def settled(left: Sequence[Candidate], images: np.ndarray, tried: np.ndarray) -> Candidate:
+        return settle(left, prefer, images, tried, lambda c: complete(search, pooled, single, c, completing))
+
+    first = status.best(singles, lambda left: settled(left, *search.all_images))
+    without = [settled(singles, search.folds != k, search.folds[search.tried] != k).name for k in range(5)]
     pairs = _pairs(search, first) if prefer != "speed" else {}
     doubles = _scored_pairs(search, pooled, first, pairs, scoring_pairs) if pairs else []
     chosen = _better(first, doubles, prefer, status)
@@ -96,7 +101,7 @@ def choose(search: Search, prefer: str, progress: Progress) -> Choice:
     whole = Sized(chosen, search, pooled, status)
     smaller = sizes.compare(whole, parts, prefer, sizing)
     shipped = next((other for other in smaller.scored if sizes.holds(whole, other, prefer)), whole)
-    table = _table(prefer, singles, doubles, whole, smaller, shipped.candidate)
+    table = _table(prefer, [*singles, *doubles], whole, smaller, shipped.candidate, without)
     return Choice(chosen.name, table, shipped.search, *shipped.pooled.features_of(parts))
 
 
@@ -133,24 +138,25 @@ _MACS_PER_SECOND, _DECODE_SECONDS, _FIT_SECONDS = 5e10, 1e-3, 2e-3
 
 
 def _work(search: Search, singles: int) -> list[float]:
-    """Seconds, roughly, that extraction, the scoring of single taps, that of pairs and smaller inputs take."""
-    images = sum(work(search))
-    extraction = images * (_DECODE_SECONDS + search.backbone.taps[-1].macs / _MACS_PER_SECOND)
+    """Seconds, roughly, of extraction, scores of single taps, the other changes, scores of pairs, smaller inputs."""
+    *first, others = work(search)
+    each = _DECODE_SECONDS + search.backbone.taps[-1].macs / _MACS_PER_SECOND
     fit = len(search.data) * (1 + search.copies) * _FIT_SECONDS
-    return [extraction, singles * fit, _SECOND * fit, images * _DECODE_SECONDS if search.smaller else 0]
+    smaller = sum(work(search)) * _DECODE_SECONDS if search.smaller else 0
+    return [sum(first) * each, singles * fit, others * each / 2, _SECOND * fit, smaller]
 
 
 def _table(
     prefer: str,
-    single: Sequence[Candidate],
-    pairs: Sequence[Candidate],
+    at_own_size: Sequence[Candidate],
     whole: Sized,
     smaller: Tried,
     chosen: Candidate,
+    without: Sequence[str],
 ) -> TapTable:
     """What was scored, what would be chosen without the images of each fold, and how many outsiders are familiar."""
     search = whole.search
-    candidates = [*single, *pairs, *(other.candidate for other in smaller.scored)]
+    candidates = [*at_own_size, *(other.candidate for other in smaller.scored)]
     familiar = {(name, one.search.size): n for one in (whole, *smaller.scored) for name, n in one.status.found.items()}
     tried, best = search.tried, max(candidates, key=lambda c: c.clean(search.all_images[0]))
     records: list[TapCandidate] = [
@@ -169,7 +175,6 @@ def _table(
         }
         for c in candidates
     ]
-    without = [pick(single, prefer, search.folds != k, search.folds[tried] != k).name for k in range(5)]
     return {
         "prefer": prefer,
         "chosen": chosen.name,

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 import onnx
+from onnx import TensorProto, helper
 
 from edge_all.intervals import Units
-from edge_all.progress import Progress, split
+from edge_all.progress import Progress, ignore, split
 
 from .. import features
 from ..backbones import STD, Backbone
 from ..dataset import Dataset, augment, looks
+from ..dataset.changes import Change
 from ..features import Rows, Wanted
 from ..graph import edit
 from ..graph.build import backbone_graph
@@ -87,41 +89,48 @@ class Pooled:
         graph: The graph.
         columns: Numbers of each tap's features, ``int64 [F]`` by tap.
         rows: Features of all images and their copies.
-        changed: Features of the battery's images under each change, ``float32 [M, C]`` by change.
+        changed: Features of the battery's images, ``float32 [M, C]`` by change: under the changes that were asked for,
+            and of the first taps alone where no more were.
     """
 
     graph: onnx.ModelProto
     columns: Mapping[str, np.ndarray]
     rows: Rows
-    changed: Mapping[str, np.ndarray]
+    changed: dict[str, np.ndarray]
 
     def of(self, taps: Sequence[str]) -> np.ndarray:
         """Numbers of the features of some taps, one tap after the other."""
         return np.concatenate([self.columns[tap] for tap in taps])
 
     def features_of(self, taps: Sequence[str]) -> tuple[Rows, dict[str, np.ndarray]]:
-        """`rows` and `changed` of some taps alone."""
+        """`rows` and `changed` of some taps alone, under the changes that were asked for with all of them."""
         columns = self.of(taps)
-        return self.rows.take(columns), {name: changed[:, columns] for name, changed in self.changed.items()}
+        there = {name: changed for name, changed in self.changed.items() if columns.max() < changed.shape[1]}
+        return self.rows.take(columns), {name: changed[:, columns] for name, changed in there.items()}
 
     def graph_of(self, taps: Sequence[str]) -> onnx.ModelProto:
-        """The graph up to some of the taps, their maps pooled and the rest removed."""
+        """The graph up to some of the taps, which gives their features alone."""
         order = list(self.columns)
         concat = next(node for node in self.graph.graph.node if node.output[0] == FEATURES)
-        ends = [piece for tap in taps for piece in concat.input[2 * order.index(tap) : 2 * order.index(tap) + 2]]
-        return edit.extract(self.graph, [IMAGE], ends)
+        pieces = [piece for tap in taps for piece in concat.input[2 * order.index(tap) : 2 * order.index(tap) + 2]]
+        part = edit.extract(self.graph, [IMAGE], pieces)
+        part.graph.node.append(helper.make_node(concat.op_type, pieces, [FEATURES], concat.name, axis=1))
+        del part.graph.output[:]
+        part.graph.output.append(helper.make_tensor_value_info(FEATURES, TensorProto.FLOAT, ["N", len(self.of(taps))]))
+        return part
 
 
 def extract(search: Search, progress: Progress) -> Pooled:
-    """Extract the features of all taps.
+    """Extract the features of all taps, under the hardest changes of the battery alone.
 
     Args:
         search: What they are compared with.
         progress: Counts images, copies and changed images.
     """
-    images, battery = split(progress, work(search))
+    images, hardest, _ = split(progress, work(search))
     pooled = extract_unchanged(search, [tap.name for tap in search.backbone.taps], images)
-    return with_battery(search, pooled, battery)
+    extend(search, pooled, pooled.columns, augment.HARDEST, hardest)
+    return pooled
 
 
 def extract_unchanged(search: Search, taps: Sequence[str], progress: Progress) -> Pooled:
@@ -146,12 +155,29 @@ def extract_unchanged(search: Search, taps: Sequence[str], progress: Progress) -
     return Pooled(graph, columns, features.training_rows(graph, search.data, search.size, conditions, progress), {})
 
 
-def with_battery(search: Search, pooled: Pooled, progress: Progress) -> Pooled:
-    """The same with the features of the battery's images, which are counted."""
-    (changed,) = robustness.extract([Wanted(pooled.graph)], search.data.take(search.tried), search.size, progress)
-    return replace(pooled, changed=changed)
+def extend(
+    search: Search, pooled: Pooled, taps: Iterable[str], changes: Sequence[Change], progress: Progress = ignore
+) -> None:
+    """Extract the features of the battery's images under further changes, up to the deepest of some taps.
+
+    Args:
+        search: What taps are compared with.
+        pooled: Features of its taps, to which these are added.
+        taps: Names of these.
+        changes: Those of the battery that are to be there; what is there is not made again.
+        progress: Counts changed images.
+    """
+    order, needed = list(pooled.columns), set(taps)
+    first = order[: 1 + max(order.index(tap) for tap in needed)]
+    width = 1 + int(pooled.of(first).max())
+    missing = [c for c in changes if c.name not in pooled.changed or pooled.changed[c.name].shape[1] < width]
+    if missing:
+        wanted, tried = [Wanted(pooled.graph_of(first))], search.data.take(search.tried)
+        (changed,) = robustness.extract(wanted, tried, search.size, progress, missing)
+        pooled.changed.update(changed)
 
 
 def work(search: Search) -> list[float]:
-    """How many pictures `extract` runs: the images with their copies, and those of the battery."""
-    return [len(search.data) * (1 + search.copies), len(search.tried) * len(augment.BATTERY)]
+    """How many pictures are run: the images with their copies, those under the hardest changes, and the others."""
+    tried, hardest = len(search.tried), len(augment.HARDEST)
+    return [len(search.data) * (1 + search.copies), tried * hardest, tried * (len(augment.BATTERY) - hardest)]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 from edge_all.progress import Progress, split
 
+from ..dataset import augment
 from ..graph import timing
-from .candidates import Candidate, pick, scored
-from .pooled import Pooled, Search, extract_unchanged, with_battery, work
+from .candidates import Candidate, complete, pick, scored, settle
+from .pooled import Pooled, Search, extend, extract_unchanged, work
 from .status import Status
 
 _SHARES = (5 / 7, 6 / 7)
@@ -71,16 +73,19 @@ def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) 
     tried = Tried([], {})
     for (height, width), part in zip(search.smaller, split(progress, [h * w for h, w in search.smaller]), strict=True):
         own = replace(search, size=(height, width))
-        unchanged, battery, scoring = split(part, [*work(own), 0.2 * sum(work(own))])
+        images, first, remaining = work(own)
+        unchanged, hardest, scoring, others = split(part, [images, first, 0.2 * (images + first), remaining])
         pooled = extract_unchanged(own, judged, unchanged)
         status = Status(own, pooled)
         tried.outsiders[f"{width}x{height}"] = status.familiar(name)
         if status.familiar(name) > whole.status.familiar(name):
             continue
-        pooled = with_battery(own, pooled, battery)
+        extend(own, pooled, taps, augment.HARDEST, hardest)
         before, after = timing.times(search.target, [whole.pooled.graph_of(taps), pooled.graph_of(taps)])
         ms = whole.candidate.ms * after / before  # of another run: only the ratio is comparable
         (candidate,) = scored(own, pooled, {name: taps}, [ms], scoring)
+        finish = partial(complete, own, pooled, {name: taps}, progress=others)
+        settle([whole.candidate, candidate], prefer, *search.all_images, finish)
         tried.scored.append(Sized(candidate, own, pooled, status))
         if holds(whole, tried.scored[-1], prefer):
             break
