@@ -288,7 +288,8 @@ class TapTable(TypedDict):
     # Height and width of the input that was chosen, in pixels; older bundles lack it
     chosen_size: NotRequired[limits.Size]
     # By "WIDTHxHEIGHT" of each smaller input that was tried with the chosen tap: how many pictures that are no fields
-    # would be familiar there. One that lets in more than the own size was not scored
+    # would be familiar there, counted on a part of the images where that showed more than the own size lets in. Such a
+    # one was not scored
     smaller: NotRequired[Mapping[str, limits.Count]]
     # The single tap that would have been chosen without the images of each fold
     first_choice_without_fold: Sequence[str]

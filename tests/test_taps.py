@@ -233,13 +233,44 @@ def test_a_smaller_input_at_which_more_strangers_are_familiar_is_not_scored(
     data: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = {(96, 96): 1, (64, 64): 2, (80, 80): 1}
-    monkeypatch.setattr(Status, "_familiar", lambda self, name: found[self.search.size])
+    monkeypatch.setattr(Status, "_familiar", lambda self, name, images: found[self.search.size])
     monkeypatch.setattr(timing, "times", lambda target, graphs: [1.0 * edit.size(graph)[0] for graph in graphs])
     monkeypatch.setattr(sizes, "holds", lambda whole, other, prefer: True)
     search = replace(_search(data), size=(96, 96), smaller=((64, 64), (80, 80)))
     table = taps.choose(search, "balanced", lambda done, total: None).table
     assert table["chosen_size"] == [80, 80] and table["smaller"] == {"64x64": 2, "80x80": 1}
     assert "smaller inputs: 64x64: 2, 80x80: 1." in "\n".join(tap_report.lines(table))
+
+
+@pytest.mark.parametrize(
+    ("of_part", "of_all", "wanted", "run"),
+    [
+        ((0, 0), (0, 0), (0, False), [6, 18]),
+        ((0, 1), (2, 1), (2, True), [6, 18]),  # the part lets fewer in, all let more in
+        ((3, 1), (0, 1), (3, True), [6]),  # the part lets more in: the others are not run
+    ],
+)
+def test_a_part_of_the_images_says_first_whether_a_smaller_input_lets_more_in(
+    data: Dataset,
+    monkeypatch: pytest.MonkeyPatch,
+    of_part: tuple[int, int],
+    of_all: tuple[int, int],
+    wanted: tuple[int, bool],
+    run: list[int],
+) -> None:
+    """Of 24 images; how many outsiders are familiar from the smaller input and from the own size."""
+    whole, nothing = _search(data), cast(Any, None)
+    smaller, filled = replace(whole, size=(48, 48)), []
+
+    def familiar(self: Status, name: str, images: np.ndarray) -> int:
+        return (of_all if images.all() else of_part)[self.search is whole]
+
+    monkeypatch.setattr(sizes, "_MANY", 1)
+    monkeypatch.setattr(sizes, "fill", lambda search, pooled, images, progress: filled.append(int(images.sum())))
+    monkeypatch.setattr(Status, "_familiar", familiar)
+    sized = Sized(_candidate("features.2:std", 1, 99, 99), whole, nothing, Status(whole, nothing))
+    assert sizes._let_in(Status(smaller, nothing), sized, lambda done, total: None) == wanted
+    assert filled == run
 
 
 def test_sizes_to_try() -> None:
@@ -263,7 +294,7 @@ def test_a_tap_where_a_stranger_is_familiar_is_passed_over(data: Dataset) -> Non
 
 def test_a_smaller_input_has_its_own_features(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
     """The smaller graph is fed smaller pictures, and what it gave is what its own graph gives."""
-    monkeypatch.setattr(Status, "_familiar", lambda self, name: 0)
+    monkeypatch.setattr(Status, "_familiar", lambda self, name, images: 0)
     monkeypatch.setattr(timing, "times", lambda target, graphs: [1.0 * edit.size(graph)[0] for graph in graphs])
     monkeypatch.setattr(sizes, "holds", lambda whole, other, prefer: True)
     search = replace(_search(data), size=(96, 96), smaller=((64, 64), (80, 80)))

@@ -25,7 +25,6 @@ from ..graph.preprocess import Preprocess
 from ..graph.weights import Weights
 from ..head import robustness
 from ..head.fit import HeadSpec
-from ..recipe import Conditions
 
 
 @dataclass(frozen=True)
@@ -128,19 +127,14 @@ def extract(search: Search, progress: Progress) -> Pooled:
         progress: Counts images, copies and changed images.
     """
     images, hardest, _ = split(progress, work(search))
-    pooled = extract_unchanged(search, [tap.name for tap in search.backbone.taps], images)
+    pooled = prepare(search, [tap.name for tap in search.backbone.taps])
+    fill(search, pooled, search.all_images[0], images)
     extend(search, pooled, pooled.columns, augment.HARDEST, hardest)
     return pooled
 
 
-def extract_unchanged(search: Search, taps: Sequence[str], progress: Progress) -> Pooled:
-    """Extract the features of some taps from the images and the copies that are trained on, not from the battery.
-
-    Args:
-        search: What they are compared with.
-        taps: Their names.
-        progress: Counts images and copies.
-    """
+def prepare(search: Search, taps: Sequence[str]) -> Pooled:
+    """What gives the features of some taps, by name; they are zero until they are extracted."""
     wanted = [tap for tap in search.backbone.taps if tap.name in taps]
     graph = backbone_graph(
         search.backbone,
@@ -151,8 +145,24 @@ def extract_unchanged(search: Search, taps: Sequence[str], progress: Progress) -
     )
     starts = np.cumsum([0, *(2 * tap.channels for tap in wanted)])
     columns = {tap.name: np.arange(starts[i], starts[i + 1]) for i, tap in enumerate(wanted)}
-    conditions = Conditions(augment=search.copies, seed=search.spec.seed)
-    return Pooled(graph, columns, features.training_rows(graph, search.data, search.size, conditions, progress), {})
+    plain, *copies = np.zeros((1 + search.copies, len(search.data), starts[-1]), np.float32)
+    return Pooled(graph, columns, Rows(plain, tuple(copies)), {})
+
+
+def fill(search: Search, pooled: Pooled, images: np.ndarray, progress: Progress) -> None:
+    """Extract the features of some images and of the copies that are trained on.
+
+    Args:
+        search: What taps are compared with.
+        pooled: Where they are put.
+        images: ``bool [N]``.
+        progress: Counts images and copies.
+    """
+    changes = [None, *augment.copies(search.copies, search.spec.seed)]
+    wanted, size = [Wanted(pooled.graph, images=images)], search.size
+    (extracted,) = features.extract_each(wanted, search.data, size, changes, progress)
+    for rows, values in zip((pooled.rows.plain, *pooled.rows.copies), extracted, strict=True):
+        rows[images] = values
 
 
 def extend(

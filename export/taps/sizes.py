@@ -7,12 +7,14 @@ from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 from edge_all.progress import Progress, split
 
 from ..dataset import augment
 from ..graph import timing
 from .candidates import Candidate, complete, pick, scored, settle
-from .pooled import Pooled, Search, extend, extract_unchanged, work
+from .pooled import Pooled, Search, extend, fill, prepare, work
 from .status import Status
 
 _SHARES = (5 / 7, 6 / 7)
@@ -20,6 +22,9 @@ _SHARES = (5 / 7, 6 / 7)
 
 _STEP = 32
 """Sizes are multiples of it: backbones halve a map up to five times."""
+
+_PARTS, _MANY = 4, 1000
+"""A fourth of the images says first whether a smaller input lets more in, where there are so many."""
 
 
 class Sized(NamedTuple):
@@ -60,7 +65,8 @@ class Tried(NamedTuple):
 def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) -> Tried:
     """Try a place at smaller inputs, the smallest first, until one holds.
 
-    One at which more outsiders would be familiar than at the backbone's own size is not scored.
+    One at which more outsiders would be familiar than at the backbone's own size is not scored, be it on a part of the
+    images alone.
 
     Args:
         whole: The place at the backbone's own size.
@@ -73,12 +79,12 @@ def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) 
     tried = Tried([], {})
     for (height, width), part in zip(search.smaller, split(progress, [h * w for h, w in search.smaller]), strict=True):
         own = replace(search, size=(height, width))
-        images, first, remaining = work(own)
-        unchanged, hardest, scoring, others = split(part, [images, first, 0.2 * (images + first), remaining])
-        pooled = extract_unchanged(own, judged, unchanged)
+        images, some, remaining = work(own)
+        unchanged, hardest, scoring, others = split(part, [images, some, 0.2 * (images + some), remaining])
+        pooled = prepare(own, judged)
         status = Status(own, pooled)
-        tried.outsiders[f"{width}x{height}"] = status.familiar(name)
-        if status.familiar(name) > whole.status.familiar(name):
+        tried.outsiders[f"{width}x{height}"], more = _let_in(status, whole, unchanged)
+        if more:
             continue
         extend(own, pooled, taps, augment.HARDEST, hardest)
         before, after = timing.times(search.target, [whole.pooled.graph_of(taps), pooled.graph_of(taps)])
@@ -90,6 +96,24 @@ def compare(whole: Sized, taps: Sequence[str], prefer: str, progress: Progress) 
         if holds(whole, tried.scored[-1], prefer):
             break
     return tried
+
+
+def _let_in(smaller: Status, whole: Sized, progress: Progress) -> tuple[int, bool]:
+    """How many outsiders would be familiar from a smaller input, and whether these are more than from the own size.
+
+    Features are extracted from a part of the images first; where that part lets in more, the others are not.
+    """
+    name, (every, _) = whole.candidate.name, whole.search.all_images
+    first = np.arange(len(every)) % _PARTS == 0
+    parts = [first, ~first] if len(every) >= _MANY else [every]
+    seen, found = ~every, 0
+    for part, filling in zip(parts, split(progress, [part.sum() for part in parts]), strict=True):
+        fill(smaller.search, smaller.pooled, part, filling)
+        seen = seen | part
+        found = smaller.familiar(name, seen)
+        if found > whole.status.familiar(name, seen):
+            return found, True
+    return found, False
 
 
 def holds(whole: Sized, other: Sized, prefer: str) -> bool:

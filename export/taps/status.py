@@ -41,10 +41,17 @@ class Status:
         guard = backbones.guard(self.search.backbone, name)
         return [place.tap.name for place in backbones.places(self.search.backbone, guard.places if guard else name)]
 
-    def familiar(self, name: str) -> int:
-        """How many outsiders would be familiar at a place, as `backbones.places` reads it."""
+    def familiar(self, name: str, images: np.ndarray | None = None) -> int:
+        """How many outsiders would be familiar at a place.
+
+        Args:
+            name: Of the place, as `backbones.places` reads it.
+            images: ``bool [N]``: those that an export would be made of; None is all.
+        """
+        if images is not None and not images.all():
+            return self._familiar(name, images)
         if name not in self.found:
-            self.found[name] = self._familiar(name)
+            self.found[name] = self._familiar(name, self.search.all_images[0])
         return self.found[name]
 
     def keeps_out(self, name: str) -> bool:
@@ -66,16 +73,16 @@ class Status:
             left = [other for other in left if other is not chosen]
         return pick(candidates)
 
-    def _familiar(self, name: str) -> int:
+    def _familiar(self, name: str, images: np.ndarray) -> int:
         """How many outsiders are within the limits that an export would set, drawn in as far as they may be."""
-        search, guard, folds = self.search, backbones.guard(self.search.backbone, name), self.search.folds
-        taps = self.judged(name)
-        rows, _ = self.pooled.features_of(taps)
+        search, guard, taps = self.search, backbones.guard(self.search.backbone, name), self.judged(name)
+        labels, folds = search.data.labels[images], search.folds[images]
+        rows = self.pooled.features_of(taps)[0].of(images)
         spec = replace(search.spec, columns=guard.head if guard else None)
 
         def reader(fold: int) -> Head:
             inputs, shown = rows.training(folds != fold)
-            return spec.select(inputs, search.data.labels[shown], shown).unclassified()
+            return spec.select(inputs, labels[shown], shown).unclassified()
 
         readers = [reader(fold) for fold in range(int(folds.max()) + 1)]
         checks = FoldChecks.fit(readers, rows, folds, guard)
