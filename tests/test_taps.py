@@ -168,7 +168,7 @@ def test_settling_gives_what_picking_gives_once_all_is_known(prefer: str) -> Non
     """Candidates at random, of which most of the battery is hidden until it is asked for."""
     rng, names = np.random.default_rng(5), [change.name for change in augment.BATTERY]
     asked = 0
-    for _ in range(300):
+    for _ in range(100):
         hidden, found = {}, []
         for number in range(8):
             base = _candidate(f"tap {number}", rng.uniform(1, 9), rng.uniform(97, 99), 0, rng.uniform(60, 62))
@@ -187,7 +187,7 @@ def test_settling_gives_what_picking_gives_once_all_is_known(prefer: str) -> Non
         assert candidates.settle(found, prefer, *every, complete).name == wanted
         assert len(asked_for) == len(set(asked_for)), "none is asked for twice"
         asked += len(asked_for)
-    assert asked < 0.8 * 300 * 8, "not all are needed"
+    assert asked < 0.8 * 100 * 8, "not all are needed"
 
 
 def test_features_of_the_chosen_place_are_not_computed_again(data: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
