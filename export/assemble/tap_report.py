@@ -107,8 +107,7 @@ def _transfer(candidate: TapCandidate) -> str:
 
 
 def draw(path: Path, taps: TapTable, title: str) -> None:
-    """Draw accuracy over time: each tap on unchanged images, a line down to the worst change it was tried
-    with, and its transfer.
+    """Draw accuracy over time: each tap on unchanged images, a line down to its worst change tried, and its transfer.
 
     Args:
         path: Where to write the PNG.

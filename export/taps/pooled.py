@@ -177,9 +177,9 @@ def extend(
         changes: Those of the battery that are to be there; what is there is not made again.
         progress: Counts changed images.
     """
-    order, needed = list(pooled.columns), set(taps)
-    first = order[: 1 + max(order.index(tap) for tap in needed)]
-    width = 1 + int(pooled.of(first).max())
+    order = list(pooled.columns)
+    first = order[: 1 + max(order.index(tap) for tap in taps)]
+    width = len(pooled.of(first))
     missing = [c for c in changes if c.name not in pooled.changed or pooled.changed[c.name].shape[1] < width]
     if missing:
         wanted, tried = [Wanted(pooled.graph_of(first))], search.data.take(search.tried)
